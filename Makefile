@@ -1,0 +1,80 @@
+# What a checkout can do, on a machine with Python >= 3.11, make and git, and nothing else. `make` alone lists it.
+
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/setup-done
+CANDIDATES := python3 python3.14 python3.13 python3.12 python3.11 python
+CHECKED := lib tests $(wildcard notebooks/source)
+
+# A prompt is anybody's sentence, with quotes, dollars and backslashes in it. $(value) takes it as it was typed, and the
+# environment carries it past the shell's quoting. PROMPT and OUT stay behind: make would expand their dollars.
+OUT ?= drawing.png
+export ATELIER_PROMPT := $(value PROMPT)
+export ATELIER_OUT := $(value OUT)
+unexport PROMPT OUT
+
+# An environment knows its own folder by name: it outlives neither a move of the checkout nor the Python it came from.
+ifneq (yes,$(shell test "$$(cat $(READY) 2>/dev/null)" = "$$(pwd)" && $(BIN)/python -c "" 2>/dev/null && echo yes))
+.PHONY: $(READY)
+endif
+
+.PHONY: help setup draw lab test test-all bench lock clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
+
+setup: $(READY) ## make .venv with everything in it (PYTHON=... names another Python)
+
+$(READY): requirements.txt pyproject.toml
+	@if test -e $(READY) && test "$$(cat $(READY))" != "$$(pwd)"; then rm -rf $(VENV); fi; rm -f $(READY)
+	@suitable() { "$$1" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null; }; \
+	if suitable $(BIN)/python && $(BIN)/python -c 'import pip' 2>/dev/null; then exit 0; fi; \
+	if test -n "$(PYTHON)"; then set -- "$(PYTHON)"; else set -- $(CANDIDATES); fi; \
+	for python; do if suitable "$$python"; then break; fi; python=; done; \
+	if test -z "$$python"; then \
+		echo "Atelier needs Python 3.11 or newer, and this is none: $$*." \
+			"Install one, or name one with PYTHON=/path/to/python3." >&2; \
+		exit 1; \
+	fi; \
+	if ! "$$python" -c 'import ensurepip, venv' 2>/dev/null; then \
+		echo "$$python lacks the venv module, which makes .venv. On Debian and Ubuntu: sudo apt install" \
+			"$$("$$python" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')" >&2; \
+		exit 1; \
+	fi; \
+	echo "Making .venv with $$("$$python" --version)"; \
+	"$$python" -m venv --clear $(VENV)
+	@sed -n '/^uv==/,/[^\\]$$/p' requirements.txt > $(VENV)/uv.txt
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r $(VENV)/uv.txt
+	@$(BIN)/python -m uv pip install --python $(BIN)/python --require-hashes -r requirements.txt
+	@$(BIN)/python -m uv pip install --python $(BIN)/python --no-deps --editable .
+	@pwd > $(READY)
+
+draw: setup ## draw PROMPT="..." into OUT=drawing.png
+	@if test -z "$$ATELIER_PROMPT"; then \
+		echo 'There is nothing to draw: say what, as in  make draw PROMPT="the Eiffel tower landing on the moon"' >&2; \
+		exit 1; \
+	fi
+	@$(BIN)/atelier draw --out "$$ATELIER_OUT" -- "$$ATELIER_PROMPT"
+
+lab: setup ## open the lessons in JupyterLab
+	$(BIN)/python -m jupyter lab --notebook-dir=notebooks
+
+test: setup ## style, types and every test that needs Python only
+	$(BIN)/python -m ruff check $(CHECKED)
+	$(BIN)/python -m ruff format --check $(CHECKED)
+	$(BIN)/python -m ty check --python $(VENV) $(CHECKED)
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+
+test-all: test ## everything that can be tested on this machine
+
+bench: setup ## time the library, side by side with the reference implementations
+	$(BIN)/python -m pytest tests/bench -p no:xdist -s
+
+lock: setup ## renew requirements.txt: the newest releases inside pyproject.toml's ranges, with their hashes
+	$(BIN)/python -m uv lock --upgrade --quiet
+	$(BIN)/python -m uv export --quiet --no-header --no-emit-project --no-annotate --all-extras \
+		--format requirements.txt --output-file requirements.txt
+
+clean: ## remove .venv and all caches; runs/ and drawings stay
+	rm -rf $(VENV) build lib/*.egg-info .pytest_cache .ruff_cache .hypothesis uv.lock
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

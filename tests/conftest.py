@@ -1,0 +1,32 @@
+"""The house rule on skips: a test that was skipped has proven nothing, so it fails unless only hardware was missing."""
+
+from collections.abc import Generator
+from typing import TypeVar
+
+import pytest
+
+Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
+
+
+def _fail_if_skipped(report: Report, node: pytest.Item | pytest.Collector) -> Report:
+    """Turn a skip of `node` into a failure; an expected failure, and a test marked `hardware`, stay what they are."""
+    if report.skipped and not hasattr(report, "wasxfail") and node.get_closest_marker("hardware") is None:
+        reason = report.longrepr[-1] if isinstance(report.longrepr, tuple) else report.longrepr
+        report.outcome = "failed"
+        report.longrepr = (
+            f"{node.nodeid} was skipped ({reason}), and a skipped test proves nothing. Install what it needs, "
+            "or mark the test `hardware` if it needs a device that this machine lacks."
+        )
+    return report
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    return _fail_if_skipped((yield), item)
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_make_collect_report(
+    collector: pytest.Collector,
+) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
+    return _fail_if_skipped((yield), collector)
