@@ -1,0 +1,9 @@
+"""The painted world: captioned pictures out of nothing."""
+
+from atelier.world.captions import caption, parse
+from atelier.world.held_out import HELD_OUT, is_held_out
+from atelier.world.painter import paint
+from atelier.world.scenes import Scene
+from atelier.world.vocabulary import WORLDS, World, full_world, small_world
+
+__all__ = ["HELD_OUT", "WORLDS", "Scene", "World", "caption", "full_world", "is_held_out", "paint", "parse", "small_world"]

@@ -1,0 +1,159 @@
+"""Captions: a scene in words, and words as a scene.
+
+The language is small and closed, so that every word can be learned; its wording varies with the scene's seed. What a
+caption leaves unsaid is open: the pictures it describes differ in it.
+"""
+
+from __future__ import annotations
+
+import re
+
+from atelier.world.scenes import Scene
+from atelier.world.settings import SETTINGS
+from atelier.world.subjects import COLOURS, SUBJECTS
+
+STYLE_PHRASES: dict[str, tuple[str, ...]] = {
+    "photo": ("a photo of {}", "a photograph of {}"),
+    "cartoon": ("a cartoon of {}", "a cartoon drawing of {}"),
+    "stained glass": ("a stained glass window with an image of {}", "a stained glass window of {}"),
+    "watercolour": ("a watercolour of {}", "a watercolour painting of {}"),
+    "paper cut-out": ("a paper cut-out of {}", "{} cut out of paper"),
+    "pencil drawing": ("a pencil drawing of {}", "a pencil sketch of {}"),
+}
+TIME_PHRASES = {"day": ("by day", "on a clear day"), "sunset": ("at sunset", "in the evening sun"), "night": ("at night", "under the stars")}
+TIME_NAMES = {"day": "a clear day", "sunset": "sunset", "night": "night"}
+PLACE_PHRASES = {"left": "on the left", "right": "on the right"}
+SIZE_WORDS = {"small": "small", "big": "big"}
+
+
+def caption(scene: Scene, complete: bool = False) -> str:
+    """Say in words what a scene shows.
+
+    Args:
+        scene: the scene; its seed chooses the wording and what is left unsaid.
+        complete: name subject, colour, setting and style, whatever the seed would leave out.
+    """
+    dice = _Dice(scene.seed)
+    thing = _thing(scene.subject, scene.colour, dice, complete) if scene.subject else None
+    where = SETTINGS[scene.setting] if scene.setting else None
+    time = dice.pick(TIME_PHRASES[scene.time]) if where and where.sky and dice.chance(0.5 if scene.time == "day" else 0.9) else ""
+    if thing is None:
+        body = _empty_scene(scene, time, dice)
+    else:
+        if scene.size == "small" and dice.chance(0.8):
+            thing = _insert(thing, "small", scene.subject)
+        if scene.second:
+            thing = f"{thing} {scene.relation} {_thing(*scene.second, dice, complete)}"
+        parts = [thing]
+        if where and (complete or not dice.chance(0.06)):
+            parts.append("landing " + where.phrase if scene.pose == "landing" else where.phrase)
+            parts.append(time)
+        elif scene.pose == "landing":
+            parts.append("landing")
+        if scene.place in PLACE_PHRASES and not scene.second and dice.chance(0.8):
+            parts.append(PLACE_PHRASES[scene.place])
+        body = " ".join(part for part in parts if part)
+    return dice.pick(STYLE_PHRASES[scene.style]).format(body) if complete or not dice.chance(0.12) else body
+
+
+def _empty_scene(scene: Scene, time: str, dice: _Dice) -> str:
+    where = SETTINGS[scene.setting] if scene.setting else None
+    if where is None:
+        return "nothing at all"
+    if where.sky and dice.chance(0.6):
+        return f"{TIME_NAMES[scene.time]} over {where.name}"
+    return f"{where.name} {time}".strip()
+
+
+def _thing(name: str, colour: str, dice: _Dice, complete: bool) -> str:
+    """A subject with its colour: a colour of its own may go unsaid."""
+    subject = SUBJECTS[name]
+    if colour == subject.natural and not complete and dice.chance(0.5):
+        return subject.noun
+    if subject.dish:
+        return f"{subject.noun} {subject.dish.format(colour)}"
+    return _insert(subject.noun, colour, name)
+
+
+def _insert(noun: str, word: str, name: str | None) -> str:
+    """Put an adjective behind the article, and mend the article."""
+    article, rest = noun.split(" ", 1)
+    if article in ("a", "an"):
+        article = "an" if word[0] in "aeiou" else "a"
+    return f"{article} {word} {rest}"
+
+
+class _Dice:
+    """A short random stream from a scene's seed (SplitMix64)."""
+
+    def __init__(self, seed: int) -> None:
+        self.state = (seed * 0x9E3779B97F4A7C15 + 0x1234567) & 0xFFFFFFFFFFFFFFFF
+
+    def roll(self) -> float:
+        self.state = (self.state + 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
+        z = self.state
+        z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
+        z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & 0xFFFFFFFFFFFFFFFF
+        return (z ^ (z >> 31)) / 2**64
+
+    def chance(self, probability: float) -> bool:
+        return self.roll() < probability
+
+    def pick(self, options):  # noqa: ANN001, ANN202
+        return options[int(self.roll() * len(options))]
+
+
+def parse(text: str) -> Scene:
+    """Read a caption of the world's language back into a scene; what it leaves unsaid gets the usual value.
+
+    Raises:
+        ValueError: the text names neither a subject nor a setting of the world, or has words that mean nothing in it.
+    """
+    rest = f" {re.sub(r'[^a-z0-9 -]', ' ', text.lower())} "
+    rest = re.sub(r"\s+", " ", rest)
+    found: dict[str, str] = {}
+    for attribute, phrases in _phrases().items():
+        hits = [(phrase, value) for phrase, value in phrases if f" {phrase} " in rest]
+        if hits:
+            phrase, found[attribute] = max(hits, key=lambda hit: len(hit[0]))
+            rest = rest.replace(f" {phrase} ", " ", 1)
+    unknown = [word for word in rest.split() if word not in _GLUE]
+    if unknown:
+        raise ValueError(f"The painted world has no word for {', '.join(map(repr, unknown))}.")
+    if not {"subject", "setting"} & found.keys():
+        raise ValueError(f"{text!r} names neither a subject nor a setting of the painted world.")
+    subject = found.get("subject")
+    colour = found.get("colour") or (SUBJECTS[subject].natural if subject else "white")
+    second = found.get("second")
+    return Scene(
+        subject,
+        colour,
+        found.get("setting"),
+        found.get("time", "day"),
+        found.get("style", "photo"),
+        pose="landing" if "pose" in found else "standing",
+        place=found.get("place", "centre"),
+        size="small" if found.get("size") == "small" else "big",
+        second=(second, SUBJECTS[second].natural) if second else None,
+        relation=found.get("relation", "next to"),
+    )
+
+
+_GLUE = {"a", "an", "the", "of", "on", "in", "by", "with", "image", "over", "plate", "bowl", "to", "at", "under"}
+
+
+def _phrases() -> dict[str, list[tuple[str, str]]]:
+    """Attribute → (phrase, value) pairs, in the order in which `parse` reads them."""
+    bare = {name: subject.noun.split(" ", 1)[1].lower() for name, subject in SUBJECTS.items()}
+    return {
+        "style": [(p.replace("{}", "").strip(), style) for style, ps in STYLE_PHRASES.items() for p in ps],
+        "relation": [(relation, relation) for relation in ("next to", "above")],
+        "pose": [("landing", "landing")],
+        "setting": [(text, key) for key, s in SETTINGS.items() for text in (s.phrase, s.name)],
+        "time": [(p, t) for t, ps in TIME_PHRASES.items() for p in (*ps, TIME_NAMES[t])],
+        "place": [(phrase, place) for place, phrase in PLACE_PHRASES.items()],
+        "subject": [(noun, name) for name, noun in bare.items()],
+        "second": [(noun, name) for name, noun in bare.items()],
+        "size": [(word, size) for size, word in SIZE_WORDS.items()],
+        "colour": [(colour, colour) for colour in COLOURS],
+    }

@@ -1,0 +1,141 @@
+"""The painter: scenes to pictures.
+
+Pictures of one style and one setting are painted together, so that every stroke is one tensor operation for the group.
+What is random in a picture comes from its scene's seed alone: the same scene is the same picture in any batch, at any
+resolution, on any device.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Sequence
+
+import torch
+from torch import Tensor
+
+from atelier.world.inks import INKS, Brush, Canvas, Ink, ramp
+from atelier.world.scenes import Scene
+from atelier.world.settings import SETTINGS, TIMES, Light
+from atelier.world.shapes import Plane
+from atelier.world.subjects import COLOURS, SUBJECTS
+
+SIZE = {"small": (0.40, 0.06), "big": (0.60, 0.10)}  # half-height in picture units: least, spread
+PLACE = {"left": -0.42, "centre": 0.0, "right": 0.42}
+DAYLIGHT = ((1.0, 1.0, 1.0), (1.0, 0.95, 0.90), (0.84, 0.86, 0.96))  # on subjects: colours must stay readable at night
+
+
+def paint(scenes: Sequence[Scene], size: int = 64, device: str | torch.device = "cpu") -> Tensor:
+    """Paint scenes.
+
+    Args:
+        scenes: n scenes.
+        size: pixels per side.
+        device: where to paint.
+
+    Returns:
+        (n, 3, size, size) float32 in [0, 1].
+    """
+    pictures = torch.empty(len(scenes), 3, size, size, device=device)
+    for members in _groups(scenes, lambda scene: (scene.style, scene.setting)):
+        pictures[members] = _paint_group([scenes[i] for i in members], size, torch.device(device))
+    return pictures
+
+
+def uniform(seeds: Sequence[int], count: int, device: torch.device) -> Tensor:
+    """`count` numbers in [0, 1) for each seed, (n, count): a counter-based hash, the same on every device."""
+    mask = 0xFFFFFFFF
+    seed = torch.tensor([s & mask for s in seeds], dtype=torch.int64, device=device)[:, None]
+    x = (seed * 0x9E3779B1 + torch.arange(1, count + 1, device=device) * 0x85EBCA77) & mask
+    for shift, factor in ((16, 0x21F0AAAD), (15, 0x735A2D97)):
+        x = ((x ^ (x >> shift)) * factor) & mask
+    return (x ^ (x >> 15)).to(torch.float32) / 2**32
+
+
+def _groups(items: Sequence, key: Callable[[object], Hashable]) -> list[list[int]]:
+    groups = defaultdict(list)
+    for index, item in enumerate(items):
+        groups[key(item)].append(index)
+    return list(groups.values())
+
+
+def _paint_group(scenes: list[Scene], size: int, device: torch.device) -> Tensor:
+    """Pictures of one style and one setting, (n, 3, size, size)."""
+    ink = INKS[scenes[0].style]
+    axis = (torch.arange(size, device=device) + 0.5) * (2 / size) - 1
+    plane = ink.plane(Plane(axis[None, None], -axis[None, :, None], torch.ones(1, 1, 1, device=device)))
+    canvas = Canvas(torch.empty(len(scenes), 3, size, size, device=device), plane, 2 / size)
+    random = uniform([scene.seed for scene in scenes], 16, device)[..., None, None]  # (n, 16, 1, 1)
+    far = Brush(canvas, ink, plane, near=False)
+    _paint_setting(far, scenes, random[:, :8])
+    ink.backdrop(far, random[:, 8, 0, 0])
+    for layer in _layers(scenes):
+        _paint_subjects(canvas, ink, layer, random)
+    ink.finish(Brush(canvas, ink, Plane(axis[None, None], -axis[None, :, None], plane.unit), near=True), random[:, 9, 0, 0])
+    return canvas.rgb.clamp_(0, 1)
+
+
+def _paint_setting(far: Brush, scenes: list[Scene], random: Tensor) -> None:
+    light = Light(torch.tensor([TIMES.index(scene.time) for scene in scenes], device=far.canvas.rgb.device))
+    setting = scenes[0].setting
+    if setting is not None:
+        SETTINGS[setting].paint(far, light, random)
+        return
+    hue = torch.cos(6.283 * (random[:, 0, :, 0] + torch.tensor([0.0, 0.33, 0.67], device=random.device)))
+    wall = 0.80 + 0.10 * hue
+    far.canvas.rgb.copy_(far.ink.tone(ramp(far.y, wall * 1.08, wall * 0.95), False).expand_as(far.canvas.rgb))
+    far.fill(far.below(-0.45), wall * 0.82)
+
+
+Layer = list[tuple[int, Scene, str, str, float]]  # (picture, scene, subject, colour, shift): drawn together
+
+
+def _layers(scenes: list[Scene]) -> list[Layer]:
+    """Subjects from back to front: second subjects, then first ones."""
+    back: Layer = []
+    front: Layer = []
+    for index, scene in enumerate(scenes):
+        if scene.subject is None:
+            continue
+        if scene.second is not None:
+            back.append((index, scene, *scene.second, 1.0))
+        front.append((index, scene, scene.subject, scene.colour, -1.0 if scene.second else 0.0))
+    return [layer for layer in (back, front) if layer]
+
+
+def _paint_subjects(canvas: Canvas, ink: Ink, layer: Layer, random: Tensor) -> None:
+    device = canvas.rgb.device
+    for members in _groups(layer, lambda entry: entry[2]):
+        group = [layer[i] for i in members]
+        where = torch.tensor([index for index, *_ in group], device=device)
+        part = Canvas(canvas.rgb[where], canvas.plane, canvas.pixel)
+        cx, cy, scale, lift = (t[:, None, None] for t in _stand(group, random[where, :, 0, 0]))
+        brush = Brush(part, ink, canvas.plane, near=True)
+        if not SUBJECTS[group[0][2]].floats:
+            brush.shadow(brush.at(cx, cy - 0.97 * scale - lift, scale).ellipse(0.0, 0.0, 0.85, 0.16))
+        tint = torch.tensor([DAYLIGHT[TIMES.index(scene.time)] for _, scene, *_ in group], device=device)
+        colour = torch.tensor([COLOURS[colour] for *_, colour, _ in group], device=device) * tint
+        SUBJECTS[group[0][2]].paint(brush.at(cx, cy, scale), colour)
+        canvas.rgb[where] = part.rgb
+
+
+def _stand(group: Layer, random: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Centre x, y, half-height and height over the ground of each subject, (n,) each, in picture units."""
+    pair = torch.tensor([entry[4] for entry in group], device=random.device)
+    least, spread, x, ground, lift = (
+        torch.tensor(column, device=random.device)
+        for column in zip(*(_posture(scene, name, shift) for _, scene, name, _, shift in group), strict=True)
+    )
+    scale = (least + spread * random[:, 10]) * torch.where(pair == 0, 1.0, 0.68)
+    x = x + 0.24 * (random[:, 11] - 0.5) * torch.where(pair == 0, 1.0, 0.3)
+    return x, ground + lift + scale, scale, lift
+
+
+def _posture(scene: Scene, name: str, shift: float) -> tuple[float, float, float, float, float]:
+    least, spread = SIZE[scene.size]
+    ground = SETTINGS[scene.setting].ground if scene.setting else -0.66
+    lift = 0.22 if SUBJECTS[name].floats else 0.0
+    if scene.pose == "landing" and not lift:
+        lift = 0.20
+    if shift and scene.relation == "above":
+        return least, spread, 0.0, ground, 0.82 if shift < 0 else lift
+    return least, spread, PLACE[scene.place] if not shift else 0.46 * shift, ground, lift

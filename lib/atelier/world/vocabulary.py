@@ -1,0 +1,134 @@
+"""A world is a vocabulary: what its scenes may show. A smaller vocabulary is a smaller world."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from atelier.world.held_out import is_held_out
+from atelier.world.inks import INKS
+from atelier.world.scenes import Scene
+from atelier.world.settings import SETTINGS, TIMES
+from atelier.world.subjects import COLOURS, SUBJECTS
+
+HeldOut = Literal["never", "allowed", "only"]
+
+
+@dataclass(frozen=True)
+class World:
+    """What can be in a scene, and how often.
+
+    Attributes:
+        subjects, settings, colours, styles: names of the vocabulary.
+        places, sizes: where subjects stand and how big they are.
+        pairs: share of scenes with two subjects.
+    """
+
+    name: str
+    subjects: tuple[str, ...]
+    settings: tuple[str, ...]
+    colours: tuple[str, ...]
+    styles: tuple[str, ...]
+    places: tuple[str, ...] = ("centre",)
+    sizes: tuple[str, ...] = ("big",)
+    pairs: float = 0.0
+
+    @property
+    def attributes(self) -> dict[str, tuple[str, ...]]:
+        """The four attributes a judge can tell, each with its values."""
+        return {"subject": self.subjects, "setting": self.settings, "colour": self.colours, "style": self.styles}
+
+    def sample(self, n: int, seed: int, held_out: HeldOut = "never", complete: bool = False) -> list[Scene]:
+        """Draw n scenes.
+
+        Args:
+            n: how many.
+            seed: the same seed gives the same scenes; seeds that differ give scenes that differ.
+            held_out: "never" leaves out the combinations of HELD_OUT, "allowed" does not care, "only" draws nothing else.
+            complete: one subject and a setting in every scene, so that a caption can state all four attributes.
+        """
+        dice = random.Random(f"{self.name} {seed}")
+        scenes: list[Scene] = []
+        while len(scenes) < n:
+            scene = self._scene(dice, complete)
+            if held_out == "allowed" or is_held_out(scene) == (held_out == "only"):
+                scenes.append(scene)
+        return scenes
+
+    def labels(self, scene: Scene) -> dict[str, int]:
+        """The scene's four attributes as class numbers of this world, -1 for what is not in the picture."""
+        colour = scene.colour if scene.subject else None
+        values = {"subject": scene.subject, "setting": scene.setting, "colour": colour, "style": scene.style}
+        return {name: _index(self.attributes[name], value) for name, value in values.items()}
+
+    def _scene(self, dice: random.Random, complete: bool) -> Scene:
+        roll = dice.random
+        subject = None if not complete and roll() < 0.06 else _pick(self.subjects, roll)
+        setting = None if subject and not complete and roll() < 0.06 else _pick(self.settings, roll)
+        time = _pick(TIMES, roll) if setting and SETTINGS[setting].sky else "day"
+        second = None
+        if subject and not complete and roll() < self.pairs:
+            second = (_other(self.subjects, subject, roll), _pick(self.colours, roll))
+        return Scene(
+            subject=subject,
+            colour=self._colour(subject, roll) if subject else "white",
+            setting=setting,
+            time=time,
+            style=_pick(self.styles, roll),
+            pose="landing" if subject and setting and roll() < 0.10 else "standing",
+            place=_pick(self.places, roll),
+            size=_pick(self.sizes, roll),
+            second=second,
+            relation=_pick(("next to", "above"), roll),
+            seed=dice.getrandbits(31),
+        )
+
+    def _colour(self, subject: str, roll) -> str:  # noqa: ANN001
+        natural = SUBJECTS[subject].natural
+        return natural if natural in self.colours and roll() < 0.15 else _pick(self.colours, roll)
+
+
+def _pick(options: Sequence[str], roll) -> str:  # noqa: ANN001
+    return options[int(roll() * len(options))]
+
+
+def _other(options: Sequence[str], but: str, roll) -> str:  # noqa: ANN001
+    index = int(roll() * (len(options) - 1))
+    return options[index if options[index] != but else -1]
+
+
+def _index(options: Sequence[str], value: str | None) -> int:
+    return options.index(value) if value in options else -1
+
+
+def full_world() -> World:
+    """Everything the painter can paint."""
+    return World(
+        "full",
+        subjects=tuple(SUBJECTS),
+        settings=tuple(SETTINGS),
+        colours=tuple(COLOURS),
+        styles=tuple(INKS),
+        places=("centre", "centre", "left", "right"),
+        sizes=("big", "big", "small"),
+        pairs=0.20,
+    )
+
+
+def small_world() -> World:
+    """What two CPU cores can learn in an afternoon: few, big subjects, one to a picture."""
+    return World(
+        "small",
+        subjects=(
+            "Eiffel tower", "strawberry", "food of china", "house", "sailing boat",
+            "cat", "mushroom", "hot-air balloon", "car", "butterfly",
+        ),
+        settings=("moon", "lake", "beach", "forest", "desert", "city", "meadow", "snow"),
+        colours=("red", "orange", "yellow", "green", "blue", "purple", "brown", "white"),
+        styles=("photo", "cartoon", "stained glass", "watercolour"),
+    )  # fmt: skip
+
+
+WORLDS = {"full": full_world, "small": small_world}
