@@ -1,0 +1,433 @@
+"""The translator: an encoder reads the caption, a decoder writes the codes of the picture, one after the other.
+
+One class is two published models, told apart by their config alone:
+
+* BART (Lewis et al. 2020, section 2): the sequence-to-sequence transformer of Vaswani et al. 2017 with GELU, learned
+  positions and one embedding table for everything. LayerNorm comes after each residual sum ("post-LN").
+* DALL·E Mini (Dayma et al. 2021): the same skeleton with NormFormer's LayerNorms before and inside each sublayer
+  (Shleifer et al. 2021, section 2), gated feed-forward layers (Shazeer 2020, equation 6), no biases in linear layers,
+  and a target vocabulary of its own: codes of a VQ-GAN instead of words.
+
+In shapes, n is a batch, t text tokens, s target tokens, d the width, h heads, c = d / h the width of one head.
+"""
+
+from collections.abc import Sequence
+from dataclasses import MISSING, dataclass, fields, replace
+from typing import NamedTuple, Protocol, Self, cast
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+
+@dataclass(frozen=True)
+class BartConfig:
+    """Sizes and architecture of a `Bart`. The defaults of the architecture are DALL·E Mini's.
+
+    Args:
+        text_vocabulary: rows of the text embedding.
+        target_vocabulary: how many codes (or words) there are to predict, the start token's extra row not counted.
+        text_length: most text tokens the encoder reads.
+        target_length: most tokens the decoder writes (the codes of one picture).
+        width: d, the length of the vectors between the layers.
+        heads: attention heads; each has d / heads dimensions.
+        inner_width: width inside the feed-forward layers.
+        encoder_layers: layers that read the text.
+        decoder_layers: layers that write the target.
+        start_token: what the decoder sees before the first code. None: the row after the last code.
+        pad_token: text id that fills a row up; nothing attends to it.
+        normformer: True for LayerNorms before and after each sublayer and in the middle of the feed-forward layer;
+            False for BART's own, one after each residual sum.
+        glu: gate the feed-forward layer.
+        bias: biases in the linear layers.
+        shared_embedding: one table embeds text and target and is the output layer as well (the two vocabularies are
+            then one).
+        final_logits_bias: a constant added to the logits, as the files of published BARTs carry it.
+        position_offset: rows of the position tables that are never used, before the first position (BART's are 2).
+        dropout: share of activations dropped in training, after the embeddings and after each sublayer.
+        initial_std: standard deviation of the freshly drawn weights.
+
+    Raises:
+        ValueError: a size that is not positive, or sizes that do not fit together.
+    """
+
+    text_vocabulary: int
+    target_vocabulary: int
+    text_length: int
+    target_length: int
+    width: int
+    heads: int
+    inner_width: int
+    encoder_layers: int
+    decoder_layers: int
+    start_token: int | None = None
+    pad_token: int = 1
+    normformer: bool = True
+    glu: bool = True
+    bias: bool = False
+    shared_embedding: bool = False
+    final_logits_bias: bool = False
+    position_offset: int = 0
+    dropout: float = 0.0
+    initial_std: float = 0.02
+
+    def __post_init__(self) -> None:
+        for name in (field.name for field in fields(self) if field.default is MISSING):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}; a Bart needs at least 1.")
+        if self.width % self.heads:
+            raise ValueError(f"width {self.width} cannot be split into {self.heads} heads; choose a multiple of heads.")
+        if self.shared_embedding and self.text_vocabulary != self.target_vocabulary:
+            raise ValueError(
+                f"With shared_embedding text and target have one vocabulary, but text_vocabulary is "
+                f"{self.text_vocabulary} and target_vocabulary {self.target_vocabulary}; make them equal."
+            )
+        if not 0 <= self.decoder_start < self.target_rows:
+            raise ValueError(
+                f"start_token {self.start_token} is no row of the target embedding, which has {self.target_rows}."
+            )
+        if not 0 <= self.pad_token < self.text_vocabulary:
+            raise ValueError(f"pad_token {self.pad_token} is not among the {self.text_vocabulary} text tokens.")
+        if self.position_offset < 0:
+            raise ValueError(f"position_offset is {self.position_offset}; it counts rows, so give 0 or more.")
+        if not 0 <= self.dropout < 1:
+            raise ValueError(f"dropout is {self.dropout}; it is a share, so give at least 0 and less than 1.")
+
+    @property
+    def target_rows(self) -> int:
+        """Rows of target embedding and output layer: one more than codes, for the start token, unless shared."""
+        return self.text_vocabulary if self.shared_embedding else self.target_vocabulary + 1
+
+    @property
+    def decoder_start(self) -> int:
+        """The token that the decoder sees before the first code."""
+        return self.target_rows - 1 if self.start_token is None else self.start_token
+
+    @classmethod
+    def dalle_mini(cls) -> Self:
+        """DALL·E Mini's translator, 437.8 million parameters."""
+        return cls(50264, 16384, 64, 256, width=1024, heads=16, inner_width=2730, encoder_layers=12, decoder_layers=12)
+
+    @classmethod
+    def dalle_mega(cls) -> Self:
+        """DALL·E Mega's translator, 2587.5 million parameters. Codes from 16385 on are padding of its tables."""
+        sizes = cls(50272, 16415, 64, 256, width=2048, heads=32, inner_width=4096, encoder_layers=24, decoder_layers=24)
+        return replace(sizes, start_token=16384)
+
+    @classmethod
+    def bart_base(cls) -> Self:
+        """The classic: bart-base, text to text, 139.4 million parameters."""
+        sizes = cls(50265, 50265, 1024, 1024, width=768, heads=12, inner_width=3072, encoder_layers=6, decoder_layers=6)
+        plain = replace(sizes, normformer=False, glu=False, bias=True, start_token=2, position_offset=2, dropout=0.1)
+        return replace(plain, shared_embedding=True, final_logits_bias=True)
+
+
+class KeysValues(NamedTuple):
+    """What attention looks at: keys and values, split into heads."""
+
+    keys: Tensor  # (n, h, t, c)
+    values: Tensor  # (n, h, t, c)
+
+
+class LayerCache(Protocol):
+    """The keys and values that one decoder layer has made of the tokens before."""
+
+    def extend(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """Take in keys and values (n, h, s, c) of new tokens; return those of all tokens, (n, h, all, c) each."""
+        ...
+
+
+class DecoderCache(Protocol):
+    """What `Bart.decode` must know of earlier tokens, so that it need not read them again.
+
+    The block only asks; whoever runs the loop decides how the memory grows (by concatenation, or in place in tensors
+    of fixed size, as captured graphs want it).
+    """
+
+    @property
+    def layers(self) -> Sequence[LayerCache]:
+        """One memory per decoder layer."""
+        ...
+
+    def place(self, count: int) -> tuple[Tensor, Tensor | None]:
+        """Where the next `count` tokens stand: positions (count,), and which keys each may see, (count, all) bool.
+
+        The mask is None where every token may see every key, as with one new token and a memory without empty places.
+        """
+        ...
+
+
+class ShiftNorm(nn.Module):
+    """LayerNorm that learns a shift but no scale, because a linear layer that could hold the scale comes next.
+
+    The published files hold only `bias` for these norms; here too there is nothing else to load.
+    """
+
+    def __init__(self, width: int) -> None:
+        super().__init__()
+        self.bias = nn.Parameter(torch.zeros(width))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise the last dimension of x to mean 0 and variance 1, then shift it."""
+        return F.layer_norm(x, self.bias.shape, bias=self.bias.to(x.dtype))  # under autocast x may be bfloat16
+
+
+class Attention(nn.Module):
+    """Multi-head attention, softmax(q kᵀ / √c) v (Vaswani et al. 2017, section 3.2)."""
+
+    def __init__(self, config: BartConfig) -> None:
+        super().__init__()
+        self.heads = config.heads
+        self.q_proj = nn.Linear(config.width, config.width, bias=config.bias)
+        self.k_proj = nn.Linear(config.width, config.width, bias=config.bias)
+        self.v_proj = nn.Linear(config.width, config.width, bias=config.bias)
+        self.out_proj = nn.Linear(config.width, config.width, bias=config.bias)
+
+    def split(self, x: Tensor) -> Tensor:
+        """Cut vectors (n, t, d) into heads (n, h, t, c)."""
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+    def project(self, state: Tensor) -> KeysValues:
+        """Keys and values of a state (n, t, d)."""
+        return KeysValues(self.split(self.k_proj(state)), self.split(self.v_proj(state)))
+
+    def forward(self, x: Tensor, seen: KeysValues, mask: Tensor | None = None, causal: bool = False) -> Tensor:
+        """Let every vector of x (n, s, d) look at `seen` and return what it found, (n, s, d).
+
+        Args:
+            x: where the queries come from.
+            seen: keys and values of n sequences.
+            mask: True where a query may see a key; any shape that broadcasts to (n, h, s, t).
+            causal: query i sees keys 0 to i only (for s = t).
+        """
+        q = self.split(self.q_proj(x))  # (n, h, s, c)
+        found = F.scaled_dot_product_attention(q, seen.keys, seen.values, attn_mask=mask, is_causal=causal)
+        return self.out_proj(found.transpose(1, 2).flatten(2))  # (n, s, d)
+
+
+class FeedForward(nn.Module):
+    """The layer that treats every position by itself: fc2(GELU(fc1 x)), or gated, fc2(GELU(fc0 x) · fc1 x).
+
+    NormFormer puts one LayerNorm before it (ln0) and one in its middle (ln1).
+    """
+
+    def __init__(self, config: BartConfig) -> None:
+        super().__init__()
+        self.ln0 = ShiftNorm(config.width) if config.normformer else nn.Identity()
+        if config.glu:
+            self.fc0 = nn.Linear(config.width, config.inner_width, bias=config.bias)
+        self.fc1 = nn.Linear(config.width, config.inner_width, bias=config.bias)
+        self.ln1 = ShiftNorm(config.inner_width) if config.normformer else nn.Identity()
+        self.fc2 = nn.Linear(config.inner_width, config.width, bias=config.bias)
+        self.gated = config.glu
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map x (n, t, d) to (n, t, d)."""
+        x = self.ln0(x)
+        x = F.gelu(self.fc0(x)) * self.fc1(x) if self.gated else F.gelu(self.fc1(x))  # (n, t, inner_width)
+        return self.fc2(self.ln1(x))
+
+
+class Layer(nn.Module):
+    """What encoder and decoder layers share: self-attention, a feed-forward layer, and how both join the residual."""
+
+    def __init__(self, config: BartConfig) -> None:
+        super().__init__()
+        self.normformer = config.normformer
+        self.dropout = nn.Dropout(config.dropout)
+        self.pre_self_attn_layer_norm = ShiftNorm(config.width) if config.normformer else nn.Identity()
+        self.self_attn = Attention(config)
+        self.self_attn_layer_norm = nn.LayerNorm(config.width)
+        self.ffn = FeedForward(config)
+        self.final_layer_norm = nn.Identity() if config.normformer else nn.LayerNorm(config.width)
+
+    def join(self, residual: Tensor, x: Tensor, norm: nn.Module) -> Tensor:
+        """Add a sublayer's output x to the residual stream: NormFormer normalises x, BART the sum."""
+        x = self.dropout(x)
+        return residual + norm(x) if self.normformer else norm(residual + x)
+
+
+class EncoderLayer(Layer):
+    """Self-attention over the whole text, then the feed-forward layer."""
+
+    def forward(self, x: Tensor, mask: Tensor) -> Tensor:
+        """Map x (n, t, d) to (n, t, d); mask (n, 1, 1, t) is False at padding."""
+        h = self.pre_self_attn_layer_norm(x)
+        x = self.join(x, self.self_attn(h, self.self_attn.project(h), mask), self.self_attn_layer_norm)
+        return self.join(x, self.ffn(x), self.final_layer_norm)
+
+
+class DecoderLayer(Layer):
+    """Causal self-attention over the target, cross-attention to the text, then the feed-forward layer."""
+
+    def __init__(self, config: BartConfig) -> None:
+        super().__init__(config)
+        self.pre_encoder_attn_layer_norm = ShiftNorm(config.width) if config.normformer else nn.Identity()
+        self.encoder_attn = Attention(config)
+        self.encoder_attn_layer_norm = nn.LayerNorm(config.width)
+
+    def forward(
+        self, x: Tensor, text: KeysValues, text_mask: Tensor, target_mask: Tensor | None, cache: LayerCache | None
+    ) -> Tensor:
+        """Map x (n, s, d) to (n, s, d).
+
+        Args:
+            x: vectors of n target sequences.
+            text: keys and values of p prompts (p, h, t, c); p divides n.
+            text_mask: (p, 1, 1, t), False at padding.
+            target_mask: (s, all) which target tokens each may see, for use with a cache.
+            cache: earlier keys and values; without one, x is the whole target so far and attention is causal.
+        """
+        h = self.pre_self_attn_layer_norm(x)
+        seen = self.self_attn.project(h)
+        if cache is not None:
+            seen = KeysValues(*cache.extend(*seen))
+        h = self.self_attn(h, seen, target_mask, causal=cache is None)
+        x = self.join(x, h, self.self_attn_layer_norm)
+
+        # All pictures of one prompt look at the same text, so their queries stand in one row: keys are never copied.
+        h = self.pre_encoder_attn_layer_norm(x).reshape(len(text_mask), -1, x.shape[-1])  # (p, n / p · s, d)
+        h = self.encoder_attn(h, text, text_mask).view_as(x)  # (n, s, d)
+        x = self.join(x, h, self.encoder_attn_layer_norm)
+        return self.join(x, self.ffn(x), self.final_layer_norm)
+
+
+class Stack(nn.Module):
+    """What encoder and decoder share besides their layers: positions, and the norms at both ends."""
+
+    def __init__(self, config: BartConfig, length: int, layers: Sequence[Layer]) -> None:
+        super().__init__()
+        self.position_offset = config.position_offset
+        self.embed_positions = nn.Embedding(length + config.position_offset, config.width)
+        self.layernorm_embedding = nn.LayerNorm(config.width)
+        self.dropout = nn.Dropout(config.dropout)
+        self.layers = nn.ModuleList(layers)
+        self.final_ln = ShiftNorm(config.width) if config.normformer else nn.Identity()
+
+    def start(self, x: Tensor, positions: Tensor) -> Tensor:
+        """Tell embedded tokens x (n, t, d) where they stand; positions (t,) count from 0."""
+        x = x + self.embed_positions(positions + self.position_offset)
+        return self.dropout(self.layernorm_embedding(x))
+
+
+class Bart(nn.Module):
+    """An encoder-decoder transformer that turns text ids into logits over target tokens.
+
+    Parameter names are those of the published PyTorch BARTs and of min-dalle where they have one, so that converting
+    a file is renaming a few prefixes.
+    """
+
+    final_logits_bias: Tensor | None
+
+    def __init__(self, config: BartConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.text_embedding = nn.Embedding(config.text_vocabulary, config.width)
+        if not config.shared_embedding:
+            self.target_embedding = nn.Embedding(config.target_rows, config.width)
+            self.lm_head = nn.Linear(config.width, config.target_rows, bias=False)
+        self.encoder = Stack(config, config.text_length, [EncoderLayer(config) for _ in range(config.encoder_layers)])
+        self.decoder = Stack(config, config.target_length, [DecoderLayer(config) for _ in range(config.decoder_layers)])
+        bias = torch.zeros(1, config.target_rows) if config.final_logits_bias else None
+        self.register_buffer("final_logits_bias", bias)
+        self.apply(self._initialise)
+
+    def _initialise(self, module: nn.Module) -> None:
+        if isinstance(module, nn.Linear | nn.Embedding):
+            nn.init.normal_(module.weight, std=self.config.initial_std)
+        if isinstance(module, nn.Linear) and module.bias is not None:
+            nn.init.zeros_(module.bias)
+
+    def text_mask(self, text: Tensor) -> Tensor:
+        """True where text (n, t) holds a token, False where it is padding."""
+        return text != self.config.pad_token
+
+    def encode(self, text: Tensor, mask: Tensor | None = None) -> Tensor:
+        """Read text.
+
+        Args:
+            text: ids (n, t), int64, t at most `text_length`.
+            mask: (n, t) bool, True at real tokens, at least one a row; by default all that are not `pad_token`.
+
+        Returns:
+            The encoder's state (n, t, d). At padding it is filler that nothing may look at.
+
+        Raises:
+            ValueError: text is not two-dimensional or is too long.
+        """
+        check_tokens("text", text, self.config.text_length)
+        mask = self.text_mask(text) if mask is None else mask
+        positions = torch.arange(text.shape[1], device=text.device)
+        x = self.encoder.start(self.text_embedding(text), positions)  # (n, t, d)
+        for layer in self.encoder.layers:
+            x = layer(x, mask[:, None, None, :])
+        return self.encoder.final_ln(x)
+
+    def project(self, state: Tensor) -> list[KeysValues]:
+        """Every decoder layer's keys and values of an encoder state (p, t, d): made once per prompt, used each step."""
+        return [cast(DecoderLayer, layer).encoder_attn.project(state) for layer in self.decoder.layers]
+
+    def decode(
+        self,
+        tokens: Tensor,
+        state: Tensor | Sequence[KeysValues],
+        mask: Tensor,
+        cache: DecoderCache | None = None,
+    ) -> Tensor:
+        """Predict, after each target token, the next one.
+
+        Args:
+            tokens: (n, s) int64, the start token first; with a cache, only those that it has not seen.
+            state: the encoder's state (p, t, d), or what `project` made of it. p divides n: with n = p · m, prompt i
+                belongs to rows i · m to i · m + m - 1, so m pictures of a prompt share its keys and values.
+            mask: (p, t) bool, True at real text tokens, as `text_mask` gives it.
+            cache: memory of the tokens before, which takes in the new ones.
+
+        Returns:
+            Logits (n, s, target_rows).
+
+        Raises:
+            ValueError: tokens are not two-dimensional, too many, or do not divide among the prompts.
+        """
+        check_tokens("tokens", tokens, self.config.target_length)
+        if len(tokens) % len(mask):
+            raise ValueError(f"{len(tokens)} target rows do not divide among {len(mask)} prompts; give each as many.")
+        text = self.project(state) if isinstance(state, Tensor) else state
+        if cache is None:
+            positions, target_mask = torch.arange(tokens.shape[1], device=tokens.device), None
+        else:
+            positions, target_mask = cache.place(tokens.shape[1])
+        x = self.decoder.start(self._embed_target(tokens), positions)  # (n, s, d)
+        for i, layer in enumerate(self.decoder.layers):
+            x = layer(x, text[i], mask[:, None, None, :], target_mask, None if cache is None else cache.layers[i])
+        return self._logits(self.decoder.final_ln(x))
+
+    def shift(self, targets: Tensor) -> Tensor:
+        """What the decoder sees while it learns to write targets (n, s): the start token, then all but the last."""
+        return F.pad(targets[:, :-1], (1, 0), value=self.config.decoder_start)
+
+    def forward(self, text: Tensor, targets: Tensor) -> Tensor:
+        """Teacher forcing: logits (n, s, target_rows) for each target, given the text and the targets before it.
+
+        Args:
+            text: ids (n, t), int64.
+            targets: codes (n, s), int64, without a start token.
+        """
+        mask = self.text_mask(text)
+        return self.decode(self.shift(targets), self.encode(text, mask), mask)
+
+    def _embed_target(self, tokens: Tensor) -> Tensor:
+        return self.text_embedding(tokens) if self.config.shared_embedding else self.target_embedding(tokens)
+
+    def _logits(self, x: Tensor) -> Tensor:
+        weight = self.text_embedding.weight if self.config.shared_embedding else self.lm_head.weight
+        logits = F.linear(x, weight)  # (n, s, target_rows)
+        return logits if self.final_logits_bias is None else logits + self.final_logits_bias
+
+
+def check_tokens(name: str, tokens: Tensor, longest: int) -> None:
+    """Raise a ValueError unless tokens are (n, length) with a length from 1 to `longest`."""
+    if tokens.ndim != 2:
+        raise ValueError(f"{name} has shape {tuple(tokens.shape)}; give one row of ids per sequence, (n, length).")
+    if not 1 <= tokens.shape[1] <= longest:
+        raise ValueError(f"{name} has {tokens.shape[1]} tokens a row; this model takes 1 to {longest}.")

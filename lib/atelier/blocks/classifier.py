@@ -1,0 +1,118 @@
+"""A small residual network that names what a painted picture shows: its subject, its setting, its colour, its style.
+
+It has two uses: as the judge of what the pipeline draws, and, trained without the held-out combinations, as the
+network whose features the VQ-GAN's perceptual distance compares. He et al. 2016, "Identity Mappings in Deep Residual
+Networks", is where the order of normalisation, activation and convolution in a block comes from.
+"""
+
+from dataclasses import dataclass
+
+import torch.nn.functional as F
+from torch import Tensor, cat, nn
+
+
+@dataclass(frozen=True)
+class ClassifierConfig:
+    """Shape of a picture classifier.
+
+    Attributes:
+        attributes: name of each attribute → how many classes it has.
+        resolution: side in pixels at which it looks at pictures; others are resized to it.
+        widths: channels of each stage; every stage halves the map, so stage i's is resolution / 2^(i + 1) wide.
+        depth: residual blocks per stage.
+
+    Raises:
+        ValueError: if the numbers do not fit together.
+    """
+
+    attributes: dict[str, int]
+    resolution: int = 64
+    widths: tuple[int, ...] = (32, 64, 128, 160)
+    depth: int = 1
+
+    def __post_init__(self):
+        object.__setattr__(self, "widths", tuple(self.widths))  # a config read from JSON has a list here
+        if not self.attributes or min(self.attributes.values()) < 2:
+            raise ValueError(
+                f"attributes is {self.attributes}: give at least one attribute, with at least two classes."
+            )
+        if not self.widths or min(self.widths) < 1 or self.depth < 1:
+            raise ValueError(f"widths {self.widths} and depth {self.depth} are no network: give whole numbers from 1.")
+        if self.resolution < 1 or self.resolution % 2 ** len(self.widths):
+            raise ValueError(
+                f"A picture of {self.resolution} pixels cannot be halved {len(self.widths)} times: "
+                f"give a resolution that {2 ** len(self.widths)} divides, or fewer widths."
+            )
+
+
+class PreActivationBlock(nn.Module):
+    """Shortcut + conv(relu(norm(conv(relu(norm(x)))))): (n, inputs, h, w) → (n, outputs, h/stride, w/stride)."""
+
+    def __init__(self, inputs: int, outputs: int, stride: int):
+        super().__init__()
+        self.norm1 = nn.BatchNorm2d(inputs)
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, stride, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm2d(outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1, bias=False)
+        fits = inputs == outputs and stride == 1
+        self.shortcut = nn.Identity() if fits else nn.Conv2d(inputs, outputs, 1, stride, bias=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Adds the block's contribution to x, (n, inputs, h, w)."""
+        h = F.relu(self.norm1(x))
+        # Where the width changes, the shortcut starts after the first activation, as in the paper's figure 5.
+        shortcut = x if isinstance(self.shortcut, nn.Identity) else self.shortcut(h)
+        return shortcut + self.conv2(F.relu(self.norm2(self.conv1(h))))
+
+
+class PictureClassifier(nn.Module):
+    """Pictures (n, 3, H, W), from 0 to 1, to one set of logits per attribute."""
+
+    def __init__(self, config: ClassifierConfig):
+        super().__init__()
+        self.config = config
+        widths = config.widths
+        self.stem = nn.Conv2d(3, widths[0], 3, stride=2, padding=1, bias=False)
+        self.stages = nn.ModuleList(
+            nn.Sequential(
+                PreActivationBlock(inputs, outputs, stride=1 if number == 0 else 2),
+                *(PreActivationBlock(outputs, outputs, stride=1) for _ in range(config.depth - 1)),
+            )
+            for number, (inputs, outputs) in enumerate(zip((widths[0], *widths), widths, strict=False))
+        )
+        self.norm = nn.BatchNorm2d(widths[-1])
+        self.heads = nn.ModuleDict(
+            {name: nn.Linear(2 * widths[-1], classes) for name, classes in config.attributes.items()}
+        )
+
+    def features(self, pictures: Tensor) -> list[Tensor]:
+        """One map per stage, (n, widths[i], side_i, side_i), from fine and shallow to coarse and deep.
+
+        Raises:
+            ValueError: if the pictures are not (n, 3, H, W).
+        """
+        if pictures.ndim != 4 or pictures.shape[1] != 3:
+            raise ValueError(f"The classifier takes pictures of shape (n, 3, H, W), but got {tuple(pictures.shape)}.")
+        h = self.stem(resize(pictures, self.config.resolution) * 2 - 1)
+        maps = []
+        for stage in self.stages:
+            h = stage(h)
+            maps.append(h)
+        return maps
+
+    def forward(self, pictures: Tensor) -> dict[str, Tensor]:
+        """Logits (n, classes) for each attribute, by name, of pictures (n, 3, H, W)."""
+        h = F.relu(self.norm(self.features(pictures)[-1]))
+        # The mean knows how much of something there is, the maximum whether it is there at all, however small.
+        pooled = cat([h.mean((2, 3)), h.amax((2, 3))], dim=1)  # (n, 2·widths[-1])
+        return {name: head(pooled) for name, head in self.heads.items()}
+
+
+def resize(pictures: Tensor, side: int) -> Tensor:
+    """Pictures (n, 3, H, W) as (n, 3, side, side): averaged over areas if that shrinks them, else interpolated."""
+    height, width = pictures.shape[-2:]
+    if (height, width) == (side, side):
+        return pictures
+    if min(height, width) >= side:
+        return F.interpolate(pictures, (side, side), mode="area")
+    return F.interpolate(pictures, (side, side), mode="bilinear", align_corners=False)

@@ -1,0 +1,447 @@
+"""The VQ-GAN: pictures into a grid of codebook words, and back; and the losses that make the way back sharp.
+
+Paper: Esser, Rombach and Ommer 2021, "Taming Transformers for High-Resolution Image Synthesis". The architecture and
+the parameters' names are those of the published weights (`encoder.down.0.block.0.norm1.weight`, …), so a published
+state dict, without its `loss.*`, loads strictly into `VQGAN(VQGANConfig.f16_16384())`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from atelier.blocks.vq import Quantized, VectorQuantizer
+
+PIXEL_RANGES = {"[0,1]": (0.0, 1.0), "[-1,1]": (-1.0, 1.0)}
+
+
+@dataclass(frozen=True)
+class VQGANConfig:
+    """Shape of a VQ-GAN.
+
+    Attributes:
+        resolution: side of the pictures it is made for, in pixels. Others work too if `factor` divides them; attention
+            stays on the levels where it is at this resolution.
+        channels: width of the first level.
+        multipliers: width of each level in units of `channels`. Each level but the last halves the picture.
+        residual_blocks: residual blocks per level; the decoder has one more.
+        attention_resolutions: sides of the maps that get attention, besides the middle, which always has it.
+        z_channels: width of the encoder's output and the decoder's input.
+        codes: size of the codebook.
+        code_width: length of the codebook's vectors.
+        group_norm_groups: groups of every GroupNorm; has to divide every width.
+        group_norm_eps: 1e-6 in the original, 1e-5 in some ports of it.
+        pixel_range: what the network inside calls black and white, "[0,1]" or "[-1,1]". It belongs to the weights.
+            Outside, pictures are from 0 to 1 whatever it is.
+        beta: weight of the commitment term, see VectorQuantizer.
+        decay: of the codebook's moving averages, or None, see VectorQuantizer.
+        restart_below: see VectorQuantizer.
+
+    Raises:
+        ValueError: if the numbers do not fit together.
+    """
+
+    resolution: int
+    channels: int
+    multipliers: tuple[int, ...]
+    residual_blocks: int
+    attention_resolutions: tuple[int, ...]
+    z_channels: int
+    codes: int
+    code_width: int
+    group_norm_groups: int = 32
+    group_norm_eps: float = 1e-6
+    pixel_range: str = "[-1,1]"
+    beta: float = 0.25
+    decay: float | None = 0.99
+    restart_below: float = 0.05
+
+    def __post_init__(self):
+        # A config read from JSON has lists here.
+        object.__setattr__(self, "multipliers", tuple(self.multipliers))
+        object.__setattr__(self, "attention_resolutions", tuple(self.attention_resolutions))
+        if not self.multipliers or min(self.multipliers) < 1:
+            raise ValueError(f"multipliers is {self.multipliers}: give at least one level, and whole numbers from 1.")
+        for name in ("resolution", "channels", "residual_blocks", "z_channels", "codes", "code_width"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} is {getattr(self, name)}: give a whole number from 1.")
+        if self.resolution % self.factor:
+            raise ValueError(
+                f"A picture of {self.resolution} pixels cannot be halved {len(self.multipliers) - 1} times: "
+                f"give a resolution that {self.factor} divides, or fewer multipliers."
+            )
+        if self.group_norm_groups < 1 or self.channels % self.group_norm_groups:
+            raise ValueError(
+                f"{self.group_norm_groups} groups of GroupNorm do not divide {self.channels} channels: "
+                "give a group_norm_groups that does."
+            )
+        if self.pixel_range not in PIXEL_RANGES:
+            raise ValueError(f"pixel_range is {self.pixel_range!r}: give one of {', '.join(PIXEL_RANGES)}.")
+
+    @property
+    def factor(self) -> int:
+        """How many pixels, along one side, one code stands for: the f of f16."""
+        return 2 ** (len(self.multipliers) - 1)
+
+    @property
+    def grid(self) -> int:
+        """Codes along one side of a picture."""
+        return self.resolution // self.factor
+
+    @property
+    def widths(self) -> list[int]:
+        """Channels of each level."""
+        return [self.channels * multiplier for multiplier in self.multipliers]
+
+    @classmethod
+    def f16_16384(cls) -> "VQGANConfig":
+        """The published ImageNet model with 16 × 16 codes of 16384 for 256 × 256 pixels.
+
+        DALL·E Mini's copy of the weights was trained on from it with pixel_range "[0,1]"; use `dataclasses.replace`.
+        """
+        return cls(
+            resolution=256,
+            channels=128,
+            multipliers=(1, 1, 2, 2, 4),
+            residual_blocks=2,
+            attention_resolutions=(16,),
+            z_channels=256,
+            codes=16384,
+            code_width=256,
+            decay=None,
+            restart_below=0.0,
+        )
+
+
+class ResidualBlock(nn.Module):
+    """x + conv(swish(norm(conv(swish(norm(x)))))); a 1 × 1 convolution fits x to another width.
+
+    Shapes: (n, inputs, h, w) → (n, outputs, h, w).
+    """
+
+    def __init__(self, config: VQGANConfig, inputs: int, outputs: int):
+        super().__init__()
+        self.norm1 = _norm(config, inputs)
+        self.conv1 = nn.Conv2d(inputs, outputs, 3, padding=1)
+        self.norm2 = _norm(config, outputs)
+        self.conv2 = nn.Conv2d(outputs, outputs, 3, padding=1)
+        self.nin_shortcut = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Adds the block's contribution to x, (n, inputs, h, w)."""
+        h = self.conv1(F.silu(self.norm1(x)))
+        h = self.conv2(F.silu(self.norm2(h)))
+        return self.nin_shortcut(x) + h
+
+
+class AttentionBlock(nn.Module):
+    """x + attention among all places of the map, with one head. Shapes: (n, width, h, w) → the same."""
+
+    def __init__(self, config: VQGANConfig, width: int):
+        super().__init__()
+        self.norm = _norm(config, width)
+        self.q = nn.Conv2d(width, width, 1)
+        self.k = nn.Conv2d(width, width, 1)
+        self.v = nn.Conv2d(width, width, 1)
+        self.proj_out = nn.Conv2d(width, width, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Lets every place of x, (n, c, h, w), look at every other."""
+        h = self.norm(x)
+        q, k, v = (layer(h).flatten(2).transpose(1, 2)[:, None] for layer in (self.q, self.k, self.v))  # (n, 1, h·w, c)
+        attended = F.scaled_dot_product_attention(q, k, v)  # (n, 1, h·w, c)
+        return x + self.proj_out(attended[:, 0].transpose(1, 2).reshape(x.shape))  # (n, c, h, w)
+
+
+class Downsample(nn.Module):
+    """Halves a map: (n, width, h, w) → (n, width, h/2, w/2)."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.conv = nn.Conv2d(width, width, 3, stride=2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Convolves with stride 2, padded at the right and the bottom only, as the published weights expect."""
+        return self.conv(F.pad(x, (0, 1, 0, 1)))
+
+
+class Upsample(nn.Module):
+    """Doubles a map: (n, width, h, w) → (n, width, 2h, 2w)."""
+
+    def __init__(self, width: int):
+        super().__init__()
+        self.conv = nn.Conv2d(width, width, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Repeats every pixel twice in both directions and convolves."""
+        return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
+
+
+class Level(nn.Module):
+    """The blocks that work at one resolution, each followed by attention where the config wants it."""
+
+    def __init__(self, config: VQGANConfig, inputs: int, outputs: int, blocks: int, side: int):
+        super().__init__()
+        widths = [inputs] + [outputs] * (blocks - 1)
+        self.block = nn.ModuleList(ResidualBlock(config, width, outputs) for width in widths)
+        attentions = blocks if side in config.attention_resolutions else 0
+        self.attn = nn.ModuleList(AttentionBlock(config, outputs) for _ in range(attentions))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, inputs, h, w) → (n, outputs, h, w)."""
+        for number, block in enumerate(self.block):
+            x = block(x)
+            if len(self.attn):
+                x = self.attn[number](x)
+        return x
+
+
+class EncoderLevel(Level):
+    """A level of the encoder; all but the last end in halving the map."""
+
+    def __init__(self, config: VQGANConfig, inputs: int, outputs: int, side: int, last: bool):
+        super().__init__(config, inputs, outputs, config.residual_blocks, side)
+        self.downsample = nn.Identity() if last else Downsample(outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, inputs, h, w) → (n, outputs, h/2, w/2), or (n, outputs, h, w) at the last level."""
+        return self.downsample(super().forward(x))
+
+
+class DecoderLevel(Level):
+    """A level of the decoder; all but the last end in doubling the map."""
+
+    def __init__(self, config: VQGANConfig, inputs: int, outputs: int, side: int, last: bool):
+        super().__init__(config, inputs, outputs, config.residual_blocks + 1, side)
+        self.upsample = nn.Identity() if last else Upsample(outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, inputs, h, w) → (n, outputs, 2h, 2w), or (n, outputs, h, w) at the last level."""
+        return self.upsample(super().forward(x))
+
+
+class Middle(nn.Module):
+    """Residual block, attention, residual block, at the lowest resolution. Shapes: (n, width, h, w) → the same."""
+
+    def __init__(self, config: VQGANConfig, width: int):
+        super().__init__()
+        self.block_1 = ResidualBlock(config, width, width)
+        self.attn_1 = AttentionBlock(config, width)
+        self.block_2 = ResidualBlock(config, width, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Applies the three in turn to x, (n, width, h, w)."""
+        return self.block_2(self.attn_1(self.block_1(x)))
+
+
+class Encoder(nn.Module):
+    """Pictures, in the network's own pixel range, to maps: (n, 3, H, W) → (n, z_channels, H/f, W/f)."""
+
+    def __init__(self, config: VQGANConfig):
+        super().__init__()
+        widths = config.widths
+        inputs = [config.channels, *widths]
+        self.conv_in = nn.Conv2d(3, config.channels, 3, padding=1)
+        self.down = nn.ModuleList(
+            EncoderLevel(config, inputs[level], width, config.resolution // 2**level, last=level == len(widths) - 1)
+            for level, width in enumerate(widths)
+        )
+        self.mid = Middle(config, widths[-1])
+        self.norm_out = _norm(config, widths[-1])
+        self.conv_out = nn.Conv2d(widths[-1], config.z_channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(n, 3, H, W) → (n, z_channels, H/f, W/f)."""
+        h = self.conv_in(x)
+        for level in self.down:
+            h = level(h)
+        return self.conv_out(F.silu(self.norm_out(self.mid(h))))
+
+
+class Decoder(nn.Module):
+    """Maps to pictures in the network's own pixel range: (n, z_channels, h, w) → (n, 3, f·h, f·w)."""
+
+    def __init__(self, config: VQGANConfig):
+        super().__init__()
+        widths = config.widths
+        inputs = [*widths[1:], widths[-1]]
+        self.conv_in = nn.Conv2d(config.z_channels, widths[-1], 3, padding=1)
+        self.mid = Middle(config, widths[-1])
+        # Numbered as in the encoder, from the highest resolution to the lowest, and run from the last to the first.
+        self.up = nn.ModuleList(
+            DecoderLevel(config, inputs[level], width, config.resolution // 2**level, last=level == 0)
+            for level, width in enumerate(widths)
+        )
+        self.norm_out = _norm(config, widths[0])
+        self.conv_out = nn.Conv2d(widths[0], 3, 3, padding=1)
+
+    def forward(self, z: Tensor) -> Tensor:
+        """(n, z_channels, h, w) → (n, 3, f·h, f·w)."""
+        h = self.mid(self.conv_in(z))
+        for level in reversed(self.up):
+            h = level(h)
+        return self.conv_out(F.silu(self.norm_out(h)))
+
+
+class VQGAN(nn.Module):
+    """The whole of it: encoder, codebook, decoder. Pictures are (n, 3, H, W) from 0 to 1, in and out."""
+
+    def __init__(self, config: VQGANConfig):
+        super().__init__()
+        self.config = config
+        self.encoder = Encoder(config)
+        self.decoder = Decoder(config)
+        self.quantize = VectorQuantizer(
+            config.codes, config.code_width, config.beta, config.decay, config.restart_below
+        )
+        self.quant_conv = nn.Conv2d(config.z_channels, config.code_width, 1)
+        self.post_quant_conv = nn.Conv2d(config.code_width, config.z_channels, 1)
+
+    @property
+    def last_layer(self) -> Tensor:
+        """The weight where `adaptive_weight` compares the gradients: the decoder's last convolution's."""
+        return self.decoder.conv_out.weight
+
+    def encode(self, pictures: Tensor) -> Quantized:
+        """Pictures to codes.
+
+        Args:
+            pictures: (n, 3, H, W), from 0 to 1, H and W multiples of `config.factor`.
+
+        Returns:
+            z_q (n, code_width, H/f, W/f), indices (n, H/f, W/f), and the codebook's loss.
+
+        Raises:
+            ValueError: if the pictures have another shape.
+        """
+        factor = self.config.factor
+        if pictures.ndim != 4 or pictures.shape[1] != 3 or pictures.shape[2] % factor or pictures.shape[3] % factor:
+            raise ValueError(
+                f"The encoder takes pictures of shape (n, 3, H, W) with sides that {factor} divides, "
+                f"but got {tuple(pictures.shape)}."
+            )
+        low, high = PIXEL_RANGES[self.config.pixel_range]
+        return self.quantize(self.quant_conv(self.encoder(pictures * (high - low) + low)))
+
+    def decode(self, z_q: Tensor) -> Tensor:
+        """The codebook's vectors (n, code_width, h, w) to pictures (n, 3, f·h, f·w).
+
+        Black is 0 and white is 1, but the values are not clamped, so that in training even those outside learn.
+        """
+        low, high = PIXEL_RANGES[self.config.pixel_range]
+        return (self.decoder(self.post_quant_conv(z_q)) - low) / (high - low)
+
+    @torch.no_grad()
+    def decode_codes(self, indices: Tensor) -> Tensor:
+        """Codes (n, h, w) to finished pictures (n, 3, f·h, f·w), clamped to [0, 1].
+
+        Raises:
+            ValueError: if the indices are not a grid of codes, or one is not in the codebook.
+        """
+        if indices.ndim != 3:
+            raise ValueError(f"The decoder takes codes of shape (n, h, w), but got {tuple(indices.shape)}.")
+        lowest, highest = (int(edge) for edge in indices.aminmax())
+        if lowest < 0 or highest >= self.config.codes:
+            raise ValueError(
+                f"The codebook has the codes 0 to {self.config.codes - 1}, but these are {lowest} to {highest}."
+            )
+        return self.decode(self.quantize.lookup(indices)).clamp(0, 1)
+
+    def forward(self, pictures: Tensor) -> tuple[Tensor, Quantized]:
+        """Pictures (n, 3, H, W) to their reconstructions, not clamped, and what the codebook gave on the way."""
+        quantized = self.encode(pictures)
+        return self.decode(quantized.z_q), quantized
+
+
+class PatchDiscriminator(nn.Module):
+    """Tells real patches from reconstructed ones: pictures (n, channels, H, W) → logits (n, 1, h, w), one per patch.
+
+    Isola et al. 2017, "Image-to-Image Translation with Conditional Adversarial Networks", section 3.2.2.
+
+    Args:
+        channels: of the pictures.
+        width: of the first layer; it doubles from layer to layer, up to eight times.
+        layers: layers that halve the map; with three, a logit sees 70 × 70 pixels.
+    """
+
+    def __init__(self, channels: int = 3, width: int = 64, layers: int = 3):
+        super().__init__()
+        widths = [width * min(2**layer, 8) for layer in range(layers + 1)]
+        stack: list[nn.Module] = [nn.Conv2d(channels, width, 4, stride=2, padding=1), nn.LeakyReLU(0.2)]
+        for layer in range(1, layers + 1):
+            stride = 2 if layer < layers else 1
+            convolution = nn.Conv2d(widths[layer - 1], widths[layer], 4, stride, padding=1, bias=False)
+            stack += [convolution, nn.BatchNorm2d(widths[layer]), nn.LeakyReLU(0.2)]
+        self.main = nn.Sequential(*stack, nn.Conv2d(widths[-1], 1, 4, padding=1))
+        for module in self.main:
+            if isinstance(module, nn.Conv2d):
+                nn.init.normal_(module.weight, 0.0, 0.02)
+            elif isinstance(module, nn.BatchNorm2d):
+                nn.init.normal_(module.weight, 1.0, 0.02)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        """Logits (n, 1, h, w): above 0 where pictures (n, channels, H, W), from 0 to 1, look real."""
+        return self.main(pictures * 2 - 1)
+
+
+def hinge_discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
+    """What the discriminator minimises: real patches above 1, reconstructed ones below −1, and no further."""
+    return (F.relu(1 - real_logits).mean() + F.relu(1 + fake_logits).mean()) / 2
+
+
+def hinge_generator_loss(fake_logits: Tensor) -> Tensor:
+    """What the decoder minimises: its patches are to look real."""
+    return -fake_logits.mean()
+
+
+def adaptive_weight(nll: Tensor, generator_loss: Tensor, last_layer: Tensor) -> Tensor:
+    """λ of eq. 7: makes the discriminator pull at the last layer as strongly as the reconstruction does.
+
+    Args:
+        nll: scalar, the reconstruction loss, pixels and perception.
+        generator_loss: scalar, from `hinge_generator_loss`.
+        last_layer: `VQGAN.last_layer`, which both depend on.
+
+    Returns:
+        A scalar without gradient, from 0 to 10,000. Multiply by the discriminator's weight, 0.75 or 0.8 in the paper's
+        configurations, and by 0 before the discriminator starts.
+    """
+    (nll_gradient,) = torch.autograd.grad(nll, last_layer, retain_graph=True)
+    (generator_gradient,) = torch.autograd.grad(generator_loss, last_layer, retain_graph=True)
+    return (nll_gradient.norm() / (generator_gradient.norm() + 1e-4)).clamp(0, 1e4).detach()
+
+
+def perceptual_distance(features_a: Sequence[Tensor], features_b: Sequence[Tensor], epsilon: float = 1e-4) -> Tensor:
+    """How differently a network sees two batches of pictures.
+
+    As in Zhang et al. 2018, "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric", eq. 1, with
+    equal weights: at each place of each map the features become a direction, and the squared distance between the two
+    directions is averaged over places, then over maps.
+
+    Args:
+        features_a: maps (n, c_i, h_i, w_i) of the first batch, from any network.
+        features_b: maps of the second batch, of the same shapes.
+        epsilon: added to the squared length, to keep the gradient finite where a network sees nothing.
+
+    Returns:
+        (n,), from 0 (alike) to 4 (opposite).
+
+    Raises:
+        ValueError: if the two do not have the same shapes.
+    """
+    shapes_a, shapes_b = ([tuple(features.shape) for features in maps] for maps in (features_a, features_b))
+    if shapes_a != shapes_b or not shapes_a:
+        raise ValueError(
+            f"Two batches' maps must have the same shapes to be compared, but got {shapes_a} and {shapes_b}."
+        )
+    distances = []
+    for a, b in zip(features_a, features_b, strict=True):
+        a, b = (x.float() * (x.float().square().sum(1, keepdim=True) + epsilon).rsqrt() for x in (a, b))
+        distances.append((a - b).square().sum(1).mean((1, 2)))  # (n,)
+    return torch.stack(distances).mean(0)
+
+
+def _norm(config: VQGANConfig, width: int) -> nn.GroupNorm:
+    return nn.GroupNorm(config.group_norm_groups, width, eps=config.group_norm_eps)

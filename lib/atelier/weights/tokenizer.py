@@ -1,0 +1,165 @@
+"""Words into numbers: a byte-level BPE tokenizer (Sennrich et al. 2016, section 3.2; Radford et al. 2019, section 2.2).
+
+Its ids 0 to 3 are BART's: <s>, <pad>, </s>, <unk>. Every byte has an id of its own, so there is no text that it cannot
+write down and <unk> never occurs. Translator and critic share one tokenizer.
+"""
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Self
+
+import tokenizers
+import torch
+from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from torch import Tensor
+
+SPECIAL_TOKENS = ("<s>", "<pad>", "</s>", "<unk>")
+START, PAD, END, UNKNOWN = range(4)
+
+
+class Tokenizer:
+    """A trained byte-level BPE tokenizer.
+
+    Text is put into Unicode's NFKC form, lower-cased, freed of control and other invisible characters, and its white
+    space is made single blanks, before it is cut into pieces.
+
+    Args:
+        backend: the tokenizer of the `tokenizers` library that does the cutting.
+
+    Raises:
+        ValueError: the backend's ids 0 to 3 are not <s>, <pad>, </s>, <unk>.
+    """
+
+    def __init__(self, backend: tokenizers.Tokenizer) -> None:
+        found = tuple(backend.id_to_token(i) for i in range(len(SPECIAL_TOKENS)))
+        if found != SPECIAL_TOKENS:
+            raise ValueError(f"A tokenizer's ids 0 to 3 must be {SPECIAL_TOKENS}, but these are {found}.")
+        backend.encode_special_tokens = True  # a prompt that contains "</s>" means these four characters
+        self._backend = backend
+
+    @classmethod
+    def from_file(cls, path: str | Path) -> Self:
+        """Read a tokenizer.json.
+
+        Raises:
+            FileNotFoundError: there is no such file.
+            ValueError: the file is not a tokenizer.json, or its special tokens are not BART's.
+        """
+        path = Path(path)
+        if not path.is_file():
+            raise FileNotFoundError(f"There is no tokenizer at {path}; train one or name another preset.")
+        try:
+            return cls(tokenizers.Tokenizer.from_str(path.read_text(encoding="utf-8")))
+        except Exception as error:  # the library raises bare Exception for a file that it cannot read
+            raise ValueError(f"{path} is no tokenizer that can be used here: {error}") from error
+
+    def save(self, path: str | Path) -> None:
+        """Write a tokenizer.json, byte for byte the same for the same tokenizer."""
+        Path(path).write_text(self._backend.to_str(pretty=True) + "\n", encoding="utf-8", newline="\n")
+
+    def __len__(self) -> int:
+        """How many ids there are: the rows of a text embedding."""
+        return self._backend.get_vocab_size()
+
+    def encode(self, texts: Sequence[str], length: int) -> Tensor:
+        """Turn texts into ids.
+
+        Args:
+            texts: captions or prompts, any strings.
+            length: tokens in a row. Shorter texts are filled up with <pad>, longer ones cut; </s> always stays.
+
+        Returns:
+            (n, length) int64 of the form <s> … </s> <pad> ….
+
+        Raises:
+            TypeError: texts is one string, or holds something that is no string.
+            ValueError: length leaves no room for <s> and </s>.
+        """
+        if length < 2:
+            raise ValueError(f"length is {length}; <s> and </s> alone need 2.")
+        ids = torch.full((len(texts), length), PAD)  # (n, length)
+        for row, pieces in zip(ids, self._backend.encode_batch(_clean(texts), add_special_tokens=False), strict=True):
+            kept = [START, *pieces.ids[: length - 2], END]
+            row[: len(kept)] = torch.tensor(kept)
+        return ids
+
+    def decode(self, ids: Tensor) -> list[str]:
+        """Turn rows of ids (n, length) back into text, without the special tokens.
+
+        Raises:
+            ValueError: ids are not two-dimensional, or hold a number that is no id.
+        """
+        if ids.ndim != 2:
+            raise ValueError(f"ids have shape {tuple(ids.shape)}; give one row per text, (n, length).")
+        if ids.numel() and not 0 <= int(ids.min()) <= int(ids.max()) < len(self):
+            raise ValueError(
+                f"ids run from {int(ids.min())} to {int(ids.max())}; this tokenizer has 0 to {len(self) - 1}."
+            )
+        return [text.strip() for text in self._backend.decode_batch(ids.tolist(), skip_special_tokens=True)]
+
+    def pieces(self, text: str) -> list[str]:
+        """The pieces that a text is cut into, as one can read them: a blank in front starts a new word.
+
+        A character that is cut through, as an emoji may be, shows as replacement characters.
+        """
+        encoded = self._backend.encode(_clean([text])[0], add_special_tokens=False)
+        return [self._backend.decode([i], skip_special_tokens=False) for i in encoded.ids]
+
+
+def train_tokenizer(captions: Iterable[str], vocabulary: int = 1024) -> Tokenizer:
+    """Learn a byte-level BPE tokenizer.
+
+    Args:
+        captions: what to learn from.
+        vocabulary: most ids there may be, the four special tokens and 256 bytes included. Few captions yield fewer:
+            ask the tokenizer's `len`.
+
+    Raises:
+        ValueError: no room for special tokens and bytes, or no captions.
+        TypeError: a caption that is no string.
+    """
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    least = len(SPECIAL_TOKENS) + len(alphabet)
+    if vocabulary < least:
+        raise ValueError(f"vocabulary is {vocabulary}; the special tokens and bytes alone need {least}.")
+    texts = _clean(captions)
+    if not texts:
+        raise ValueError("There are no captions to learn from; give at least one.")
+    backend = tokenizers.Tokenizer(models.BPE())
+    backend.normalizer = normalizers.Sequence(
+        [
+            normalizers.NFKC(),
+            normalizers.Lowercase(),
+            normalizers.Replace(Regex(r"\s+"), " "),
+            normalizers.Replace(Regex(r"[\p{Cc}\p{Cf}]"), ""),
+            normalizers.Replace(Regex(r" {2,}"), " "),
+            normalizers.Strip(),
+        ]
+    )
+    # The first word gets a blank as every other word has, or it would be another word.
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    backend.decoder = decoders.ByteLevel()
+    start, end = SPECIAL_TOKENS[START], SPECIAL_TOKENS[END]
+    backend.post_processor = processors.TemplateProcessing(
+        single=f"{start} $A {end}", special_tokens=[(start, START), (end, END)]
+    )
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary,
+        min_frequency=2,
+        special_tokens=list(SPECIAL_TOKENS),
+        initial_alphabet=sorted(alphabet),
+        show_progress=False,
+    )
+    backend.train_from_iterator(texts, trainer, length=len(texts))
+    return Tokenizer(backend)
+
+
+def _clean(texts: Iterable[str]) -> list[str]:
+    """Check that texts are strings, and drop lone surrogates: Python can hold them, UTF-8 cannot."""
+    if isinstance(texts, str):
+        raise TypeError(f"The texts are the one string {texts[:40]!r}; give a list of strings.")
+    texts = list(texts)
+    for text in texts:
+        if not isinstance(text, str):
+            raise TypeError(f"A text is {text!r} of type {type(text).__name__}; give strings.")
+    return [text.encode("utf-8", "ignore").decode("utf-8") for text in texts]

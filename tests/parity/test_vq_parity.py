@@ -1,0 +1,68 @@
+"""The codebook layer against vector-quantize-pytorch: output, loss, gradients, and the codebook after some steps."""
+
+from typing import Any
+
+import pytest
+import torch
+from atelier.blocks.vq import VectorQuantizer
+from vector_quantize_pytorch import VectorQuantize
+
+CODES, WIDTH, BETA, DECAY = 40, 6, 0.25, 0.9
+
+
+def pair(**options) -> tuple[Any, Any]:
+    torch.manual_seed(0)
+    ours = VectorQuantizer(CODES, WIDTH, BETA, restart_below=0.0, decay=options.pop("decay", DECAY))
+    theirs: Any = VectorQuantize(
+        WIDTH, CODES, commitment_weight=BETA, decay=DECAY, accept_image_fmap=True, rotation_trick=False, **options
+    )
+    codebook = torch.randn(CODES, WIDTH)
+    ours.load_state_dict({"embedding.weight": codebook})
+    with torch.no_grad():
+        theirs._codebook.embed.copy_(codebook[None])
+        theirs._codebook.embed_avg.copy_(codebook[None])
+    return ours.train(), theirs.train()
+
+
+def relative(ours: Any, theirs: Any) -> float:
+    """The largest difference, in units of the largest number."""
+    return ((ours - theirs).abs().max() / theirs.abs().max()).item()
+
+
+def test_three_training_steps_give_the_same_numbers():
+    ours, theirs = pair()
+    for _ in range(3):
+        z_ours = torch.randn(4, WIDTH, 5, 5, requires_grad=True)
+        z_theirs = z_ours.detach().clone().requires_grad_()
+        weights = torch.randn(4, WIDTH, 5, 5)
+        quantized = ours(z_ours)
+        z_q, indices, loss = theirs(z_theirs)
+        assert torch.equal(quantized.indices, indices)
+        assert torch.allclose(quantized.z_q, z_q, atol=1e-6)
+        assert quantized.loss.item() == pytest.approx(loss.item(), rel=1e-5)
+        ((quantized.z_q * weights).sum() + quantized.loss).backward()
+        ((z_q * weights).sum() + loss.sum()).backward()
+        assert relative(z_ours.grad, z_theirs.grad) < 1e-6
+        assert torch.allclose(ours.counts, theirs._codebook.cluster_size[0], rtol=1e-5)
+        assert torch.allclose(ours.sums, theirs._codebook.embed_avg[0], atol=1e-5)
+        assert torch.allclose(ours.embedding.weight, theirs.codebook, atol=1e-5)
+
+
+def test_evaluation_and_lookup_give_the_same_codes():
+    ours, theirs = (module.eval() for module in pair())
+    z_e = torch.randn(4, WIDTH, 5, 5)
+    quantized, (z_q, indices, _) = ours(z_e), theirs(z_e)
+    assert torch.equal(quantized.indices, indices)
+    assert torch.equal(quantized.z_q, z_q)
+    assert torch.equal(ours.lookup(indices), theirs.get_output_from_indices(indices))
+
+
+def test_the_commitment_gradient_of_the_codebook_learned_by_gradient():
+    """Their learnable codebook puts one loss on both sides; ours, per eq. 3, is it plus β of it, on one side each."""
+    ours, theirs = pair(decay=None, learnable_codebook=True, ema_update=False)
+    z_ours = torch.randn(4, WIDTH, 5, 5, requires_grad=True)
+    z_theirs = z_ours.detach().clone().requires_grad_()
+    ours(z_ours).loss.backward()
+    theirs(z_theirs)[2].sum().backward()
+    assert relative(z_ours.grad, z_theirs.grad) < 1e-5
+    assert relative(BETA * ours.embedding.weight.grad, theirs._codebook.embed.grad[0]) < 1e-5
