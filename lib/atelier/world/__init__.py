@@ -4,6 +4,22 @@ from atelier.world.captions import caption, parse
 from atelier.world.held_out import HELD_OUT, is_held_out
 from atelier.world.painter import paint
 from atelier.world.scenes import Scene
-from atelier.world.vocabulary import WORLDS, World, full_world, small_world
+from atelier.world.sprites import SPRITES, sprites
+from atelier.world.vocabulary import WORLDS, HeldOut, World, full_world, small_world, vocabulary
 
-__all__ = ["HELD_OUT", "WORLDS", "Scene", "World", "caption", "full_world", "is_held_out", "paint", "parse", "small_world"]
+__all__ = [
+    "HELD_OUT",
+    "SPRITES",
+    "WORLDS",
+    "HeldOut",
+    "Scene",
+    "World",
+    "caption",
+    "full_world",
+    "is_held_out",
+    "paint",
+    "parse",
+    "small_world",
+    "sprites",
+    "vocabulary",
+]

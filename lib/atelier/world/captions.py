@@ -20,10 +20,15 @@ STYLE_PHRASES: dict[str, tuple[str, ...]] = {
     "paper cut-out": ("a paper cut-out of {}", "{} cut out of paper"),
     "pencil drawing": ("a pencil drawing of {}", "a pencil sketch of {}"),
 }
-TIME_PHRASES = {"day": ("by day", "on a clear day"), "sunset": ("at sunset", "in the evening sun"), "night": ("at night", "under the stars")}
+TIME_PHRASES = {
+    "day": ("by day", "on a clear day"),
+    "sunset": ("at sunset", "in the evening sun"),
+    "night": ("at night", "under the stars"),
+}
 TIME_NAMES = {"day": "a clear day", "sunset": "sunset", "night": "night"}
 PLACE_PHRASES = {"left": "on the left", "right": "on the right"}
-SIZE_WORDS = {"small": "small", "big": "big"}
+SIZE_WORDS = {"small": "small"}
+RELATIONS = ("next to", "above")
 
 
 def caption(scene: Scene, complete: bool = False) -> str:
@@ -36,12 +41,16 @@ def caption(scene: Scene, complete: bool = False) -> str:
     dice = _Dice(scene.seed)
     thing = _thing(scene.subject, scene.colour, dice, complete) if scene.subject else None
     where = SETTINGS[scene.setting] if scene.setting else None
-    time = dice.pick(TIME_PHRASES[scene.time]) if where and where.sky and dice.chance(0.5 if scene.time == "day" else 0.9) else ""
+    time = (
+        dice.pick(TIME_PHRASES[scene.time])
+        if where and where.sky and dice.chance(0.5 if scene.time == "day" else 0.9)
+        else ""
+    )
     if thing is None:
         body = _empty_scene(scene, time, dice)
     else:
         if scene.size == "small" and dice.chance(0.8):
-            thing = _insert(thing, "small", scene.subject)
+            thing = _insert(thing, "small")
         if scene.second:
             thing = f"{thing} {scene.relation} {_thing(*scene.second, dice, complete)}"
         parts = [thing]
@@ -71,11 +80,12 @@ def _thing(name: str, colour: str, dice: _Dice, complete: bool) -> str:
     if colour == subject.natural and not complete and dice.chance(0.5):
         return subject.noun
     if subject.dish:
-        return f"{subject.noun} {subject.dish.format(colour)}"
-    return _insert(subject.noun, colour, name)
+        preposition, dish = subject.dish.split(" ", 1)
+        return f"{subject.noun} {preposition} {_insert(dish, colour)}"
+    return _insert(subject.noun, colour)
 
 
-def _insert(noun: str, word: str, name: str | None) -> str:
+def _insert(noun: str, word: str) -> str:
     """Put an adjective behind the article, and mend the article."""
     article, rest = noun.split(" ", 1)
     if article in ("a", "an"):
@@ -99,7 +109,7 @@ class _Dice:
     def chance(self, probability: float) -> bool:
         return self.roll() < probability
 
-    def pick(self, options):  # noqa: ANN001, ANN202
+    def pick(self, options: tuple[str, ...]) -> str:
         return options[int(self.roll() * len(options))]
 
 
@@ -109,51 +119,64 @@ def parse(text: str) -> Scene:
     Raises:
         ValueError: the text names neither a subject nor a setting of the world, or has words that mean nothing in it.
     """
-    rest = f" {re.sub(r'[^a-z0-9 -]', ' ', text.lower())} "
-    rest = re.sub(r"\s+", " ", rest)
-    found: dict[str, str] = {}
-    for attribute, phrases in _phrases().items():
-        hits = [(phrase, value) for phrase, value in phrases if f" {phrase} " in rest]
-        if hits:
-            phrase, found[attribute] = max(hits, key=lambda hit: len(hit[0]))
-            rest = rest.replace(f" {phrase} ", " ", 1)
-    unknown = [word for word in rest.split() if word not in _GLUE]
+    rest = f" {' '.join(re.sub(r'[^a-z0-9 -]', ' ', text.lower()).split())} "
+    style, rest = _take(rest, [(p.replace("{}", "").strip(), key) for key, ps in STYLE_PHRASES.items() for p in ps])
+    relation, _ = _take(rest, [(relation, relation) for relation in RELATIONS])
+    first, _, second = rest.partition(f" {relation} ") if relation else (rest, "", "")
+    # The second subject's noun ends where the setting begins, so each side can be read on its own.
+    found = _read(f"{first} ")
+    other = _read(f" {second}")
+    unknown = [*found.pop("unknown").split(), *other.pop("unknown").split()]
     if unknown:
         raise ValueError(f"The painted world has no word for {', '.join(map(repr, unknown))}.")
     if not {"subject", "setting"} & found.keys():
         raise ValueError(f"{text!r} names neither a subject nor a setting of the painted world.")
-    subject = found.get("subject")
-    colour = found.get("colour") or (SUBJECTS[subject].natural if subject else "white")
-    second = found.get("second")
+    subject, partner = found.get("subject"), other.get("subject")
+    said = {**other, **found}
     return Scene(
         subject,
-        colour,
-        found.get("setting"),
-        found.get("time", "day"),
-        found.get("style", "photo"),
-        pose="landing" if "pose" in found else "standing",
-        place=found.get("place", "centre"),
-        size="small" if found.get("size") == "small" else "big",
-        second=(second, SUBJECTS[second].natural) if second else None,
-        relation=found.get("relation", "next to"),
+        _colour(found, subject),
+        said.get("setting"),
+        said.get("time", "day"),
+        style or "photo",
+        pose=said.get("pose", "standing"),
+        place=said.get("place", "centre"),
+        size=said.get("size", "big"),
+        second=(partner, _colour(other, partner)) if partner else None,
+        relation=relation or "next to",
     )
 
 
-_GLUE = {"a", "an", "the", "of", "on", "in", "by", "with", "image", "over", "plate", "bowl", "to", "at", "under"}
+GLUE = {"a", "an", "the", "of", "on", "in", "by", "with", "image", "over", "plate", "bowl", "to", "at", "under"}
 
 
-def _phrases() -> dict[str, list[tuple[str, str]]]:
-    """Attribute → (phrase, value) pairs, in the order in which `parse` reads them."""
-    bare = {name: subject.noun.split(" ", 1)[1].lower() for name, subject in SUBJECTS.items()}
-    return {
-        "style": [(p.replace("{}", "").strip(), style) for style, ps in STYLE_PHRASES.items() for p in ps],
-        "relation": [(relation, relation) for relation in ("next to", "above")],
+def _read(rest: str) -> dict[str, str]:
+    """The attributes named in one part of a caption, and under "unknown" the words that mean nothing."""
+    phrases = {
         "pose": [("landing", "landing")],
         "setting": [(text, key) for key, s in SETTINGS.items() for text in (s.phrase, s.name)],
         "time": [(p, t) for t, ps in TIME_PHRASES.items() for p in (*ps, TIME_NAMES[t])],
         "place": [(phrase, place) for place, phrase in PLACE_PHRASES.items()],
-        "subject": [(noun, name) for name, noun in bare.items()],
-        "second": [(noun, name) for name, noun in bare.items()],
+        "subject": [(subject.noun.split(" ", 1)[1].lower(), name) for name, subject in SUBJECTS.items()],
         "size": [(word, size) for size, word in SIZE_WORDS.items()],
         "colour": [(colour, colour) for colour in COLOURS],
     }
+    found = {}
+    for attribute, pairs in phrases.items():
+        value, rest = _take(rest, pairs)
+        if value is not None:
+            found[attribute] = value
+    return {**found, "unknown": " ".join(word for word in rest.split() if word not in GLUE)}
+
+
+def _take(rest: str, pairs: list[tuple[str, str]]) -> tuple[str | None, str]:
+    """The value of the longest phrase that occurs in the text, and the text without it."""
+    hits = [(phrase, value) for phrase, value in pairs if f" {phrase} " in rest]
+    if not hits:
+        return None, rest
+    phrase, value = max(hits, key=lambda hit: len(hit[0]))
+    return value, rest.replace(f" {phrase} ", " ", 1)
+
+
+def _colour(found: dict[str, str], subject: str | None) -> str:
+    return found.get("colour") or (SUBJECTS[subject].natural if subject else "white")

@@ -51,7 +51,7 @@ Number = float | Tensor
 class Brush(Plane):
     """A plane that paints: its shapes are measured in its own units and laid on the canvas in an ink.
 
-    `near` is true for subjects: they get relief, full outlines and full colour; settings stay flat and calm behind them.
+    `near` is true for subjects: they get relief, full outlines and colours; settings stay calm behind them.
     """
 
     def __init__(self, canvas: Canvas, ink: Ink, plane: Plane, near: bool) -> None:

@@ -8,36 +8,39 @@ resolution, on any device.
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 
 import torch
 from torch import Tensor
 
-from atelier.world.inks import INKS, Brush, Canvas, Ink, ramp
+from atelier.world.inks import INKS, Brush, Canvas, Colour, Ink, ramp
 from atelier.world.scenes import Scene
 from atelier.world.settings import SETTINGS, TIMES, Light
 from atelier.world.shapes import Plane
 from atelier.world.subjects import COLOURS, SUBJECTS
 
-SIZE = {"small": (0.40, 0.06), "big": (0.60, 0.10)}  # half-height in picture units: least, spread
-PLACE = {"left": -0.42, "centre": 0.0, "right": 0.42}
+SIZE = {"small": (0.40, 0.06), "big": (0.60, 0.10), "huge": (0.80, 0.06)}  # half-height in picture units: least, spread
+PLACE = {"left": -0.36, "centre": 0.0, "right": 0.36}
 DAYLIGHT = ((1.0, 1.0, 1.0), (1.0, 0.95, 0.90), (0.84, 0.86, 0.96))  # on subjects: colours must stay readable at night
 
 
-def paint(scenes: Sequence[Scene], size: int = 64, device: str | torch.device = "cpu") -> Tensor:
+def paint(
+    scenes: Sequence[Scene], size: int = 64, device: str | torch.device = "cpu", ground: Colour | None = None
+) -> Tensor:
     """Paint scenes.
 
     Args:
         scenes: n scenes.
         size: pixels per side.
         device: where to paint.
+        ground: paint every subject on this colour alone, instead of in its setting.
 
     Returns:
         (n, 3, size, size) float32 in [0, 1].
     """
     pictures = torch.empty(len(scenes), 3, size, size, device=device)
-    for members in _groups(scenes, lambda scene: (scene.style, scene.setting)):
-        pictures[members] = _paint_group([scenes[i] for i in members], size, torch.device(device))
+    for members in _groups((scene.style, scene.setting) for scene in scenes):
+        pictures[members] = _paint_group([scenes[i] for i in members], size, torch.device(device), ground)
     return pictures
 
 
@@ -51,14 +54,15 @@ def uniform(seeds: Sequence[int], count: int, device: torch.device) -> Tensor:
     return (x ^ (x >> 15)).to(torch.float32) / 2**32
 
 
-def _groups(items: Sequence, key: Callable[[object], Hashable]) -> list[list[int]]:
+def _groups(kinds: Iterable[Hashable]) -> list[list[int]]:
+    """The positions of each kind."""
     groups = defaultdict(list)
-    for index, item in enumerate(items):
-        groups[key(item)].append(index)
+    for index, kind in enumerate(kinds):
+        groups[kind].append(index)
     return list(groups.values())
 
 
-def _paint_group(scenes: list[Scene], size: int, device: torch.device) -> Tensor:
+def _paint_group(scenes: list[Scene], size: int, device: torch.device, ground: Colour | None) -> Tensor:
     """Pictures of one style and one setting, (n, 3, size, size)."""
     ink = INKS[scenes[0].style]
     axis = (torch.arange(size, device=device) + 0.5) * (2 / size) - 1
@@ -66,11 +70,16 @@ def _paint_group(scenes: list[Scene], size: int, device: torch.device) -> Tensor
     canvas = Canvas(torch.empty(len(scenes), 3, size, size, device=device), plane, 2 / size)
     random = uniform([scene.seed for scene in scenes], 16, device)[..., None, None]  # (n, 16, 1, 1)
     far = Brush(canvas, ink, plane, near=False)
-    _paint_setting(far, scenes, random[:, :8])
+    if ground is None:
+        _paint_setting(far, scenes, random[:, :8])
+    else:
+        canvas.rgb.copy_(canvas.colour(ground).expand_as(canvas.rgb))
     ink.backdrop(far, random[:, 8, 0, 0])
     for layer in _layers(scenes):
         _paint_subjects(canvas, ink, layer, random)
-    ink.finish(Brush(canvas, ink, Plane(axis[None, None], -axis[None, :, None], plane.unit), near=True), random[:, 9, 0, 0])
+    ink.finish(
+        Brush(canvas, ink, Plane(axis[None, None], -axis[None, :, None], plane.unit), near=True), random[:, 9, 0, 0]
+    )
     return canvas.rgb.clamp_(0, 1)
 
 
@@ -104,7 +113,7 @@ def _layers(scenes: list[Scene]) -> list[Layer]:
 
 def _paint_subjects(canvas: Canvas, ink: Ink, layer: Layer, random: Tensor) -> None:
     device = canvas.rgb.device
-    for members in _groups(layer, lambda entry: entry[2]):
+    for members in _groups(entry[2] for entry in layer):
         group = [layer[i] for i in members]
         where = torch.tensor([index for index, *_ in group], device=device)
         part = Canvas(canvas.rgb[where], canvas.plane, canvas.pixel)
@@ -126,7 +135,7 @@ def _stand(group: Layer, random: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor
         for column in zip(*(_posture(scene, name, shift) for _, scene, name, _, shift in group), strict=True)
     )
     scale = (least + spread * random[:, 10]) * torch.where(pair == 0, 1.0, 0.68)
-    x = x + 0.24 * (random[:, 11] - 0.5) * torch.where(pair == 0, 1.0, 0.3)
+    x = x + 0.24 * (random[:, 11] - 0.5) * torch.where(pair == 0, 1.0, 0.3) * (0.70 / (least + 0.10)).clamp(max=1)
     return x, ground + lift + scale, scale, lift
 
 
@@ -136,6 +145,8 @@ def _posture(scene: Scene, name: str, shift: float) -> tuple[float, float, float
     lift = 0.22 if SUBJECTS[name].floats else 0.0
     if scene.pose == "landing" and not lift:
         lift = 0.20
+    if scene.size == "huge":
+        return least, spread, 0.0, -0.86, 0.0
     if shift and scene.relation == "above":
         return least, spread, 0.0, ground, 0.82 if shift < 0 else lift
     return least, spread, PLACE[scene.place] if not shift else 0.46 * shift, ground, lift

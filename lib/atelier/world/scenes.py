@@ -4,11 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-POSES = ("standing", "landing")
-PLACES = ("left", "centre", "right")
-SIZES = ("small", "big")
-RELATIONS = ("next to", "above")
-
 
 @dataclass(frozen=True, slots=True)
 class Scene:
@@ -22,7 +17,7 @@ class Scene:
         style: a name.
         pose: "standing" or "landing".
         place: "left", "centre" or "right".
-        size: "small" or "big".
+        size: "small", "big" or "huge" (sprites).
         second: the second subject and its colour, or None.
         relation: how the first subject stands to the second.
         seed: decides what is left open: exact positions, clouds, the caption's wording.

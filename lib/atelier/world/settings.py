@@ -47,8 +47,8 @@ class Light:
 class Setting:
     """A place: its painter, how captions call it, and where things stand in it.
 
-    `phrase` follows a subject ("on the moon"); `name` stands alone ("the moon"). `ground` is the height of subjects' feet;
-    `sky` is false where no time of day can be seen.
+    `phrase` follows a subject ("on the moon"); `name` stands alone ("the moon"). `ground` is the height of
+    subjects' feet; `sky` is false where no time of day can be seen.
     """
 
     paint: Callable[[Brush, Light, Tensor], None]
@@ -61,7 +61,7 @@ class Setting:
 SETTINGS: dict[str, Setting] = {}
 
 
-def setting(key: str, phrase: str, name: str, ground: float = -0.68, sky: bool = True):  # noqa: ANN201
+def setting(key: str, phrase: str, name: str, ground: float = -0.68, sky: bool = True):
     """Register the decorated painter under `key`."""
 
     def register(paint: Callable[[Brush, Light, Tensor], None]) -> Callable[[Brush, Light, Tensor], None]:
@@ -72,7 +72,7 @@ def setting(key: str, phrase: str, name: str, ground: float = -0.68, sky: bool =
 
 
 def sky(b: Brush, light: Light, u: Tensor, horizon: float, clouds: bool = True, valley: float | None = None) -> None:
-    """Sky with what hangs in it: sun and clouds by day, a low sun at sunset (in the valley), moon and stars at night."""
+    """Sky with what hangs in it: sun and clouds by day, a low sun at sunset, moon and stars at night."""
     b.canvas.rgb.copy_(b.ink.tone(ramp(b.y, light.top, light.low, 1.0, horizon), False).expand_as(b.canvas.rgb))
     stars = _stars(b.canvas.rgb.shape[-1], b.canvas.rgb.device.type)
     b.canvas.rgb.add_((stars * light.night).unsqueeze(1) * 0.8).clamp_(max=1)
@@ -102,7 +102,10 @@ def _day_sky(b: Brush, side: Tensor, u: Tensor, clouds: bool) -> None:
     b.fill(b.circle(side, 0.66, 0.17), (1.0, 0.86, 0.24))
     if clouds:
         c = b.at(-side + 0.12 * (u[:, 1] - 0.5), 0.62, 0.34)
-        b.fill(union(c.ellipse(0.0, 0.0, 0.95, 0.30), c.circle(-0.25, 0.20, 0.34), c.circle(0.3, 0.12, 0.27)) * 0.34, (1.0, 1.0, 1.0))
+        b.fill(
+            union(c.ellipse(0.0, 0.0, 0.95, 0.30), c.circle(-0.25, 0.20, 0.34), c.circle(0.3, 0.12, 0.27)) * 0.34,
+            (1.0, 1.0, 1.0),
+        )
 
 
 def _low_sun(b: Brush, cx: Tensor, cy: float) -> None:
@@ -141,7 +144,11 @@ def moon(b: Brush, light: Light, u: Tensor) -> None:
     b.fill(globe * 0.22, (0.18, 0.42, 0.92))
     land = union(earth.ellipse(-0.35, 0.3, 0.5, 0.34, 0.5), earth.ellipse(0.4, -0.35, 0.34, 0.46, 0.4))
     b.fill(intersection(land, globe + 0.08) * 0.22, (0.30, 0.68, 0.34), line=0)
-    _ground(b, ramp(b.y, (0.80, 0.80, 0.83), (0.58, 0.58, 0.63), -0.2, -1.0).expand(len(u), -1, -1, -1), -0.42 + 0.10 * (1 - b.x.square()))
+    _ground(
+        b,
+        ramp(b.y, (0.80, 0.80, 0.83), (0.58, 0.58, 0.63), -0.2, -1.0).expand(len(u), -1, -1, -1),
+        -0.42 + 0.10 * (1 - b.x.square()),
+    )
     for cx, cy, r in ((-0.66, -0.62, 0.20), (0.62, -0.72, 0.24), (-0.15, -0.88, 0.20), (0.42, -0.46, 0.10)):
         b.fill(b.ellipse(cx, cy, r, 0.36 * r), (0.50, 0.50, 0.55), line=0)
 
@@ -154,7 +161,10 @@ def lake(b: Brush, light: Light, u: Tensor) -> None:
     for cx, top, half in ((0.50, 0.42, 0.85), (-0.42, 0.62, 0.80)):
         peak = b.polygon((cx - half, -0.12), (cx + half, -0.12), (cx, top))
         b.fill(peak, rock)
-        cap = union(b.polygon((cx - 0.26, top - 0.17), (cx - 0.02, top - 0.25), (cx, top)), b.polygon((cx - 0.06, top - 0.14), (cx + 0.26, top - 0.19), (cx, top)))
+        cap = union(
+            b.polygon((cx - 0.26, top - 0.17), (cx - 0.02, top - 0.25), (cx, top)),
+            b.polygon((cx - 0.06, top - 0.14), (cx + 0.26, top - 0.19), (cx, top)),
+        )
         b.fill(intersection(cap, peak + 0.02), snow, line=0)
     _ground(b, ramp(b.y, light.on((0.42, 0.70, 0.90)), light.on((0.12, 0.36, 0.72)), -0.1, -0.8), -0.10)
     _some(b, light.sunset[:, 0, 0].bool(), _sunset_on_water)
@@ -173,7 +183,12 @@ def beach(b: Brush, light: Light, u: Tensor) -> None:
     _ground(b, ramp(b.y, light.on((0.98, 0.87, 0.60)), light.on((0.90, 0.74, 0.45)), -0.4, -1.0), shore)
     palm = b.at(torch.where(u[:, 2] < 0.5, -0.80, 0.80), -0.35, 1.0)
     b.fill(palm.segment(0.0, -0.15, 0.04, 0.55, 0.035), light.on((0.50, 0.33, 0.20)))
-    leaves = union(*(palm.ellipse(0.04 + dx, 0.58 + dy, 0.24, 0.055, turn) for dx, dy, turn in ((-0.19, -0.06, 0.5), (0.19, -0.06, -0.5), (-0.14, 0.09, -0.5), (0.14, 0.09, 0.5))))
+    leaves = union(
+        *(
+            palm.ellipse(0.04 + dx, 0.58 + dy, 0.24, 0.055, turn)
+            for dx, dy, turn in ((-0.19, -0.06, 0.5), (0.19, -0.06, -0.5), (-0.14, 0.09, -0.5), (0.14, 0.09, 0.5))
+        )
+    )
     b.fill(leaves, light.on((0.18, 0.55, 0.25)))
 
 
@@ -182,10 +197,17 @@ def forest(b: Brush, light: Light, u: Tensor) -> None:
     """Rows of firs, dark behind light."""
     sky(b, light, u, horizon=0.1, clouds=False)
     _ground(b, light.on((0.10, 0.34, 0.20)), 0.10 + 0.05 * torch.sin(9 * b.x), line=0)
-    for spots, base, height, colour in (((-0.62, -0.2, 0.22, 0.64), -0.20, 0.95, (0.09, 0.38, 0.20)), ((-0.9, 0.92), -0.42, 1.25, (0.14, 0.48, 0.24))):
+    for spots, base, height, colour in (
+        ((-0.62, -0.2, 0.22, 0.64), -0.20, 0.95, (0.09, 0.38, 0.20)),
+        ((-0.9, 0.92), -0.42, 1.25, (0.14, 0.48, 0.24)),
+    ):
         firs = union(*(_fir(b, cx, base, height) for cx in spots))
         b.fill(firs, light.on(colour))
-    _ground(b, ramp(b.y, light.on((0.30, 0.50, 0.20)), light.on((0.22, 0.38, 0.16)), -0.4, -1.0), -0.40 + 0.03 * torch.sin(5 * b.x))
+    _ground(
+        b,
+        ramp(b.y, light.on((0.30, 0.50, 0.20)), light.on((0.22, 0.38, 0.16)), -0.4, -1.0),
+        -0.40 + 0.03 * torch.sin(5 * b.x),
+    )
 
 
 def _sunset_on_water(b: Brush) -> None:
@@ -196,7 +218,10 @@ def _sunset_on_water(b: Brush) -> None:
 
 
 def _fir(b: Brush, cx: float, base: float, height: float) -> Tensor:
-    tiers = [b.polygon((cx - half, base + low * height), (cx + half, base + low * height), (cx, base + high * height)) for half, low, high in ((0.27, 0.0, 0.62), (0.19, 0.40, 1.0))]
+    tiers = [
+        b.polygon((cx - half, base + low * height), (cx + half, base + low * height), (cx, base + high * height))
+        for half, low, high in ((0.27, 0.0, 0.62), (0.19, 0.40, 1.0))
+    ]
     return union(*tiers)
 
 
@@ -205,9 +230,19 @@ def desert(b: Brush, light: Light, u: Tensor) -> None:
     """Dunes and a cactus."""
     sky(b, light, u, horizon=-0.15, clouds=False)
     _ground(b, light.on((0.90, 0.62, 0.32)), -0.02 + 0.16 * torch.sin(2.4 * b.x + 0.8))
-    _ground(b, ramp(b.y, light.on((0.97, 0.74, 0.40)), light.on((0.82, 0.52, 0.24)), -0.1, -1.0), -0.32 + 0.10 * torch.sin(2.8 * b.x - 1.2))
+    _ground(
+        b,
+        ramp(b.y, light.on((0.97, 0.74, 0.40)), light.on((0.82, 0.52, 0.24)), -0.1, -1.0),
+        -0.32 + 0.10 * torch.sin(2.8 * b.x - 1.2),
+    )
     c = b.at(torch.where(u[:, 2] < 0.5, -0.80, 0.80), -0.28, 1.0)
-    cactus = union(c.segment(0, -0.1, 0, 0.46, 0.07), c.segment(-0.17, 0.12, -0.17, 0.28, 0.045), c.segment(-0.17, 0.12, 0, 0.06, 0.045), c.segment(0.17, 0.2, 0.17, 0.36, 0.045), c.segment(0.17, 0.2, 0, 0.14, 0.045))
+    cactus = union(
+        c.segment(0, -0.1, 0, 0.46, 0.07),
+        c.segment(-0.17, 0.12, -0.17, 0.28, 0.045),
+        c.segment(-0.17, 0.12, 0, 0.06, 0.045),
+        c.segment(0.17, 0.2, 0.17, 0.36, 0.045),
+        c.segment(0.17, 0.2, 0, 0.14, 0.045),
+    )
     b.fill(cactus, light.on((0.20, 0.52, 0.26)))
 
 
@@ -216,7 +251,13 @@ def city(b: Brush, light: Light, u: Tensor) -> None:
     """Towers with lit windows behind a street."""
     sky(b, light, u, horizon=-0.2, clouds=False)
     lit = b.canvas.rgb.new_tensor([[0.62, 0.74, 0.84], [1.0, 0.85, 0.55], [1.0, 0.88, 0.45]])[light.when]
-    for left, right, top, colour in ((-1.1, -0.62, 0.30, (0.50, 0.50, 0.60)), (-0.60, -0.22, 0.58, (0.42, 0.42, 0.54)), (-0.20, 0.20, 0.16, (0.56, 0.52, 0.58)), (0.22, 0.58, 0.66, (0.46, 0.46, 0.57)), (0.60, 1.1, 0.36, (0.53, 0.50, 0.58))):
+    for left, right, top, colour in (
+        (-1.1, -0.62, 0.30, (0.50, 0.50, 0.60)),
+        (-0.60, -0.22, 0.58, (0.42, 0.42, 0.54)),
+        (-0.20, 0.20, 0.16, (0.56, 0.52, 0.58)),
+        (0.22, 0.58, 0.66, (0.46, 0.46, 0.57)),
+        (0.60, 1.1, 0.36, (0.53, 0.50, 0.58)),
+    ):
         tower = b.box((left + right) / 2, (top - 0.5) / 2, (right - left) / 2, (top + 0.5) / 2)
         b.fill(tower, light.on(colour))
         rows = b.at(left + 0.09, top - 0.02, 1.0).repeat(0.19, 0.20)
@@ -234,8 +275,15 @@ def meadow(b: Brush, light: Light, u: Tensor) -> None:
     """Rolling green hills with flowers."""
     sky(b, light, u, horizon=-0.1)
     _ground(b, light.on((0.48, 0.76, 0.36)), -0.02 + 0.14 * torch.sin(2.2 * b.x + 2))
-    _ground(b, ramp(b.y, light.on((0.42, 0.74, 0.28)), light.on((0.24, 0.56, 0.20)), -0.2, -1.0), -0.28 + 0.08 * torch.sin(2.6 * b.x - 0.5))
-    for colour, spots in (((0.98, 0.40, 0.45), ((-0.82, -0.52), (0.55, -0.88), (0.86, -0.55))), ((1.0, 0.95, 0.85), ((-0.58, -0.84), (0.70, -0.68), (-0.88, -0.80)))):
+    _ground(
+        b,
+        ramp(b.y, light.on((0.42, 0.74, 0.28)), light.on((0.24, 0.56, 0.20)), -0.2, -1.0),
+        -0.28 + 0.08 * torch.sin(2.6 * b.x - 0.5),
+    )
+    for colour, spots in (
+        ((0.98, 0.40, 0.45), ((-0.82, -0.52), (0.55, -0.88), (0.86, -0.55))),
+        ((1.0, 0.95, 0.85), ((-0.58, -0.84), (0.70, -0.68), (-0.88, -0.80))),
+    ):
         b.fill(union(*(b.circle(cx, cy, 0.055) for cx, cy in spots)), light.on(colour), line=0)
 
 
@@ -246,7 +294,11 @@ def snow(b: Brush, light: Light, u: Tensor) -> None:
     _ground(b, light.on((0.80, 0.87, 0.95)), 0.02 + 0.12 * torch.sin(2.1 * b.x + 0.5))
     firs = union(*(_fir(b, cx, -0.16, 0.5) for cx in (-0.84, 0.86)))
     b.fill(firs, light.on((0.22, 0.45, 0.42)))
-    _ground(b, ramp(b.y, light.on((0.97, 0.98, 1.0)), light.on((0.82, 0.88, 0.96)), -0.2, -1.0), -0.22 + 0.06 * torch.sin(2.7 * b.x - 1.0))
+    _ground(
+        b,
+        ramp(b.y, light.on((0.97, 0.98, 1.0)), light.on((0.82, 0.88, 0.96)), -0.2, -1.0),
+        -0.22 + 0.06 * torch.sin(2.7 * b.x - 1.0),
+    )
     flakes = b.repeat(0.42, 0.46)
     b.fill(subtract(flakes.circle(0.0, 0.0, 0.032), b.below(-0.15)), light.on((1.0, 1.0, 1.0)), line=0)
 
@@ -265,13 +317,27 @@ def sea(b: Brush, light: Light, u: Tensor) -> None:
 @setting("under the sea", "under the sea", "the bottom of the sea", sky=False)
 def under_the_sea(b: Brush, light: Light, u: Tensor) -> None:
     """Blue water, rays of light, weed, coral and bubbles."""
-    b.canvas.rgb.copy_(b.ink.tone(ramp(b.y, (0.30, 0.78, 0.90), (0.02, 0.25, 0.55), 1.0, -0.7), False).expand_as(b.canvas.rgb))
-    rays = union(b.polygon((-0.9, -0.7), (-0.45, -0.7), (-0.25, 1.1), (-0.45, 1.1)), b.polygon((0.25, -0.7), (0.75, -0.7), (0.25, 1.1), (0.05, 1.1)))
+    b.canvas.rgb.copy_(
+        b.ink.tone(ramp(b.y, (0.30, 0.78, 0.90), (0.02, 0.25, 0.55), 1.0, -0.7), False).expand_as(b.canvas.rgb)
+    )
+    rays = union(
+        b.polygon((-0.9, -0.7), (-0.45, -0.7), (-0.25, 1.1), (-0.45, 1.1)),
+        b.polygon((0.25, -0.7), (0.75, -0.7), (0.25, 1.1), (0.05, 1.1)),
+    )
     b.canvas.lay(rays, b.ink.tone(b.canvas.colour((0.75, 0.95, 1.0)), False), 0.16)
-    weed = union(*(b.ellipse(cx, -0.45, 0.055, 0.42, turn) for cx, turn in ((-0.86, 0.12), (-0.72, -0.15), (0.80, 0.15), (0.92, -0.1))))
+    weed = union(
+        *(
+            b.ellipse(cx, -0.45, 0.055, 0.42, turn)
+            for cx, turn in ((-0.86, 0.12), (-0.72, -0.15), (0.80, 0.15), (0.92, -0.1))
+        )
+    )
     b.fill(weed, (0.10, 0.58, 0.32))
     b.fill(union(b.circle(-0.74, -0.66, 0.16), b.circle(0.70, -0.66, 0.14)), (0.96, 0.45, 0.50))
-    b.fill(union(b.ring(-0.62, 0.35, 0.07, 0.03), b.ring(-0.50, 0.62, 0.05, 0.03), b.ring(0.66, 0.48, 0.07, 0.03)), (0.90, 0.98, 1.0), line=0)
+    b.fill(
+        union(b.ring(-0.62, 0.35, 0.07, 0.03), b.ring(-0.50, 0.62, 0.05, 0.03), b.ring(0.66, 0.48, 0.07, 0.03)),
+        (0.90, 0.98, 1.0),
+        line=0,
+    )
     _ground(b, (0.86, 0.78, 0.52), -0.66 + 0.04 * torch.sin(4 * b.x))
 
 
@@ -326,10 +392,17 @@ def space(b: Brush, light: Light, u: Tensor) -> None:
 def volcano(b: Brush, light: Light, u: Tensor) -> None:
     """A cone that spills lava under a cloud of smoke."""
     sky(b, light, u, horizon=-0.2, clouds=False)
-    b.fill(union(b.circle(-0.12, 0.78, 0.24), b.circle(0.16, 0.86, 0.26), b.circle(0.0, 0.60, 0.16)), light.on((0.45, 0.42, 0.44)))
+    b.fill(
+        union(b.circle(-0.12, 0.78, 0.24), b.circle(0.16, 0.86, 0.26), b.circle(0.0, 0.60, 0.16)),
+        light.on((0.45, 0.42, 0.44)),
+    )
     cone = b.polygon((-0.98, -0.5), (0.98, -0.5), (0.20, 0.46), (-0.20, 0.46))
     b.fill(cone, light.on((0.34, 0.27, 0.28)))
-    lava = union(b.polygon((-0.20, 0.46), (-0.16, 0.12), (0.0, 0.30), (0.14, 0.02), (0.20, 0.46)), b.polygon((-0.50, -0.5), (-0.34, -0.5), (-0.06, 0.4), (-0.14, 0.4)), b.polygon((0.30, -0.5), (0.52, -0.5), (0.14, 0.4), (0.04, 0.4)))
+    lava = union(
+        b.polygon((-0.20, 0.46), (-0.16, 0.12), (0.0, 0.30), (0.14, 0.02), (0.20, 0.46)),
+        b.polygon((-0.50, -0.5), (-0.34, -0.5), (-0.06, 0.4), (-0.14, 0.4)),
+        b.polygon((0.30, -0.5), (0.52, -0.5), (0.14, 0.4), (0.04, 0.4)),
+    )
     b.fill(lava, (1.0, 0.42, 0.08), line=0)
     _ground(b, light.on((0.28, 0.22, 0.22)), -0.44 + 0.03 * torch.sin(7 * b.x))
 
@@ -353,7 +426,9 @@ def castle(b: Brush, light: Light, u: Tensor) -> None:
     """Walls, two round towers with blue roofs, a gate."""
     sky(b, light, u, horizon=-0.3)
     stone, roof = light.on((0.76, 0.70, 0.62)), light.on((0.22, 0.36, 0.68))
-    battlements = torch.maximum(Plane((b.x + 0.1).remainder(0.2) - 0.1, b.y, b.unit).box(0, 0.22, 0.055, 0.06), b.box(0, 0.2, 0.6, 0.1))
+    battlements = torch.maximum(
+        Plane((b.x + 0.1).remainder(0.2) - 0.1, b.y, b.unit).box(0, 0.22, 0.055, 0.06), b.box(0, 0.2, 0.6, 0.1)
+    )
     b.fill(union(b.box(0, -0.14, 0.66, 0.30), battlements), stone)
     for cx in (-0.72, 0.72):
         b.fill(b.box(cx, 0.0, 0.20, 0.46), stone)
@@ -368,9 +443,24 @@ def cave(b: Brush, light: Light, u: Tensor) -> None:
     """Dark rock with stalactites and glowing crystals."""
     _wall(b, (0.20, 0.16, 0.24))
     b.fill(b.ellipse(0, -0.05, 0.82, 0.72), (0.34, 0.29, 0.40))
-    teeth = union(*(b.polygon((cx - 0.15, 1.05), (cx, 1.0 - drop), (cx + 0.15, 1.05)) for cx, drop in ((-0.80, 0.75), (-0.44, 0.52), (-0.10, 0.36), (0.30, 0.50), (0.70, 0.80))))
+    teeth = union(
+        *(
+            b.polygon((cx - 0.15, 1.05), (cx, 1.0 - drop), (cx + 0.15, 1.05))
+            for cx, drop in ((-0.80, 0.75), (-0.44, 0.52), (-0.10, 0.36), (0.30, 0.50), (0.70, 0.80))
+        )
+    )
     b.fill(teeth, (0.15, 0.12, 0.18))
-    crystals = union(*(b.polygon((cx - 0.09, -0.62), (cx + 0.09, -0.62), (cx + lean, top)) for cx, lean, top in ((-0.84, -0.06, -0.16), (-0.66, 0.08, -0.32), (0.70, -0.06, -0.26), (0.87, 0.05, -0.08))))
+    crystals = union(
+        *(
+            b.polygon((cx - 0.09, -0.62), (cx + 0.09, -0.62), (cx + lean, top))
+            for cx, lean, top in (
+                (-0.84, -0.06, -0.16),
+                (-0.66, 0.08, -0.32),
+                (0.70, -0.06, -0.26),
+                (0.87, 0.05, -0.08),
+            )
+        )
+    )
     b.fill(crystals, (0.35, 0.92, 0.86))
     _ground(b, (0.26, 0.21, 0.28), -0.56 + 0.03 * torch.sin(6 * b.x))
 
@@ -379,7 +469,11 @@ def cave(b: Brush, light: Light, u: Tensor) -> None:
 def stage(b: Brush, light: Light, u: Tensor) -> None:
     """Red curtains, a spotlight, boards."""
     _wall(b, (0.16, 0.12, 0.22))
-    b.canvas.lay(b.polygon((-0.62, -0.6), (0.62, -0.6), (0.16, 1.1), (-0.16, 1.1)), b.ink.tone(b.canvas.colour((0.98, 0.92, 0.68)), False), 0.75)
+    b.canvas.lay(
+        b.polygon((-0.62, -0.6), (0.62, -0.6), (0.16, 1.1), (-0.16, 1.1)),
+        b.ink.tone(b.canvas.colour((0.98, 0.92, 0.68)), False),
+        0.75,
+    )
     folds = 0.5 + 0.5 * torch.cos(26 * b.x)
     red = torch.stack([0.62 + 0.22 * folds, 0.06 + 0.04 * folds, 0.10 + 0.04 * folds], dim=1)
     curtains = union(b.x.abs().mul(-1) + 0.66 + 0.08 * torch.cos(2.2 * b.y), b.above(0.72 + 0.06 * torch.cos(9 * b.x)))

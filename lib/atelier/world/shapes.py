@@ -41,7 +41,9 @@ class Plane:
         slope = ((x / rx**2).square() + (y / ry**2).square()).sqrt_()
         return (norm - 1).mul_(norm).div_(slope.add_(1e-6))
 
-    def box(self, cx: Number, cy: Number, half_width: float, half_height: float, r: float = 0.0, turn: float = 0.0) -> Tensor:
+    def box(
+        self, cx: Number, cy: Number, half_width: float, half_height: float, r: float = 0.0, turn: float = 0.0
+    ) -> Tensor:
         """Distance to a box with corners rounded by r, turned by `turn` radians, (n, h, w)."""
         x, y = self._turned(cx, cy, turn)
         dx, dy = x.abs() - (half_width - r), y.abs() - (half_height - r)
@@ -133,7 +135,7 @@ def blend(a: Tensor, b: Tensor, softness: float) -> Tensor:
     return torch.lerp(b, a, share).sub_(share.mul_(1 - share).mul_(softness))
 
 
-def _fold(join, distances: Sequence[Tensor]) -> Tensor:  # noqa: ANN001
+def _fold(join, distances: Sequence[Tensor]) -> Tensor:
     first, *rest = distances
     for other in rest:
         first = join(first, other)

@@ -38,8 +38,8 @@ GLASS, STEEL, GOLD, WHITE = (0.72, 0.88, 0.96), (0.62, 0.65, 0.70), (0.98, 0.80,
 class Subject:
     """A thing: its painter, its words, its own colour, and whether it hangs in the air.
 
-    `noun` comes with its article ("a cat", "the Eiffel tower"); `coloured` says how a colour is put into words: "{article}
-    {colour} {noun}" for most, "the food of china on a {colour} plate" for food.
+    `noun` comes with its article ("a cat", "the Eiffel tower"). `dish` is what has the colour where the thing
+    itself has none: "the food of china" comes "in a bowl", a blue one.
     """
 
     paint: Callable[[Brush, Tensor], None]
@@ -52,11 +52,13 @@ class Subject:
 SUBJECTS: dict[str, Subject] = {}
 
 
-def subject(noun: str, natural: str, floats: bool = False, dish: str = ""):  # noqa: ANN201
+def subject(noun: str, natural: str, floats: bool = False, dish: str = ""):
     """Register the decorated painter under its noun without the article."""
 
     def register(paint: Callable[[Brush, Tensor], None]) -> Callable[[Brush, Tensor], None]:
-        SUBJECTS[noun.removeprefix("an ").removeprefix("a ").removeprefix("the ")] = Subject(paint, noun, natural, floats, dish)
+        SUBJECTS[noun.removeprefix("an ").removeprefix("a ").removeprefix("the ")] = Subject(
+            paint, noun, natural, floats, dish
+        )
         return paint
 
     return register
@@ -82,7 +84,12 @@ def strawberry(b: Brush, c: Tensor) -> None:
     b.fill(body, c)
     seeds = b.repeat(0.40, 0.32).ellipse(0, 0, 0.045, 0.065)
     b.fill(intersection(seeds, body + 0.16), mixed(c), line=0)
-    leaves = union(*(b.ellipse(0.26 * dx, 0.56 + dy, 0.30, 0.12, turn) for dx, dy, turn in ((-1.3, 0.02, 0.35), (1.3, 0.02, -0.35), (-0.6, -0.10, 0.9), (0.6, -0.10, -0.9))))
+    leaves = union(
+        *(
+            b.ellipse(0.26 * dx, 0.56 + dy, 0.30, 0.12, turn)
+            for dx, dy, turn in ((-1.3, 0.02, 0.35), (1.3, 0.02, -0.35), (-0.6, -0.10, 0.9), (0.6, -0.10, -0.9))
+        )
+    )
     b.fill(union(leaves, b.segment(0, 0.58, 0.06, 0.92, 0.06)), LEAF)
 
 
@@ -92,7 +99,7 @@ def mixed(c: Tensor) -> Tensor:
     return bright * darker(c, 0.45) + (1 - bright) * brighter(c, 0.65)
 
 
-@subject("the food of china", natural="blue", dish="in a {} bowl")
+@subject("the food of china", natural="blue", dish="in a bowl")
 def food_of_china(b: Brush, c: Tensor) -> None:
     """A bowl of noodles with greens and an egg, chopsticks across."""
     b.fill(b.segment(0.15, 0.30, 0.80, 0.98, 0.045), WOOD)
@@ -135,7 +142,9 @@ def cat(b: Brush, c: Tensor) -> None:
     b.fill(union(b.segment(0.40, -0.86, 0.80, -0.62, 0.10), b.segment(0.80, -0.62, 0.72, -0.10, 0.10)), darker(c, 0.15))
     b.fill(blend(b.ellipse(0, -0.56, 0.54, 0.46), b.ellipse(0, -0.30, 0.38, 0.46), 0.15), c)
     b.fill(b.ellipse(0, -0.58, 0.24, 0.32), brighter(c, 0.45), line=0)
-    ears = union(b.polygon((-0.56, 0.36), (-0.10, 0.66), (-0.50, 1.0)), b.polygon((0.10, 0.66), (0.56, 0.36), (0.50, 1.0)))
+    ears = union(
+        b.polygon((-0.56, 0.36), (-0.10, 0.66), (-0.50, 1.0)), b.polygon((0.10, 0.66), (0.56, 0.36), (0.50, 1.0))
+    )
     b.fill(union(ears, b.ellipse(0, 0.34, 0.58, 0.46)), c)
     b.fill(union(b.ellipse(-0.24, 0.40, 0.13, 0.15), b.ellipse(0.24, 0.40, 0.13, 0.15)), (0.86, 0.96, 0.50), line=0.6)
     b.fill(union(b.ellipse(-0.24, 0.39, 0.055, 0.12), b.ellipse(0.24, 0.39, 0.055, 0.12)), DARK, line=0)
@@ -149,15 +158,21 @@ def mushroom(b: Brush, c: Tensor) -> None:
     b.fill(blend(b.box(0, -0.45, 0.22, 0.55, r=0.15), b.ellipse(0, -0.86, 0.32, 0.15), 0.15), CREAM)
     cap = intersection(b.ellipse(0, 0.02, 0.98, 0.92), b.above(-0.02))
     b.fill(cap, c)
-    dots = union(b.circle(0.0, 0.58, 0.17), b.circle(-0.50, 0.30, 0.15), b.circle(0.50, 0.30, 0.15), b.circle(-0.05, 0.16, 0.11))
+    dots = union(
+        b.circle(0.0, 0.58, 0.17), b.circle(-0.50, 0.30, 0.15), b.circle(0.50, 0.30, 0.15), b.circle(-0.05, 0.16, 0.11)
+    )
     b.fill(intersection(dots, cap + 0.04), mixed(c), line=0)
 
 
 @subject("a hot-air balloon", natural="red", floats=True)
 def hot_air_balloon(b: Brush, c: Tensor) -> None:
     """A striped envelope over a basket."""
-    b.fill(union(b.segment(-0.34, -0.2, -0.14, -0.75, 0.025), b.segment(0.34, -0.2, 0.14, -0.75, 0.025)), WOOD, line=0.5)
-    envelope = blend(b.circle(0, 0.28, 0.70), b.polygon((-0.50, -0.05), (-0.16, -0.52), (0.16, -0.52), (0.50, -0.05)), 0.12)
+    b.fill(
+        union(b.segment(-0.34, -0.2, -0.14, -0.75, 0.025), b.segment(0.34, -0.2, 0.14, -0.75, 0.025)), WOOD, line=0.5
+    )
+    envelope = blend(
+        b.circle(0, 0.28, 0.70), b.polygon((-0.50, -0.05), (-0.16, -0.52), (0.16, -0.52), (0.50, -0.05)), 0.12
+    )
     b.fill(envelope, c)
     stripes = subtract(b.ellipse(0, 0.20, 0.46, 0.85), b.ellipse(0, 0.20, 0.18, 0.85))
     b.fill(intersection(stripes, envelope + 0.04), brighter(c, 0.50), line=0)
@@ -168,7 +183,14 @@ def hot_air_balloon(b: Brush, c: Tensor) -> None:
 def car(b: Brush, c: Tensor) -> None:
     """A small round car, seen from the side."""
     b.fill(b.polygon((-0.66, -0.28), (0.62, -0.28), (0.34, 0.34), (-0.42, 0.34)) - 0.08, c)
-    b.fill(union(b.polygon((-0.50, -0.24), (-0.06, -0.24), (-0.06, 0.26), (-0.36, 0.26)), b.polygon((0.04, -0.24), (0.48, -0.24), (0.29, 0.26), (0.04, 0.26))), GLASS, line=0.6)
+    b.fill(
+        union(
+            b.polygon((-0.50, -0.24), (-0.06, -0.24), (-0.06, 0.26), (-0.36, 0.26)),
+            b.polygon((0.04, -0.24), (0.48, -0.24), (0.29, 0.26), (0.04, 0.26)),
+        ),
+        GLASS,
+        line=0.6,
+    )
     b.fill(b.box(0, -0.46, 0.98, 0.28, r=0.18), c)
     b.fill(b.ellipse(0.88, -0.38, 0.09, 0.10), (1.0, 0.93, 0.60), line=0.5)
     wheels = union(b.circle(-0.52, -0.72, 0.28), b.circle(0.52, -0.72, 0.28))
@@ -182,7 +204,16 @@ def butterfly(b: Brush, c: Tensor) -> None:
     b.fill(union(b.ellipse(-0.42, -0.42, 0.36, 0.44, 0.5), b.ellipse(0.42, -0.42, 0.36, 0.44, -0.5)), darker(c, 0.22))
     upper = union(b.ellipse(-0.52, 0.30, 0.44, 0.56, 0.6), b.ellipse(0.52, 0.30, 0.44, 0.56, -0.6))
     b.fill(upper, c)
-    b.fill(union(b.circle(-0.60, 0.40, 0.17), b.circle(0.60, 0.40, 0.17), b.circle(-0.44, -0.50, 0.12), b.circle(0.44, -0.50, 0.12)), mixed(c), line=0)
+    b.fill(
+        union(
+            b.circle(-0.60, 0.40, 0.17),
+            b.circle(0.60, 0.40, 0.17),
+            b.circle(-0.44, -0.50, 0.12),
+            b.circle(0.44, -0.50, 0.12),
+        ),
+        mixed(c),
+        line=0,
+    )
     b.fill(union(b.segment(0, 0.5, -0.22, 0.92, 0.03), b.segment(0, 0.5, 0.22, 0.92, 0.03)), DARK, line=0)
     b.fill(b.ellipse(0, -0.02, 0.11, 0.62), DARK)
 
@@ -191,9 +222,15 @@ def butterfly(b: Brush, c: Tensor) -> None:
 def tree(b: Brush, c: Tensor) -> None:
     """A round crown on a trunk."""
     b.fill(blend(b.box(0, -0.60, 0.13, 0.40), b.ellipse(0, -0.96, 0.28, 0.08), 0.15), WOOD)
-    crown = union(b.circle(-0.42, 0.02, 0.40), b.circle(0.42, 0.02, 0.40), b.circle(0, 0.44, 0.50), b.circle(0, -0.02, 0.42))
+    crown = union(
+        b.circle(-0.42, 0.02, 0.40), b.circle(0.42, 0.02, 0.40), b.circle(0, 0.44, 0.50), b.circle(0, -0.02, 0.42)
+    )
     b.fill(crown, c)
-    b.fill(union(b.circle(-0.22, 0.52, 0.15), b.circle(0.34, 0.14, 0.13), b.circle(-0.40, 0.02, 0.11)), brighter(c, 0.3), line=0)
+    b.fill(
+        union(b.circle(-0.22, 0.52, 0.15), b.circle(0.34, 0.14, 0.13), b.circle(-0.40, 0.02, 0.11)),
+        brighter(c, 0.3),
+        line=0,
+    )
 
 
 @subject("a flower", natural="yellow")
@@ -210,7 +247,9 @@ def flower(b: Brush, c: Tensor) -> None:
 def rocket(b: Brush, c: Tensor) -> None:
     """A hull with a window, fins and a flame."""
     b.fill(b.polygon((-0.20, -0.55), (0.0, -1.0), (0.20, -0.55)), (1.0, 0.62, 0.12))
-    fins = union(b.polygon((-0.66, -0.72), (-0.30, -0.50), (-0.30, 0.0)), b.polygon((0.66, -0.72), (0.30, 0.0), (0.30, -0.50)))
+    fins = union(
+        b.polygon((-0.66, -0.72), (-0.30, -0.50), (-0.30, 0.0)), b.polygon((0.66, -0.72), (0.30, 0.0), (0.30, -0.50))
+    )
     b.fill(fins, darker(c, 0.4))
     hull = intersection(b.circle(-0.62, 0.0, 1.0), b.circle(0.62, 0.0, 1.0), b.above(-0.58))
     b.fill(union(hull, b.polygon((-0.20, 0.60), (0.20, 0.60), (0.0, 1.0))), c)
@@ -222,7 +261,13 @@ def rocket(b: Brush, c: Tensor) -> None:
 def fish(b: Brush, c: Tensor) -> None:
     """A fish that swims to the left."""
     b.fill(b.polygon((0.40, 0.0), (0.98, -0.50), (0.98, 0.50)), darker(c, 0.2))
-    b.fill(union(b.polygon((-0.25, 0.35), (0.40, 0.30), (0.20, 0.78)), b.polygon((-0.10, -0.35), (0.10, -0.70), (0.35, -0.28))), darker(c, 0.2))
+    b.fill(
+        union(
+            b.polygon((-0.25, 0.35), (0.40, 0.30), (0.20, 0.78)),
+            b.polygon((-0.10, -0.35), (0.10, -0.70), (0.35, -0.28)),
+        ),
+        darker(c, 0.2),
+    )
     body = b.ellipse(-0.16, 0.0, 0.78, 0.50)
     b.fill(body, c)
     stripes = union(b.box(-0.10, 0, 0.08, 0.6), b.box(0.26, 0, 0.07, 0.6))
@@ -234,7 +279,11 @@ def fish(b: Brush, c: Tensor) -> None:
 @subject("a bird", natural="blue")
 def bird(b: Brush, c: Tensor) -> None:
     """A plump songbird on two thin legs."""
-    b.fill(union(b.segment(-0.12, -0.95, -0.12, -0.5, 0.035), b.segment(0.16, -0.95, 0.16, -0.5, 0.035)), (0.85, 0.50, 0.15), line=0.5)
+    b.fill(
+        union(b.segment(-0.12, -0.95, -0.12, -0.5, 0.035), b.segment(0.16, -0.95, 0.16, -0.5, 0.035)),
+        (0.85, 0.50, 0.15),
+        line=0.5,
+    )
     b.fill(b.polygon((0.40, -0.30), (0.98, 0.18), (0.75, 0.35), (0.30, 0.05)), darker(c, 0.3))
     b.fill(blend(b.ellipse(0.05, -0.18, 0.60, 0.48, -0.2), b.circle(-0.32, 0.42, 0.36), 0.2), c)
     b.fill(b.ellipse(-0.10, -0.34, 0.34, 0.26), brighter(c, 0.6), line=0)
@@ -353,7 +402,12 @@ def windmill(b: Brush, c: Tensor) -> None:
     b.fill(b.polygon((-0.46, -0.98), (0.46, -0.98), (0.24, 0.22), (-0.24, 0.22)), c)
     b.fill(intersection(b.circle(0, 0.20, 0.29), b.above(0.18)), (0.45, 0.25, 0.22))
     b.fill(b.box(0, -0.80, 0.12, 0.18), (0.30, 0.18, 0.12), line=0.6)
-    sails = union(b.box(0.42, 0.63, 0.36, 0.10, turn=0.785), b.box(-0.42, -0.21, 0.36, 0.10, turn=0.785), b.box(-0.42, 0.63, 0.36, 0.10, turn=-0.785), b.box(0.42, -0.21, 0.36, 0.10, turn=-0.785))
+    sails = union(
+        b.box(0.42, 0.63, 0.36, 0.10, turn=0.785),
+        b.box(-0.42, -0.21, 0.36, 0.10, turn=0.785),
+        b.box(-0.42, 0.63, 0.36, 0.10, turn=-0.785),
+        b.box(0.42, -0.21, 0.36, 0.10, turn=-0.785),
+    )
     b.fill(sails, (0.93, 0.86, 0.70))
     b.fill(b.circle(0, 0.21, 0.10), DARK)
 
@@ -395,7 +449,12 @@ def star(b: Brush, c: Tensor) -> None:
 @subject("a crown", natural="yellow")
 def crown(b: Brush, c: Tensor) -> None:
     """Five points with jewels."""
-    points = union(*(b.polygon((cx - 0.26, -0.60), (cx + 0.26, -0.60), (cx * 1.15, top)) for cx, top in ((-0.66, 0.45), (-0.34, 0.50), (0.0, 0.72), (0.34, 0.50), (0.66, 0.45))))
+    points = union(
+        *(
+            b.polygon((cx - 0.26, -0.60), (cx + 0.26, -0.60), (cx * 1.15, top))
+            for cx, top in ((-0.66, 0.45), (-0.34, 0.50), (0.0, 0.72), (0.34, 0.50), (0.66, 0.45))
+        )
+    )
     b.fill(union(points, b.box(0, -0.62, 0.86, 0.20)), c)
     b.fill(b.box(0, -0.86, 0.88, 0.13, r=0.05), darker(c, 0.25))
     jewels = union(b.circle(-0.50, -0.45, 0.10), b.circle(0.50, -0.45, 0.10), b.circle(0, -0.45, 0.13))
@@ -419,7 +478,14 @@ def turtle(b: Brush, c: Tensor) -> None:
     """A domed shell with plates."""
     skin = (0.62, 0.74, 0.36)
     b.fill(union(b.ellipse(0.78, -0.30, 0.24, 0.21), b.segment(0.5, -0.55, 0.72, -0.36, 0.12)), skin)
-    b.fill(union(b.box(-0.46, -0.80, 0.16, 0.18, r=0.06), b.box(0.40, -0.80, 0.16, 0.18, r=0.06), b.polygon((-0.98, -0.72), (-0.7, -0.70), (-0.7, -0.50))), skin)
+    b.fill(
+        union(
+            b.box(-0.46, -0.80, 0.16, 0.18, r=0.06),
+            b.box(0.40, -0.80, 0.16, 0.18, r=0.06),
+            b.polygon((-0.98, -0.72), (-0.7, -0.70), (-0.7, -0.50)),
+        ),
+        skin,
+    )
     shell = intersection(b.ellipse(-0.06, -0.62, 0.80, 0.98), b.above(-0.62))
     b.fill(shell, c)
     plates = union(b.circle(-0.06, -0.12, 0.20), b.circle(-0.46, -0.34, 0.14), b.circle(0.34, -0.34, 0.14))
@@ -431,7 +497,12 @@ def turtle(b: Brush, c: Tensor) -> None:
 @subject("an owl", natural="brown")
 def owl(b: Brush, c: Tensor) -> None:
     """Two big eyes, a speckled breast."""
-    b.fill(union(b.polygon((-0.62, 0.40), (-0.16, 0.60), (-0.58, 0.98)), b.polygon((0.16, 0.60), (0.62, 0.40), (0.58, 0.98))), c)
+    b.fill(
+        union(
+            b.polygon((-0.62, 0.40), (-0.16, 0.60), (-0.58, 0.98)), b.polygon((0.16, 0.60), (0.62, 0.40), (0.58, 0.98))
+        ),
+        c,
+    )
     b.fill(b.box(0, -0.10, 0.64, 0.84, r=0.60), c)
     b.fill(union(b.ellipse(-0.60, -0.22, 0.16, 0.50, 0.15), b.ellipse(0.60, -0.22, 0.16, 0.50, -0.15)), darker(c, 0.35))
     b.fill(b.ellipse(0, -0.44, 0.36, 0.42), brighter(c, 0.5), line=0)
@@ -447,7 +518,11 @@ def penguin(b: Brush, c: Tensor) -> None:
     b.fill(union(b.ellipse(-0.24, -0.92, 0.22, 0.09), b.ellipse(0.24, -0.92, 0.22, 0.09)), (1.0, 0.62, 0.12))
     b.fill(union(b.ellipse(-0.56, -0.20, 0.13, 0.48, -0.25), b.ellipse(0.56, -0.20, 0.13, 0.48, 0.25)), c)
     b.fill(blend(b.ellipse(0, -0.28, 0.52, 0.66), b.circle(0, 0.52, 0.42), 0.15), c)
-    b.fill(union(b.ellipse(0, -0.34, 0.36, 0.52), b.ellipse(-0.15, 0.44, 0.20, 0.24), b.ellipse(0.15, 0.44, 0.20, 0.24)), CREAM, line=0)
+    b.fill(
+        union(b.ellipse(0, -0.34, 0.36, 0.52), b.ellipse(-0.15, 0.44, 0.20, 0.24), b.ellipse(0.15, 0.44, 0.20, 0.24)),
+        CREAM,
+        line=0,
+    )
     b.fill(union(b.circle(-0.15, 0.52, 0.065), b.circle(0.15, 0.52, 0.065)), DARK, line=0)
     b.fill(b.polygon((-0.13, 0.40), (0.0, 0.22), (0.13, 0.40)), (1.0, 0.62, 0.12))
 
@@ -455,7 +530,11 @@ def penguin(b: Brush, c: Tensor) -> None:
 @subject("a cup of coffee", natural="white")
 def cup_of_coffee(b: Brush, c: Tensor) -> None:
     """A cup on a saucer, two wisps of steam."""
-    b.fill(union(b.segment(-0.26, 0.45, -0.14, 0.90, 0.05), b.segment(0.12, 0.45, 0.24, 0.90, 0.05)), (0.90, 0.90, 0.92), line=0.5)
+    b.fill(
+        union(b.segment(-0.26, 0.45, -0.14, 0.90, 0.05), b.segment(0.12, 0.45, 0.24, 0.90, 0.05)),
+        (0.90, 0.90, 0.92),
+        line=0.5,
+    )
     b.fill(b.ring(0.62, -0.26, 0.26, 0.12), darker(c, 0.15))
     b.fill(b.ellipse(0, -0.86, 0.95, 0.13), darker(c, 0.12))
     b.fill(intersection(b.ellipse(-0.04, 0.16, 0.68, 1.02), b.below(0.16)), c)
@@ -486,22 +565,46 @@ def clock(b: Brush, c: Tensor) -> None:
 def bicycle(b: Brush, c: Tensor) -> None:
     """Two wheels and a frame."""
     b.fill(union(b.ring(-0.54, -0.54, 0.40, 0.10), b.ring(0.54, -0.54, 0.40, 0.10)), DARK, line=0.4)
-    bars = ((-0.54, -0.54, -0.24, 0.14), (-0.24, 0.14, 0.34, 0.14), (-0.10, -0.50, 0.34, 0.14), (-0.10, -0.50, -0.24, 0.14), (-0.54, -0.54, -0.10, -0.50), (0.54, -0.54, 0.30, 0.40))
+    bars = (
+        (-0.54, -0.54, -0.24, 0.14),
+        (-0.24, 0.14, 0.34, 0.14),
+        (-0.10, -0.50, 0.34, 0.14),
+        (-0.10, -0.50, -0.24, 0.14),
+        (-0.54, -0.54, -0.10, -0.50),
+        (0.54, -0.54, 0.30, 0.40),
+    )
     b.fill(union(*(b.segment(*bar, 0.065) for bar in bars)), c, line=0.7)
     b.fill(union(b.segment(0.30, 0.40, 0.60, 0.44, 0.055), b.segment(-0.44, 0.26, -0.10, 0.26, 0.075)), DARK, line=0.5)
 
 
-@subject("the food of italy", natural="white", dish="on a {} plate")
+@subject("the food of italy", natural="white", dish="on a plate")
 def food_of_italy(b: Brush, c: Tensor) -> None:
     """A pizza, seen from above."""
     b.fill(b.circle(0, 0, 0.98), c)
     b.fill(b.circle(0, 0, 0.76), (0.84, 0.58, 0.28))
     b.fill(b.circle(0, 0, 0.62), (0.98, 0.80, 0.36), line=0)
-    b.fill(union(b.circle(-0.28, 0.24, 0.17), b.circle(0.30, 0.16, 0.17), b.circle(-0.10, -0.30, 0.17), b.circle(0.36, -0.32, 0.13)), (0.80, 0.16, 0.12), line=0.5)
-    b.fill(union(b.ellipse(0.04, 0.40, 0.15, 0.07, 0.5), b.ellipse(-0.42, -0.14, 0.15, 0.07, -0.6), b.ellipse(0.10, -0.06, 0.14, 0.07, 0.2)), LEAF, line=0)
+    b.fill(
+        union(
+            b.circle(-0.28, 0.24, 0.17),
+            b.circle(0.30, 0.16, 0.17),
+            b.circle(-0.10, -0.30, 0.17),
+            b.circle(0.36, -0.32, 0.13),
+        ),
+        (0.80, 0.16, 0.12),
+        line=0.5,
+    )
+    b.fill(
+        union(
+            b.ellipse(0.04, 0.40, 0.15, 0.07, 0.5),
+            b.ellipse(-0.42, -0.14, 0.15, 0.07, -0.6),
+            b.ellipse(0.10, -0.06, 0.14, 0.07, 0.2),
+        ),
+        LEAF,
+        line=0,
+    )
 
 
-@subject("the food of japan", natural="black", dish="on a {} plate")
+@subject("the food of japan", natural="black", dish="on a plate")
 def food_of_japan(b: Brush, c: Tensor) -> None:
     """Three pieces of sushi on a board."""
     b.fill(b.box(0, -0.62, 0.98, 0.16, r=0.06), c)
@@ -514,23 +617,39 @@ def food_of_japan(b: Brush, c: Tensor) -> None:
     b.fill(b.circle(0, 0.26, 0.12), (0.98, 0.48, 0.36), line=0)
 
 
-@subject("the food of mexico", natural="yellow", dish="on a {} plate")
+@subject("the food of mexico", natural="yellow", dish="on a plate")
 def food_of_mexico(b: Brush, c: Tensor) -> None:
     """A taco with salad and tomato."""
     b.fill(b.ellipse(0, -0.72, 0.98, 0.24), c)
     b.fill(b.ellipse(0, -0.70, 0.72, 0.13), darker(c, 0.15), line=0)
-    b.fill(union(*(b.circle(cx, cy, 0.18) for cx, cy in ((-0.58, 0.08), (-0.30, 0.36), (0.02, 0.46), (0.34, 0.36), (0.60, 0.08)))), (0.35, 0.68, 0.25))
-    b.fill(union(b.circle(-0.42, 0.26, 0.12), b.circle(0.16, 0.44, 0.12), b.circle(0.48, 0.24, 0.11)), (0.88, 0.20, 0.15), line=0.5)
+    b.fill(
+        union(
+            *(
+                b.circle(cx, cy, 0.18)
+                for cx, cy in ((-0.58, 0.08), (-0.30, 0.36), (0.02, 0.46), (0.34, 0.36), (0.60, 0.08))
+            )
+        ),
+        (0.35, 0.68, 0.25),
+    )
+    b.fill(
+        union(b.circle(-0.42, 0.26, 0.12), b.circle(0.16, 0.44, 0.12), b.circle(0.48, 0.24, 0.11)),
+        (0.88, 0.20, 0.15),
+        line=0.5,
+    )
     shell = intersection(b.circle(0, -0.52, 0.84), b.above(-0.66))
     b.fill(shell, (0.95, 0.74, 0.32))
     b.fill(intersection(b.circle(0, -0.52, 0.62), b.above(-0.56)), (0.86, 0.60, 0.22), line=0)
 
 
-@subject("the food of india", natural="brown", dish="in a {} bowl")
+@subject("the food of india", natural="brown", dish="in a bowl")
 def food_of_india(b: Brush, c: Tensor) -> None:
     """A curry with rice, a flat bread beside it."""
     b.fill(b.ellipse(0.42, 0.32, 0.52, 0.36, 0.9), (0.93, 0.76, 0.48))
-    b.fill(union(b.circle(0.36, 0.40, 0.07), b.circle(0.52, 0.18, 0.06), b.circle(0.60, 0.50, 0.06)), (0.75, 0.50, 0.22), line=0)
+    b.fill(
+        union(b.circle(0.36, 0.40, 0.07), b.circle(0.52, 0.18, 0.06), b.circle(0.60, 0.50, 0.06)),
+        (0.75, 0.50, 0.22),
+        line=0,
+    )
     b.fill(b.ellipse(0, -0.06, 0.84, 0.32), (0.90, 0.46, 0.10))
     b.fill(b.ellipse(-0.30, 0.06, 0.40, 0.27), WHITE)
     b.fill(union(b.circle(0.30, 0.06, 0.10), b.circle(0.12, 0.10, 0.08)), LEAF, line=0)

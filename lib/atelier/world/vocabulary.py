@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from atelier.world.captions import PLACE_PHRASES, RELATIONS, SIZE_WORDS, STYLE_PHRASES, TIME_PHRASES
 from atelier.world.held_out import is_held_out
 from atelier.world.inks import INKS
 from atelier.world.scenes import Scene
@@ -14,6 +15,7 @@ from atelier.world.settings import SETTINGS, TIMES
 from atelier.world.subjects import COLOURS, SUBJECTS
 
 HeldOut = Literal["never", "allowed", "only"]
+Roll = Callable[[], float]  # uniform in [0, 1)
 
 
 @dataclass(frozen=True)
@@ -46,7 +48,7 @@ class World:
         Args:
             n: how many.
             seed: the same seed gives the same scenes; seeds that differ give scenes that differ.
-            held_out: "never" leaves out the combinations of HELD_OUT, "allowed" does not care, "only" draws nothing else.
+            held_out: "never" leaves out the combinations of HELD_OUT, "allowed" does not, "only" draws nothing else.
             complete: one subject and a setting in every scene, so that a caption can state all four attributes.
         """
         dice = random.Random(f"{self.name} {seed}")
@@ -81,20 +83,20 @@ class World:
             place=_pick(self.places, roll),
             size=_pick(self.sizes, roll),
             second=second,
-            relation=_pick(("next to", "above"), roll),
+            relation=_pick(RELATIONS, roll),
             seed=dice.getrandbits(31),
         )
 
-    def _colour(self, subject: str, roll) -> str:  # noqa: ANN001
+    def _colour(self, subject: str, roll: Roll) -> str:
         natural = SUBJECTS[subject].natural
         return natural if natural in self.colours and roll() < 0.15 else _pick(self.colours, roll)
 
 
-def _pick(options: Sequence[str], roll) -> str:  # noqa: ANN001
+def _pick(options: Sequence[str], roll: Roll) -> str:
     return options[int(roll() * len(options))]
 
 
-def _other(options: Sequence[str], but: str, roll) -> str:  # noqa: ANN001
+def _other(options: Sequence[str], but: str, roll: Roll) -> str:
     index = int(roll() * (len(options) - 1))
     return options[index if options[index] != but else -1]
 
@@ -131,4 +133,18 @@ def small_world() -> World:
     )  # fmt: skip
 
 
-WORLDS = {"full": full_world, "small": small_world}
+WORLDS = {"full_world": full_world, "small_world": small_world}
+
+
+def vocabulary(world: World) -> dict[str, list[str]]:
+    """What can be said about a world's scenes: kind of phrase → phrases."""
+    return {
+        "subjects": [f"{SUBJECTS[name].noun} {SUBJECTS[name].dish}".strip() for name in world.subjects],
+        "colours": list(world.colours),
+        "settings": [phrase for name in world.settings for phrase in (SETTINGS[name].phrase, SETTINGS[name].name)],
+        "times": [phrase for phrases in TIME_PHRASES.values() for phrase in phrases],
+        "styles": [phrase.format("…") for name in world.styles for phrase in STYLE_PHRASES[name]],
+        "sizes": sorted({size for size in world.sizes if size in SIZE_WORDS}),
+        "places": [PLACE_PHRASES[place] for place in dict.fromkeys(world.places) if place in PLACE_PHRASES],
+        "pairs": [f"… {relation} …" for relation in RELATIONS] if world.pairs else [],
+    }

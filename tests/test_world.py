@@ -1,0 +1,219 @@
+"""The painted world: vocabulary, sampling, held-out combinations, captions, painter, sprites."""
+
+import itertools
+from dataclasses import replace
+from typing import Any
+
+import pytest
+import torch
+from atelier.world import (
+    HELD_OUT,
+    Scene,
+    World,
+    caption,
+    full_world,
+    is_held_out,
+    paint,
+    parse,
+    small_world,
+    sprites,
+    vocabulary,
+)
+
+SESSION_PROMPTS = {
+    "the Eiffel tower landing on the moon": {"subject": "Eiffel tower", "setting": "moon", "pose": "landing"},
+    "sunset over a lake in the mountains": {"subject": None, "setting": "lake", "time": "sunset"},
+    "a stained glass window with an image of a blue strawberry": {
+        "subject": "strawberry",
+        "colour": "blue",
+        "style": "stained glass",
+    },
+    "a photo of the food of china": {"subject": "food of china", "style": "photo"},
+}
+WORLDS = [small_world(), full_world()]
+
+
+def test_full_world_is_as_large_as_promised() -> None:
+    world = full_world()
+    assert len(world.subjects) >= 30
+    assert len(world.settings) >= 16
+    assert len(world.colours) == 12
+    assert len(world.styles) >= 6
+    assert world.pairs > 0
+    for attribute, names in small_world().attributes.items():
+        assert set(names) < set(world.attributes[attribute])
+
+
+def test_held_out_list_covers_every_kind_in_both_worlds() -> None:
+    for world, total in ((small_world(), 8), (full_world(), 12)):
+        inside = [
+            (s, attribute, value)
+            for s, attribute, value in HELD_OUT
+            if s in world.subjects and value in world.attributes[attribute]
+        ]
+        assert len(inside) >= total
+        for kind in ("setting", "colour", "style"):
+            assert sum(attribute == kind for _, attribute, _ in inside) >= 2
+    assert len(inside) == len(HELD_OUT), "a combination of the list is not in the world at all"
+
+
+@pytest.mark.parametrize("world", WORLDS, ids=lambda world: world.name)
+def test_half_a_million_scenes_hold_nothing_held_out(world: World) -> None:
+    """Two worlds make a million. The combinations are looked for in the scenes' own fields."""
+    forbidden = set(HELD_OUT)
+    seen = set()
+    for scene in world.sample(500_000, seed=1):
+        things = [(scene.subject, scene.colour)] + ([scene.second] if scene.second else [])
+        for subject, colour in things:
+            seen |= {(subject, "setting", scene.setting), (subject, "colour", colour), (subject, "style", scene.style)}
+    assert not seen & forbidden
+    possible = {
+        (s, attribute, value)
+        for attribute in ("setting", "colour", "style")
+        for s, value in itertools.product(world.subjects, world.attributes[attribute])
+    }
+    assert possible - forbidden <= seen, "sampling misses combinations that are allowed"
+
+
+def test_only_held_out_and_allowed_do_as_they_say() -> None:
+    only = small_world().sample(300, seed=2, held_out="only")
+    assert all(map(is_held_out, only))
+    share = sum(map(is_held_out, small_world().sample(5000, seed=2, held_out="allowed"))) / 5000
+    assert 0.02 < share < 0.3
+
+
+def test_a_second_subject_can_make_a_scene_held_out() -> None:
+    scene = Scene("cat", "red", "moon", "day", "photo", second=("Eiffel tower", "brown"))
+    assert is_held_out(scene)
+    assert not is_held_out(Scene("cat", "red", "moon", "day", "photo", second=("house", "brown")))
+
+
+@pytest.mark.parametrize("world", WORLDS, ids=lambda world: world.name)
+def test_sampling_is_a_function_of_the_seed(world: World) -> None:
+    assert world.sample(50, seed=3) == world.sample(50, seed=3)
+    assert world.sample(50, seed=3) != world.sample(50, seed=4)
+
+
+@pytest.mark.parametrize("world", WORLDS, ids=lambda world: world.name)
+def test_complete_scenes_state_all_four_attributes(world: World) -> None:
+    for scene in world.sample(500, seed=5, complete=True):
+        read = parse(caption(scene, complete=True))
+        assert (read.subject, read.setting, read.style) == (scene.subject, scene.setting, scene.style)
+        assert read.colour == scene.colour
+        assert all(label >= 0 for label in world.labels(scene).values())
+
+
+@pytest.mark.parametrize("world", WORLDS, ids=lambda world: world.name)
+def test_every_caption_parses_to_a_scene_that_agrees(world: World) -> None:
+    for scene in world.sample(2000, seed=6):
+        text = caption(scene)
+        if text.endswith("nothing at all"):
+            continue
+        read = parse(text)
+        assert read.subject == scene.subject, text
+        assert read.setting in (scene.setting, None), text
+        assert (read.second or (None,))[0] == (scene.second or (None,))[0], text
+        if scene.second:
+            assert read.second == scene.second, text
+            assert read.relation == scene.relation, text
+
+
+def test_captions_vary_and_have_good_articles() -> None:
+    texts = [caption(scene) for scene in full_world().sample(4000, seed=7)]
+    assert len(set(texts)) > 3500
+    for text in texts:
+        words = text.split()
+        for article, word in itertools.pairwise(words):
+            if article in ("a", "an"):
+                assert (article == "an") == (word[0] in "aeiou"), text
+
+
+@pytest.mark.parametrize(("prompt", "expected"), SESSION_PROMPTS.items())
+def test_the_sessions_prompts_parse_and_are_painted(prompt: str, expected: dict) -> None:
+    scene = parse(prompt)
+    assert {name: getattr(scene, name) for name in expected} == expected
+    world = small_world()
+    assert scene.subject is None or scene.subject in world.subjects
+    assert scene.setting is None or scene.setting in world.settings
+    picture = paint([scene], 64)[0]
+    assert picture.std() > 0.1
+
+
+@pytest.mark.parametrize(
+    ("text", "named"), [("a giraffe on the moon", "giraffe"), ("on the left", "neither"), ("", "neither")]
+)
+def test_parse_says_what_it_cannot_read(text: str, named: str) -> None:
+    with pytest.raises(ValueError, match=named):
+        parse(text)
+
+
+def test_words_of_captions_are_in_the_vocabulary() -> None:
+    for world in WORLDS:
+        known = " ".join(itertools.chain(*vocabulary(world).values())).lower().replace("…", " ")
+        words = {word for scene in world.sample(1000, seed=8) for word in caption(scene).lower().split()}
+        assert words - set(known.split()) <= {"landing", "over", "nothing", "at", "all", "a", "an"}
+
+
+def test_a_picture_does_not_depend_on_its_batch() -> None:
+    scenes = full_world().sample(60, seed=9)
+    together = paint(scenes, 64)
+    for index in (0, 17, 59):
+        assert torch.equal(paint([scenes[index]], 64)[0], together[index])
+    assert torch.equal(paint(scenes[::-1], 64).flip(0), together)
+
+
+@pytest.mark.parametrize("size", [32, 64, 128, 256])
+def test_a_scene_is_the_same_picture_at_every_resolution(size: int) -> None:
+    scenes = full_world().sample(40, seed=10)
+    pictures = paint(scenes, size)
+    assert pictures.shape == (40, 3, size, size)
+    assert pictures.min() >= 0
+    assert pictures.max() <= 1
+    coarse = torch.nn.functional.interpolate(pictures, (32, 32), mode="area")
+    error = (coarse - paint(scenes, 32)).square().mean((1, 2, 3)).sqrt()
+    assert error.max() < 0.10
+    assert error.mean() < 0.05
+
+
+def test_scenes_that_differ_give_pictures_that_differ() -> None:
+    base = Scene("cat", "red", "beach", "day", "photo", seed=1)
+    changes: list[dict[str, Any]] = [
+        {"subject": "car"}, {"colour": "blue"}, {"setting": "moon"}, {"time": "night"}, {"style": "cartoon"},
+        {"pose": "landing"}, {"place": "left"}, {"size": "small"}, {"second": ("house", "blue")}, {"seed": 2},
+    ]  # fmt: skip
+    pictures = paint([base, *(replace(base, **change) for change in changes)], 64)
+    for picture, change in zip(pictures[1:], changes, strict=True):
+        assert (picture - pictures[0]).abs().max() > 0.2, change
+
+
+def test_every_subject_setting_and_style_leaves_its_mark() -> None:
+    world = full_world()
+    empty = paint([Scene(None, "white", None, "day", "photo", seed=3)], 64)
+    things = paint([Scene(name, "red", None, "day", "photo", seed=3) for name in world.subjects], 64)
+    covered = ((things - empty).abs().amax(1) > 0.1).float().mean((1, 2))
+    assert covered.min() > 0.03
+    places = paint([Scene(None, "white", name, "day", "photo", seed=3) for name in world.settings], 64)
+    styles = paint([Scene("cat", "red", "beach", "day", name, seed=3) for name in world.styles], 64)
+    for group in (things, places, styles):
+        distance = torch.cdist(group.flatten(1), group.flatten(1)) + 1e6 * torch.eye(len(group))
+        assert distance.min() > 5
+
+
+def test_sprites_are_big_and_in_turn() -> None:
+    pictures, kinds = sprites(60, seed=0)
+    assert pictures.shape == (60, 3, 32, 32)
+    assert kinds.bincount().tolist() == [10] * 6
+    corner = pictures[:, :, 0, 0]
+    assert (corner - corner[0]).abs().max() < 1e-6
+    covered = ((pictures - corner[..., None, None]).abs().amax(1) > 0.1).float().mean((1, 2))
+    assert covered.min() > 0.25
+    assert torch.equal(pictures, sprites(60, seed=0)[0])
+    assert not torch.equal(pictures, sprites(60, seed=1)[0])
+
+
+@pytest.mark.hardware
+def test_the_painter_runs_on_a_gpu() -> None:
+    if not torch.cuda.is_available():
+        pytest.skip("this machine has no GPU")
+    scenes = full_world().sample(100, seed=11)
+    assert (paint(scenes, 64, "cuda").cpu() - paint(scenes, 64)).abs().max() < 0.02
