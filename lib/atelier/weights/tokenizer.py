@@ -4,6 +4,7 @@ Its ids 0 to 3 are BART's: <s>, <pad>, </s>, <unk>. Every byte has an id of its 
 write down and <unk> never occurs. Translator and critic share one tokenizer.
 """
 
+import re
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Self
@@ -152,6 +153,11 @@ def train_tokenizer(captions: Iterable[str], vocabulary: int = 1024) -> Tokenize
     )
     backend.train_from_iterator(texts, trainer, length=len(texts))
     return Tokenizer(backend)
+
+
+def words_of(text: str) -> list[str]:
+    """The words of a text in lower case, without punctuation."""
+    return re.findall(r"\w[\w'-]*", text.lower())
 
 
 def _clean(texts: Iterable[str]) -> list[str]:

@@ -1,0 +1,1 @@
+"""Training: one loop for all blocks, and one recipe for each of them."""

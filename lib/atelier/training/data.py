@@ -1,0 +1,208 @@
+"""Batches of captioned pictures: painted on the fly, or read from the learner's own folder.
+
+Both kinds of data are endless and are asked by number: `data[i]` is batch i, a function of the seed and i alone. So
+a training that is stopped and taken up again sees exactly the batches it would have seen, and several processes can
+share the work by taking every n-th number.
+"""
+
+from __future__ import annotations
+
+import csv
+import hashlib
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from PIL import Image, ImageOps, UnidentifiedImageError
+from torch import Tensor
+
+from atelier.world import Scene, World, caption, paint
+from atelier.world.vocabulary import HeldOut
+
+CAPTIONS_FILE = "captions.csv"
+
+
+class DataError(ValueError):
+    """The data asked for cannot be read; the message names the file and the row."""
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Pictures with their captions.
+
+    pictures: (n, 3, size, size) float32 in [0, 1].
+    captions: n sentences.
+    scenes: the n scenes that were painted, or None for pictures that nobody painted.
+    """
+
+    pictures: Tensor
+    captions: list[str]
+    scenes: list[Scene] | None = None
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The same batch with its pictures on another device."""
+        return replace(self, pictures=self.pictures.to(device, non_blocking=True))
+
+
+class Batches(Protocol):
+    """What a training asks of its data: batch i for any i >= 0, the same one every time."""
+
+    def __getitem__(self, number: int) -> Batch: ...
+
+
+def mixed_seed(*parts: Any) -> int:
+    """One seed in [0, 2^63) for a tuple of values, unrelated for neighbouring tuples."""
+    digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1
+
+
+@dataclass
+class PaintedPictures:
+    """Endless batches of a painted world.
+
+    size: pixels on a side. batch_size: pictures in a batch. seed: two seeds give two unrelated streams.
+    held_out: "never" leaves the held-out combinations out, "allowed" paints everything, "only" paints nothing else.
+    device: where the pictures are painted.
+    stride: the distance between the numbers that will be asked for (the number of processes that share the work).
+    paint_together: pictures painted in one go; a group of several hundred is painted faster than many small ones.
+    """
+
+    world: World
+    size: int
+    batch_size: int
+    seed: int
+    held_out: HeldOut = "never"
+    device: torch.device | str = "cpu"
+    stride: int = 1
+    paint_together: int = 256
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise DataError(f"A batch holds at least one picture; batch_size was {self.batch_size}.")
+        self._ready: dict[int, Batch] = {}
+
+    def __getitem__(self, number: int) -> Batch:
+        """Batch `number`. Raises IndexError for a negative number."""
+        if number < 0:
+            raise IndexError(f"Batches are numbered from 0; number {number} was asked for.")
+        if number not in self._ready:
+            self._ready = self._paint(self._group(number))
+        return self._ready[number]
+
+    def _group(self, number: int) -> list[int]:
+        """The numbers painted together with this one. Groups are fixed, so the pictures do not depend on the order."""
+        together = max(1, self.paint_together // self.batch_size)
+        turn, rank = divmod(number, self.stride)
+        first = turn // together * together
+        return [(first + k) * self.stride + rank for k in range(together)]
+
+    def _paint(self, numbers: list[int]) -> dict[int, Batch]:
+        drawn = [
+            self.world.sample(self.batch_size, seed=mixed_seed(self.seed, number), held_out=self.held_out)
+            for number in numbers
+        ]
+        pictures = paint([scene for scenes in drawn for scene in scenes], self.size, self.device)
+        pieces = pictures.split(self.batch_size)  # one (batch_size, 3, size, size) for each number
+        return {
+            number: Batch(piece, [caption(scene) for scene in scenes], scenes)
+            for number, piece, scenes in zip(numbers, pieces, drawn, strict=True)
+        }
+
+
+class CaptionedFolder:
+    """Endless batches of the learner's own pictures.
+
+    The folder holds a captions.csv with the columns file_name and text, and the pictures it names. Every picture is
+    cut to its central square, resized and kept in memory as bytes (12 kB for one of 64×64), so that a fault in any
+    row is found before training begins. Each epoch goes through all pictures in an order of its own.
+
+    Raises DataError naming the row (1 is the first one under the header) for a missing file, an unreadable picture or
+    an empty caption, and the file for a missing captions.csv or column.
+    """
+
+    def __init__(
+        self,
+        folder: str | Path,
+        size: int,
+        batch_size: int = 16,
+        seed: int = 0,
+        device: torch.device | str = "cpu",
+    ) -> None:
+        if batch_size < 1:
+            raise DataError(f"A batch holds at least one picture; batch_size was {batch_size}.")
+        rows = _read_captions(Path(folder))
+        self.captions = [text for _, text in rows]
+        self.pictures = torch.stack(  # (pictures, 3, size, size) uint8
+            [_read_picture(Path(folder), name, size, number) for number, (name, _) in enumerate(rows, start=1)]
+        )
+        self.batch_size, self.seed, self.device = batch_size, seed, device
+        self._epoch, self._order = -1, torch.empty(0, dtype=torch.long)
+
+    def __len__(self) -> int:
+        """The number of pictures in the folder."""
+        return len(self.captions)
+
+    def __getitem__(self, number: int) -> Batch:
+        """Batch `number`; a batch may close one epoch and open the next. Raises IndexError for a negative number."""
+        if number < 0:
+            raise IndexError(f"Batches are numbered from 0; number {number} was asked for.")
+        first = number * self.batch_size
+        chosen = [self._at(first + k) for k in range(self.batch_size)]
+        pictures = self.pictures[chosen].to(self.device).float() / 255
+        return Batch(pictures, [self.captions[i] for i in chosen])
+
+    def _at(self, position: int) -> int:
+        epoch, place = divmod(position, len(self))
+        if epoch != self._epoch:
+            generator = torch.Generator().manual_seed(mixed_seed(self.seed, epoch))
+            self._epoch, self._order = epoch, torch.randperm(len(self), generator=generator)
+        return int(self._order[place])
+
+
+def _read_captions(folder: Path) -> list[tuple[str, str]]:
+    """The (file_name, text) pairs of a folder's captions.csv."""
+    table = folder / CAPTIONS_FILE
+    if not folder.is_dir():
+        raise DataError(f"There is no folder {folder}; give one that holds pictures and a {CAPTIONS_FILE}.")
+    if not table.is_file():
+        raise DataError(f"{folder} holds no {CAPTIONS_FILE}; write one with the columns file_name and text.")
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as lines:
+            reader = csv.DictReader(lines)
+            columns, rows = reader.fieldnames or [], list(reader)
+    except (UnicodeDecodeError, csv.Error) as fault:
+        raise DataError(f"{table} cannot be read as a CSV file in UTF-8: {fault}.") from fault
+    for column in ("file_name", "text"):
+        if column not in columns:
+            found = ", ".join(columns) or "none"
+            raise DataError(f"{table} has no column {column}; its columns are: {found}. It needs file_name and text.")
+    if not rows:
+        raise DataError(f"{table} has no rows; write one for every picture.")
+    return [_checked_row(table, number, row) for number, row in enumerate(rows, start=1)]
+
+
+def _checked_row(table: Path, number: int, row: dict[str, str | None]) -> tuple[str, str]:
+    name, text = (row["file_name"] or "").strip(), (row["text"] or "").strip()
+    if not name:
+        raise DataError(f"Row {number} of {table} names no file; fill in its file_name.")
+    if not text:
+        raise DataError(f"Row {number} of {table} ({name}) has an empty caption; fill in its text.")
+    return name, text
+
+
+def _read_picture(folder: Path, name: str, size: int, row: int) -> Tensor:
+    """The central square of a picture as (3, size, size) bytes."""
+    where = f"Row {row} of {folder / CAPTIONS_FILE} names {name}"
+    if not (folder / name).is_file():
+        raise DataError(f"{where}, but there is no such file; add it or remove the row.")
+    try:
+        with Image.open(folder / name) as opened:
+            upright = ImageOps.exif_transpose(opened).convert("RGB")
+            square = ImageOps.fit(upright, (size, size), method=Image.Resampling.LANCZOS)
+    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as fault:
+        raise DataError(
+            f"{where}, which cannot be read as a picture ({fault}); replace it or remove the row."
+        ) from fault
+    return torch.from_numpy(np.array(square)).permute(2, 0, 1)  # (3, size, size)

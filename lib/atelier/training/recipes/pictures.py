@@ -1,0 +1,42 @@
+"""What several recipes do with pictures: lay them out, and make them a little harder."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def grid(pictures: Tensor, columns: int) -> Tensor:
+    """Pictures (n, 3, h, w) side by side as one (3, rows * h, columns * w); n is a multiple of columns."""
+    rows = len(pictures) // columns
+    _, channels, height, width = pictures.shape
+    together = pictures[: rows * columns].reshape(rows, columns, channels, height, width)
+    return together.permute(2, 0, 3, 1, 4).reshape(channels, rows * height, columns * width)
+
+
+def shifted(pictures: Tensor, most: int) -> Tensor:
+    """Each picture (n, 3, h, w) moved by up to `most` pixels both ways, its edge repeated where it uncovers nothing."""
+    number, _, height, width = pictures.shape
+    offsets = torch.randint(0, 2 * most + 1, (2, number, 1)).to(pictures.device)
+    padded = F.pad(pictures, (most,) * 4, mode="replicate")
+    rows = offsets[0] + torch.arange(height, device=pictures.device)  # (n, h)
+    columns = offsets[1] + torch.arange(width, device=pictures.device)  # (n, w)
+    which = torch.arange(number, device=pictures.device)[:, None, None]
+    moved = padded.permute(0, 2, 3, 1)[which, rows[:, :, None], columns[:, None, :]]  # (n, h, w, 3)
+    return moved.permute(0, 3, 1, 2)
+
+
+def softened(pictures: Tensor, share: float) -> Tensor:
+    """A share of the pictures (n, 3, h, w) as if they had been stored at half their size: shrunk and enlarged."""
+    size = pictures.shape[-2:]
+    half = F.interpolate(pictures, scale_factor=0.5, mode="area")
+    soft = F.interpolate(half, size=size, mode="bilinear", align_corners=False)
+    chosen = (torch.rand(len(pictures), 1, 1, 1) < share).to(pictures.device)
+    return torch.where(chosen, soft, pictures)
+
+
+def noisy(pictures: Tensor, most: float) -> Tensor:
+    """Pictures (n, 3, h, w) with normal noise, of a standard deviation up to `most` that each picture draws."""
+    strength = most * torch.rand(len(pictures), 1, 1, 1).to(pictures.device)
+    return pictures + strength * torch.randn_like(pictures)

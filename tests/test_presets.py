@@ -1,0 +1,211 @@
+"""Presets: what is written can be read, and nothing damaged is ever used."""
+
+import hashlib
+import json
+from pathlib import Path
+
+import pytest
+import safetensors.torch
+import torch
+from atelier.blocks.vqgan import VQGAN
+from atelier.weights.presets import (
+    Preset,
+    PresetError,
+    add_file,
+    find_presets,
+    load_preset,
+    load_weights,
+    preset_folders,
+    save_preset,
+    save_weights,
+)
+from atelier.weights.tokenizer import train_tokenizer
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tiny_preset import tiny_preset
+
+WEIGHTS = "vqgan.safetensors"
+
+
+@pytest.fixture
+def preset(tmp_path) -> Preset:
+    torch.manual_seed(0)
+    return save_weights(tiny_preset(tmp_path / "tiny"), "vqgan", VQGAN(tiny_preset(tmp_path / "tiny").vqgan))
+
+
+def with_content(preset: Preset, content: bytes) -> Preset:
+    """The preset with other weights whose hash is recorded, as a careless editor would leave it."""
+    return add_file(preset, WEIGHTS, content)
+
+
+def assert_refused(preset: Preset, sentence: str) -> None:
+    module = VQGAN(preset.vqgan)
+    before = {name: tensor.clone() for name, tensor in module.state_dict().items()}
+    with pytest.raises(PresetError, match=sentence) as caught:
+        load_weights(preset, "vqgan", module)
+    assert WEIGHTS in str(caught.value)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items())
+
+
+def test_what_is_written_is_read(preset):
+    torch.manual_seed(0)
+    written, read = VQGAN(preset.vqgan).state_dict(), load_preset(preset.folder).load_vqgan()
+    assert not read.training
+    for name, tensor in read.state_dict().items():
+        assert tensor.dtype == written[name].dtype
+        torch.testing.assert_close(tensor, written[name], rtol=1e-3, atol=1e-6)
+    assert load_preset(preset.folder) == preset
+    stored = safetensors.torch.load_file(preset.folder / WEIGHTS)
+    assert {tensor.dtype for tensor in stored.values()} == {torch.float16}
+
+
+def test_the_config_records_the_hash(preset):
+    config = json.loads((preset.folder / "config.json").read_text())
+    assert config["files"] == {WEIGHTS: hashlib.sha256((preset.folder / WEIGHTS).read_bytes()).hexdigest()}
+    assert not preset.complete
+
+
+def test_numbers_that_float16_cannot_hold_are_kept(preset):
+    module = VQGAN(preset.vqgan)
+    module.quantize.counts.fill_(1e6)
+    again = save_weights(preset, "vqgan", module).load_vqgan()
+    assert torch.equal(again.quantize.counts, module.quantize.counts)
+
+
+# ---------------------------------------------------------------------------------------------- damage
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(share=st.floats(0, 1, exclude_max=True))
+def test_truncated_weights_are_refused(preset, share):
+    path = preset.folder / WEIGHTS
+    whole = path.read_bytes()
+    path.write_bytes(whole[: int(share * len(whole))])
+    assert_refused(preset, "truncated or altered")
+    path.write_bytes(whole)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(place=st.floats(0, 1, exclude_max=True), bit=st.integers(0, 7))
+def test_one_flipped_bit_is_refused(preset, place, bit):
+    path = preset.folder / WEIGHTS
+    whole = path.read_bytes()
+    damaged = bytearray(whole)
+    damaged[int(place * len(whole))] ^= 1 << bit
+    path.write_bytes(damaged)
+    assert_refused(preset, "truncated or altered")
+    path.write_bytes(whole)
+
+
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(share=st.floats(0, 1, exclude_max=True))
+def test_truncated_weights_are_refused_even_with_their_hash_recorded(preset, share):
+    whole = (preset.folder / WEIGHTS).read_bytes()
+    assert_refused(with_content(preset, whole[: int(share * len(whole))]), "not a safetensors file")
+    with_content(preset, whole)
+
+
+def test_missing_weights_are_named(preset):
+    (preset.folder / WEIGHTS).unlink()
+    assert_refused(preset, "is missing")
+
+
+def test_weights_never_made_are_named(preset):
+    with pytest.raises(PresetError, match=r"has no bart\.safetensors"):
+        preset.load_bart()
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda tensors: tensors.pop("decoder.conv_out.bias"), r"lacks decoder\.conv_out\.bias"),
+        (lambda tensors: tensors.update(extra=torch.zeros(1)), "has the unknown extra"),
+        (
+            lambda tensors: tensors.update({"decoder.conv_exit.bias": tensors.pop("decoder.conv_out.bias")}),
+            r"lacks decoder\.conv_out\.bias and has the unknown decoder\.conv_exit\.bias",
+        ),
+        (lambda tensors: tensors.update({"decoder.conv_out.bias": torch.zeros(4)}), r"the shape \(4,\)"),
+        (lambda tensors: tensors.clear(), "lacks"),
+    ],
+)
+def test_weights_of_another_model_are_refused(preset, change, sentence):
+    tensors = safetensors.torch.load_file(preset.folder / WEIGHTS)
+    change(tensors)
+    assert_refused(with_content(preset, safetensors.torch.save(tensors)), sentence)
+
+
+def edited(preset: Preset, change) -> Path:
+    path = preset.folder / "config.json"
+    values = json.loads(path.read_text())
+    change(values)
+    path.write_text(json.dumps(values))
+    return preset.folder
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda values: values.update(colour="red"), "unknown key colour"),
+        (lambda values: values["vqgan"].update(depth=3), "vqgan has the unknown key depth"),
+        (lambda values: values.pop("clip"), "lacks clip"),
+        (lambda values: values["bart"].pop("width"), "bart lacks width"),
+        (lambda values: values["vqgan"].update(codes="many"), "does not describe a preset"),
+        (lambda values: values["vqgan"].update(codes=0), "codes is 0"),
+        (lambda values: values.update(vqgan=None), "vqgan is a NoneType"),
+        (lambda values: values.update(files=["a"]), "files is a list"),
+        (lambda values: values.update(picture_size=64), "resolution is 16"),
+        (lambda values: values["bart"].update(target_length=9), "16 codes to a picture"),
+        (lambda values: values["bart"].update(target_vocabulary=9), "16 codes, but"),
+    ],
+)
+def test_a_config_that_describes_no_preset_is_refused(preset, change, sentence):
+    with pytest.raises(PresetError, match=sentence) as caught:
+        load_preset(edited(preset, change))
+    assert "config.json" in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b'{"name": "tiny"'])
+def test_a_config_that_is_no_json_object_is_refused(preset, content):
+    (preset.folder / "config.json").write_bytes(content)
+    with pytest.raises(PresetError, match=r"config\.json"):
+        load_preset(preset.folder)
+
+
+def test_a_damaged_tokenizer_is_refused(preset):
+    tokenizer = train_tokenizer(["a cat", "a cat on the moon"], vocabulary=280)
+    tokenizer.save(preset.folder / "made.json")
+    whole = add_file(preset, "tokenizer.json", (preset.folder / "made.json").read_bytes())
+    assert whole.load_tokenizer().encode(["a cat"], 6).shape == (1, 6)
+    (preset.folder / "tokenizer.json").write_text("{}")
+    with pytest.raises(PresetError, match="truncated or altered"):
+        whole.load_tokenizer()
+    with pytest.raises(PresetError, match="tokenizer"):
+        add_file(whole, "tokenizer.json", b"{}").load_tokenizer()
+
+
+# ---------------------------------------------------------------------------------------------- finding
+
+
+def test_presets_are_found_by_name_in_the_environments_folder_first(preset, monkeypatch):
+    monkeypatch.setenv("ATELIER_DATA", str(preset.folder.parent))
+    assert load_preset("tiny") == preset
+    assert preset_folders()[0] == preset.folder.parent
+    save_preset(preset, preset.folder.parent / "laptop")
+    assert find_presets()["laptop"] == preset.folder.parent / "laptop"
+    monkeypatch.delenv("ATELIER_DATA")
+    with pytest.raises(PresetError, match=r"no preset 'tiny'.*laptop"):
+        load_preset("tiny")
+
+
+def test_a_folder_without_a_config_is_no_preset(tmp_path):
+    with pytest.raises(PresetError, match=r"holds no config\.json"):
+        load_preset(tmp_path)
+
+
+@pytest.mark.parametrize(("name", "size"), [("laptop", 64), ("studio", 128)])
+def test_the_courses_own_presets_can_be_read(name, size):
+    preset = load_preset(name)
+    assert (preset.name, preset.picture_size) == (name, size)
+    assert preset.vqgan.factor == 8
+    assert preset.clip.image_size == preset.classifier.resolution == size
+    assert preset.clip.end_token == 2

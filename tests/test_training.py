@@ -1,0 +1,531 @@
+"""The loop, the recipes and the command: schedules, averages, interruptions, and what bad input gets."""
+
+import json
+import math
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate import Accelerator
+from atelier.cli import app
+from atelier.training.command import Request, run_training
+from atelier.training.data import Batch, PaintedPictures
+from atelier.training.loop import (
+    AveragedWeights,
+    Budget,
+    Intervals,
+    Meter,
+    Outcome,
+    Recipe,
+    Settings,
+    TrainingError,
+    Turn,
+    best_precision,
+    learning_rate,
+    newest_checkpoint,
+    train,
+)
+from atelier.training.recipes.bart import BartRecipe, BartSettings, draw_codes, drop_captions
+from atelier.training.recipes.classifier import ClassifierRecipe, ClassifierSettings
+from atelier.training.recipes.pictures import grid, noisy, shifted, softened
+from atelier.training.recipes.vqgan import VQGANRecipe, VQGANSettings
+from atelier.weights.presets import load_preset
+from atelier.weights.tokenizer import train_tokenizer
+from atelier.world import caption, small_world
+from tiny_preset import tiny_preset
+from torch import nn
+from typer.testing import CliRunner
+
+STEPS = 30
+OFTEN = Intervals(metrics_steps=1, checkpoint_seconds=0.2, sample_seconds=1e9)
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+def tiny_run(folder: str | Path, resume: bool = False, pause: float = 0.0, steps: int = STEPS) -> Outcome:
+    """A tiny VQ-GAN with its discriminator from the middle on; also run in a process of its own and killed."""
+    folder = Path(folder)
+    preset = tiny_preset(folder / "preset")
+    torch.manual_seed(0)
+    world = small_world()
+    perceptual = ClassifierRecipe("perceptual", preset.classifier, world, ClassifierSettings()).classifier
+    settings = VQGANSettings(**preset.recipes["vqgan"])
+    recipe = VQGANRecipe(preset.vqgan, perceptual, settings)
+    data = Slow(PaintedPictures(world, 16, 4, seed=0, paint_together=8), pause)
+    accelerator = Accelerator(mixed_precision="no")
+    return train(
+        recipe,
+        data,
+        folder / "vqgan",
+        Budget(steps=steps),
+        accelerator=accelerator,
+        resume=resume,
+        intervals=OFTEN,
+        show_progress=False,
+    )
+
+
+class Slow:
+    """Batches that take their time, so that a kill falls between two steps of a run and not behind its end."""
+
+    def __init__(self, data: PaintedPictures, pause: float) -> None:
+        self.data, self.pause = data, pause
+
+    def __getitem__(self, number: int) -> Batch:
+        time.sleep(self.pause)
+        return self.data[number]
+
+
+def metrics_of(folder: Path) -> list[dict[str, float]]:
+    """The lines of a run, without the time that they took."""
+    lines = [json.loads(line) for line in (folder / "vqgan" / "metrics.jsonl").read_text().splitlines()]
+    return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(tmp_path_factory) -> Path:
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("uninterrupted")
+    assert tiny_run(folder).finished
+    return folder
+
+
+# ---------------------------------------------------------------------------------------------- interruptions
+
+
+def test_a_run_killed_at_a_random_step_resumes_to_the_same_losses(tmp_path, uninterrupted):
+    code = (
+        "import torch; from test_training import tiny_run; "
+        f"torch.set_num_threads(1); tiny_run({str(tmp_path)!r}, pause=0.1)"
+    )
+    here = Path(__file__).parent
+    victim = subprocess.Popen([sys.executable, "-c", code], cwd=here, env={**os.environ, "PYTHONPATH": str(here)})
+    metrics, kill_at = tmp_path / "vqgan" / "metrics.jsonl", random.randint(4, STEPS - 6)
+    deadline = time.monotonic() + 120
+    while not (metrics.exists() and len(metrics.read_text().splitlines()) >= kill_at):
+        assert victim.poll() is None, "the run ended before it could be killed"
+        assert time.monotonic() < deadline, "the run never came to the step where it was to be killed"
+        time.sleep(0.01)
+    victim.send_signal(signal.SIGKILL)
+    assert victim.wait() == -signal.SIGKILL
+    assert newest_checkpoint(tmp_path / "vqgan") is not None
+
+    outcome = tiny_run(tmp_path, resume=True)
+    assert outcome.finished
+    assert outcome.step == STEPS
+    assert metrics_of(tmp_path) == metrics_of(uninterrupted)
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_ends_a_run_with_a_checkpoint_and_it_resumes_to_the_same_losses(
+    tmp_path, uninterrupted, monkeypatch, number
+):
+    original = Slow.__getitem__
+
+    def interrupting(self: Slow, batch: int) -> Batch:
+        if batch == 11:
+            os.kill(os.getpid(), number)
+        return original(self, batch)
+
+    before = signal.getsignal(number)
+    monkeypatch.setattr(Slow, "__getitem__", interrupting)
+    outcome = tiny_run(tmp_path)
+    assert (outcome.step, outcome.finished) == (12, False)
+    assert signal.getsignal(number) is before
+    assert newest_checkpoint(tmp_path / "vqgan") == tmp_path / "vqgan" / "checkpoint-00000012"
+
+    monkeypatch.setattr(Slow, "__getitem__", original)
+    assert tiny_run(tmp_path, resume=True).finished
+    assert metrics_of(tmp_path) == metrics_of(uninterrupted)
+
+
+def test_the_averaged_weights_survive_an_interruption(tmp_path, uninterrupted):
+    tiny_run(tmp_path, steps=STEPS)
+    again = tiny_run(tmp_path, resume=True)  # nothing left to do: what comes back was read from the checkpoint
+    assert again.step == STEPS
+    fresh = tiny_run(tmp_path / "fresh").averaged.state_dict()
+    for name, tensor in again.averaged.state_dict().items():
+        assert torch.equal(tensor, fresh[name]), name
+
+
+def test_only_the_newest_checkpoint_is_kept_and_leftovers_go(tmp_path, uninterrupted):
+    assert [path.name for path in (uninterrupted / "vqgan").glob("checkpoint-*")] == [f"checkpoint-{STEPS:08d}"]
+    shutil.copytree(uninterrupted, tmp_path / "run")
+    (tmp_path / "run" / "vqgan" / ".unfinished-00000099").mkdir()
+    tiny_run(tmp_path / "run", resume=True, steps=STEPS + 2)
+    assert [path.name for path in (tmp_path / "run" / "vqgan").glob("*-*")] == [f"checkpoint-{STEPS + 2:08d}"]
+    assert not list((tmp_path / "run" / "vqgan").glob(".unfinished-*"))
+
+
+def test_half_a_line_of_metrics_is_dropped_on_resuming(tmp_path, uninterrupted):
+    shutil.copytree(uninterrupted, tmp_path / "run")
+    lines = tmp_path / "run" / "vqgan" / "metrics.jsonl"
+    lines.write_text(lines.read_text() + '{"step": 31, "los')
+    tiny_run(tmp_path / "run", resume=True)
+    assert [line["step"] for line in metrics_of(tmp_path / "run")] == list(range(1, STEPS + 1))
+
+
+def test_a_sample_picture_is_drawn(uninterrupted):
+    samples = list((uninterrupted / "vqgan" / "samples").glob("*.png"))
+    assert [path.name for path in samples] == [f"{STEPS:08d}.png"]
+
+
+def test_a_folder_with_a_training_is_not_overwritten(uninterrupted):
+    with pytest.raises(TrainingError, match=f"already holds a training, at step {STEPS}"):
+        tiny_run(uninterrupted)
+
+
+def test_a_damaged_checkpoint_is_named(tmp_path, uninterrupted):
+    shutil.copytree(uninterrupted, tmp_path / "run")
+    state = tmp_path / "run" / "vqgan" / f"checkpoint-{STEPS:08d}" / "state.pt"
+    state.write_bytes(state.read_bytes()[:1000])
+    with pytest.raises(TrainingError, match=r"state\.pt cannot be read"):
+        tiny_run(tmp_path / "run", resume=True)
+
+
+# ---------------------------------------------------------------------------------------------- a recipe of two numbers
+
+
+class Line(nn.Module):
+    """y = a x + b, fitted to y = 2 x with a little noise."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.line = nn.Linear(1, 1)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        """The mean squared error."""
+        return (self.line(x) - 2 * x - 0.01 * torch.randn_like(x)).square().mean()
+
+
+class LineRecipe(Recipe[Settings, Line]):
+    name = "line"
+
+    def __init__(self, settings: Settings, broken_at: float = 2.0, size: int = 1) -> None:
+        self.settings, self.config, self.broken_at = settings, {"size": size}, broken_at
+        self.exported = Line()
+        self.parts = {"line": self.exported}
+        self.frozen = {}
+
+    def turns(self, parts: dict[str, nn.Module], batch: Batch, progress: float) -> Iterator[Turn]:
+        loss = parts["line"](batch.pictures.flatten()[:, None])
+        loss = loss * math.nan if progress >= self.broken_at else loss
+        yield Turn("line", loss, {"loss": loss})
+
+
+class Numbers:
+    """Batches of random numbers instead of pictures; at one of them somebody asks for the end."""
+
+    def __init__(self, interrupted_at: int = -1) -> None:
+        self.interrupted_at = interrupted_at
+
+    def __getitem__(self, number: int) -> Batch:
+        if number == self.interrupted_at:
+            os.kill(os.getpid(), signal.SIGTERM)
+        pictures = torch.randn(4, 1, 1, 1, generator=torch.Generator().manual_seed(number))
+        return Batch(pictures, ["a number"] * 4)
+
+
+def fit_line(folder: Path, budget: Budget, recipe: LineRecipe | None = None, resume: bool = False) -> Outcome:
+    recipe = recipe or LineRecipe(Settings(batch_size=4, learning_rate=0.1, warmup_steps=5))
+    accelerator = Accelerator(mixed_precision="no")
+    return train(
+        recipe, Numbers(), folder, budget, accelerator=accelerator, resume=resume, intervals=OFTEN, show_progress=False
+    )
+
+
+def test_the_loop_learns(tmp_path):
+    outcome = fit_line(tmp_path, Budget(steps=200))
+    assert outcome.averaged.state_dict()["line.weight"].item() == pytest.approx(2, abs=0.05)
+    assert outcome.metrics["loss"] < 1e-3
+
+
+def test_noise_and_running_means_go_on_where_they_were(tmp_path):
+    def run(folder: Path, interrupted_at: int = -1, resume: bool = False) -> list[float]:
+        train(
+            LineRecipe(Settings(batch_size=4, learning_rate=0.1)),
+            Numbers(interrupted_at),
+            folder,
+            Budget(steps=16),
+            accelerator=Accelerator(mixed_precision="no"),
+            resume=resume,
+            intervals=Intervals(metrics_steps=4),
+            show_progress=False,
+        )
+        return [json.loads(line)["loss"] for line in (folder / "metrics.jsonl").read_text().splitlines()]
+
+    torch.manual_seed(0)
+    whole = run(tmp_path / "whole")
+    torch.manual_seed(0)
+    assert run(tmp_path / "halved", interrupted_at=9) == whole[:2]
+    torch.manual_seed(0)
+    assert run(tmp_path / "halved", resume=True) == whole
+
+
+def test_minutes_end_a_run_and_a_larger_budget_goes_on(tmp_path):
+    first = fit_line(tmp_path, Budget(minutes=0.005))
+    assert first.finished
+    assert first.seconds == pytest.approx(0.3, abs=0.25)
+    second = fit_line(tmp_path, Budget(minutes=0.01), resume=True)
+    assert second.step > first.step
+    assert second.seconds == pytest.approx(0.6, abs=0.25)
+
+
+def test_stop_after_leaves_a_checkpoint_that_can_be_resumed(tmp_path):
+    outcome = fit_line(tmp_path, Budget(steps=100_000, stop_after=0.002))
+    assert not outcome.finished
+    assert 0 < outcome.step < 100_000
+    assert fit_line(tmp_path, Budget(steps=outcome.step + 5), resume=True).finished
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_before_a_checkpoint_is_spoiled(tmp_path):
+    settings = Settings(batch_size=4, learning_rate=0.1)
+    with pytest.raises(TrainingError, match="stopped being a finite number"):
+        fit_line(tmp_path, Budget(steps=20), LineRecipe(settings, broken_at=0.5))
+    checkpoint = newest_checkpoint(tmp_path)
+    assert checkpoint is None or int(checkpoint.name.split("-")[1]) <= 10
+
+
+def test_a_checkpoint_of_other_sizes_is_refused(tmp_path):
+    settings = Settings(batch_size=4, learning_rate=0.1)
+    fit_line(tmp_path, Budget(steps=3), LineRecipe(settings))
+    with pytest.raises(TrainingError, match="other sizes"):
+        fit_line(tmp_path, Budget(steps=6), LineRecipe(settings, size=2), resume=True)
+
+
+# ---------------------------------------------------------------------------------------------- schedule and averages
+
+
+def test_the_learning_rate_rises_linearly_and_falls_as_a_cosine():
+    settings = Settings(batch_size=1, learning_rate=2.0, warmup_steps=10, final_share=0.1)
+    assert [learning_rate(settings, step, 0.0) for step in (0, 4, 9, 500)] == pytest.approx([0.2, 1.0, 2.0, 2.0])
+    assert learning_rate(settings, 500, 0.5) == pytest.approx(2.0 * (0.1 + 0.9 * 0.5))
+    assert learning_rate(settings, 500, 1.0) == pytest.approx(0.2)
+    falling = [learning_rate(settings, 500, share / 20) for share in range(21)]
+    assert falling == sorted(falling, reverse=True)
+
+
+def test_progress_is_that_of_the_nearer_end():
+    assert Budget(steps=100).progress(25, 1e6) == 0.25
+    assert Budget(minutes=2).progress(10**6, 30) == 0.25
+    both = Budget(steps=100, minutes=2)
+    assert both.progress(25, 60) == 0.5
+    assert both.progress(75, 60) == 0.75
+    assert both.progress(500, 0) == 1.0
+
+
+@pytest.mark.parametrize("wrong", [{}, {"steps": 0}, {"minutes": -1.0}, {"steps": 5, "stop_after": 0.0}])
+def test_a_budget_that_is_none_is_refused(wrong):
+    with pytest.raises(TrainingError):
+        Budget(**wrong)
+
+
+@pytest.mark.parametrize("wrong", [{"batch_size": 0}, {"learning_rate": 0.0}, {"ema_decay": 1.0}, {"clip_norm": 0.0}])
+def test_settings_that_cannot_work_are_refused(wrong):
+    with pytest.raises(ValueError, match=next(iter(wrong))):
+        replace(Settings(batch_size=1, learning_rate=1.0), **wrong)
+
+
+def test_averaged_weights_follow_the_formula_and_copy_whole_numbers():
+    torch.manual_seed(0)
+    module = nn.BatchNorm1d(3)
+    averaged = AveragedWeights(module, decay=0.5)
+    expected = module.weight.detach().clone()
+    for step in range(12):
+        with torch.no_grad():
+            module.weight.normal_()
+            module.state_dict()["num_batches_tracked"].add_(1)
+        averaged.update(module, step)
+        decay = min(0.5, (1 + step) / (10 + step))
+        expected = decay * expected + (1 - decay) * module.weight.detach()
+    kept = averaged.module.state_dict()
+    assert torch.allclose(kept["weight"], expected, atol=1e-6)
+    assert kept["num_batches_tracked"].item() == 12
+    assert not any(parameter.requires_grad for parameter in averaged.module.parameters())
+    assert not averaged.module.training
+
+
+def test_a_restored_meter_goes_on_with_the_same_means():
+    meter = Meter()
+    meter.add({"loss": torch.tensor(1.0), "rare": torch.tensor(8.0)})
+    again = Meter.restored(meter.state(), torch.device("cpu"))
+    again.add({"loss": torch.tensor(4.0)})
+    assert again.means() == {"loss": 2.5, "rare": 8.0}
+
+
+def test_weight_decay_spares_biases_and_norms():
+    module = nn.Sequential(nn.Linear(3, 3), nn.LayerNorm(3))
+    optimizer = Settings(batch_size=1, learning_rate=1.0, weight_decay=0.3).optimizer(module)
+    decays = {tuple(p.shape): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
+    assert decays == {(3, 3): 0.3, (3,): 0.0}
+
+
+def test_bf16_is_chosen_only_where_the_device_has_it(monkeypatch):
+    for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
+        monkeypatch.setattr(torch.cpu, name, lambda: False, raising=False)
+    assert best_precision("cpu") == "no"
+    monkeypatch.setattr(torch.cpu, "_is_avx512_bf16_supported", lambda: True, raising=False)
+    assert best_precision("cpu") == "bf16"
+
+
+# ---------------------------------------------------------------------------------------------- recipes
+
+
+def test_the_share_of_dropped_captions():
+    torch.manual_seed(0)
+    text, empty = torch.full((20_000, 5), 7), torch.tensor([0, 2, 1, 1, 1])
+    dropped = drop_captions(text, empty, 0.15)
+    gone = (dropped == empty).all(1)
+    assert gone.float().mean().item() == pytest.approx(0.15, abs=0.01)
+    assert (dropped[~gone] == 7).all()
+    assert torch.equal(drop_captions(text, empty, 0.0), text)
+
+
+def test_the_discriminator_starts_late_and_rises():
+    settings = VQGANSettings(discriminator_start=0.5, discriminator_ramp=0.1, discriminator_weight=0.8)
+    weights = [settings.adversarial_weight(progress) for progress in (0.0, 0.49, 0.55, 0.6, 1.0)]
+    assert weights == pytest.approx([0, 0, 0.4, 0.8, 0.8])
+    assert VQGANSettings(discriminator_start=1.0).adversarial_weight(1.0) == 0
+
+
+def test_the_discriminator_learns_from_its_own_turn_alone(uninterrupted):
+    lines = metrics_of(uninterrupted)
+    assert all("discriminator" not in line for line in lines[: STEPS // 2])
+    assert all("discriminator" in line for line in lines[STEPS // 2 :])
+
+
+def test_missing_labels_do_not_count():
+    world = small_world()
+    scenes = world.sample(40, seed=0)
+    without_subject = [scene for scene in world.sample(400, seed=1) if scene.subject is None][:4]
+    assert len(without_subject) == 4
+    attributes = {name: len(values) for name, values in world.attributes.items()}
+    config = replace(tiny_preset_classifier(), attributes=attributes)
+    recipe = ClassifierRecipe("judge", config, world, ClassifierSettings())
+    for chosen in (scenes, without_subject):
+        batch = Batch(torch.rand(len(chosen), 3, 16, 16), list(map(caption, chosen)), chosen)
+        (turn,) = recipe.turns(recipe.parts, batch, 0.0)
+        assert torch.isfinite(turn.loss)
+    assert turn.metrics["subject"] == 0
+    with pytest.raises(TrainingError, match="folder of pictures"):
+        next(recipe.turns(recipe.parts, Batch(torch.rand(1, 3, 16, 16), ["a cat"]), 0.0))
+
+
+def tiny_preset_classifier():
+    from atelier.blocks.classifier import ClassifierConfig
+
+    return ClassifierConfig({"subject": 2}, resolution=16, widths=(4, 4))
+
+
+def test_augmentations_keep_shape_and_do_what_they_say():
+    torch.manual_seed(0)
+    pictures = torch.rand(6, 3, 16, 16)
+    assert torch.equal(shifted(pictures, 0), pictures)
+    moved = shifted(pictures, 2)
+    assert moved.shape == pictures.shape
+    places = [
+        any(torch.equal(moved[i, :, 4:12, 4:12], pictures[i, :, 4 + y : 12 + y, 4 + x : 12 + x])
+            for y in range(-2, 3) for x in range(-2, 3))
+        for i in range(6)
+    ]  # fmt: skip
+    assert all(places)
+    assert torch.equal(softened(pictures, 0.0), pictures)
+    assert softened(pictures, 1.0).std() < pictures.std()
+    assert torch.equal(noisy(pictures, 0.0), pictures)
+    assert 0 < (noisy(pictures, 0.1) - pictures).std() < 0.1
+
+
+def test_the_grid_reads_from_left_to_right():
+    pictures = torch.arange(6.0)[:, None, None, None].expand(6, 3, 2, 2)
+    assert grid(pictures, columns=3)[0, ::2, ::2].tolist() == [[0, 1, 2], [3, 4, 5]]
+
+
+def test_the_translator_learns_and_draws_codes_in_range(tmp_path):
+    preset = tiny_preset(tmp_path)
+    torch.manual_seed(0)
+    data = PaintedPictures(small_world(), 16, 4, seed=0, paint_together=4)
+    tokenizer = train_tokenizer(data[0].captions, vocabulary=preset.bart.text_vocabulary)
+    vqgan = VQGANRecipe(
+        preset.vqgan,
+        ClassifierRecipe("perceptual", preset.classifier, small_world(), ClassifierSettings()).classifier,
+        VQGANSettings(),
+    ).vqgan
+    torch.nn.init.normal_(vqgan.quantize.embedding.weight)
+    recipe = BartRecipe(preset.bart, vqgan, tokenizer, BartSettings(caption_dropout=0.0))
+    optimizer = torch.optim.Adam(recipe.bart.parameters(), lr=1e-2)
+    losses = []
+    for _ in range(30):
+        (turn,) = recipe.turns(recipe.parts, data[0], 0.0)
+        optimizer.zero_grad()
+        turn.loss.backward()
+        optimizer.step()
+        losses.append(turn.loss.item())
+    assert losses[0] == pytest.approx(math.log(17), abs=0.3)
+    assert losses[-1] < 0.7 * losses[0]
+    text, empty = (tokenizer.encode(captions, 24) for captions in (["a red house", "the moon"], ["", ""]))
+    codes = draw_codes(recipe.bart, text, empty, guidance=3.0, top_k=8)
+    assert codes.shape == (2, 16)
+    assert 0 <= codes.min() <= codes.max() < 16
+
+
+# ---------------------------------------------------------------------------------------------- the command
+
+
+def test_every_block_trains_and_the_runs_preset_becomes_complete(tmp_path):
+    preset, run_dir = tiny_preset(tmp_path / "tiny"), tmp_path / "run"
+    for block in ("tokenizer", "classifier", "judge", "vqgan", "bart", "clip"):
+        run_training(Request(block, preset=str(preset.folder), run_dir=run_dir, steps=2, precision="no"))
+    made = load_preset(run_dir / "preset")
+    assert made.complete
+    for module in (made.load_vqgan(), made.load_bart(), made.load_clip(), made.load_classifier("judge")):
+        assert all(torch.isfinite(tensor).all() for tensor in module.state_dict().values())
+    assert made.load_tokenizer().encode(["a cat"], 8).shape == (1, 8)
+
+    # What a finished preset has is taken from it by the next run.
+    request = Request("bart", preset=str(made.folder), run_dir=tmp_path / "next", steps=1, precision="no")
+    run_training(request)
+    assert load_preset(tmp_path / "next" / "preset").files["vqgan.safetensors"] == made.files["vqgan.safetensors"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["vqgan", "--preset", "no-such-preset", "--steps", "1"], "no preset 'no-such-preset'"),
+        (["painter", "--steps", "1"], "nothing called 'painter'"),
+        (["vqgan", "--steps", "1"], "atelier train classifier"),
+        (["bart", "--steps", "1"], "atelier train vqgan"),
+        (["clip", "--steps", "1"], "atelier train tokenizer"),
+        (["judge"], "needs an end"),
+        (["judge", "--steps", "-3"], "steps was -3"),
+        (["judge", "--steps", "1", "--precision", "fp7"], "precision was 'fp7'"),
+        (["judge", "--steps", "1", "--batch-size", "0"], "batch_size was 0"),
+        (["judge", "--steps", "1", "--data", "."], "without a data folder"),
+        (["tokenizer", "--data", "no-such-folder"], "no folder no-such-folder"),
+        (["tokenizer", "--data", "."], "holds no captions.csv"),
+    ],
+)
+def test_bad_input_gets_one_sentence_and_exit_code_2(tmp_path, monkeypatch, arguments, sentence):
+    monkeypatch.chdir(tmp_path)
+    preset = tiny_preset(tmp_path / "tiny")
+    if "--preset" not in arguments:
+        arguments = [*arguments, "--preset", str(preset.folder)]
+    result = CliRunner().invoke(app, ["train", *arguments, "--run-dir", str(tmp_path / "run")])
+    assert result.exit_code == 2
+    assert sentence in result.output
+    assert "Traceback" not in result.output
+    assert len(result.output.strip().splitlines()) == 1
