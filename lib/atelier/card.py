@@ -1,0 +1,125 @@
+"""The model card: what a preset can do, in numbers that were measured, with the curve of its training."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from atelier.evaluate import ATTRIBUTES, Evaluation
+from atelier.weights.presets import HISTORY_FILE, Preset
+from atelier.world import HELD_OUT, WORLDS
+
+CARD_FILE, CURVES_FILE, EVALUATION_FILE = "README.md", "curves.png", "evaluation.json"
+CURVES = (
+    ("vqgan", "psnr", "VQ-GAN: PSNR in dB"),
+    ("bart", "loss", "Bart: nats per code"),
+    ("clip", "loss", "CLIP: contrastive loss"),
+)
+
+
+def table(evaluation: Evaluation) -> str:
+    """The evaluation as a Markdown table and a few lines."""
+    seen, held_out, found = evaluation.seen, evaluation.held_out, evaluation.clip_retrieval
+    names = {
+        **{name: name for name in ATTRIBUTES},
+        "all": "all four at once",
+        "all_best_of_9": "all four, best of nine",
+    }
+    rows = [("what the judge finds", "seen captions", "held-out captions")]
+    rows += [(label, percent(getattr(seen, name)), percent(getattr(held_out, name))) for name, label in names.items()]
+    rows.append(("CLIP finds the caption among 64", percent(found.seen), percent(found.held_out)))
+    judge = "; ".join(f"{pixels} px: {_shares(shares)}" for pixels, shares in evaluation.judge.items())
+    lines = [_row(rows[0]), "|---|---|---|", *map(_row, rows[1:])]
+    lines += ["", f"- reconstruction {evaluation.psnr:.1f} dB, {percent(evaluation.codes_used)} of the codes in use"]
+    lines += [f"- the judge on reconstructions: {_shares(evaluation.reconstructed)}"]
+    lines += [f"- the judge on painted pictures: {judge}"]
+    return "\n".join(lines)
+
+
+def write_card(preset: Preset, evaluation: Evaluation, prompts: int, pictures: int) -> None:
+    """Write README.md, evaluation.json and curves.png into the preset's folder."""
+    history = read_history(preset)
+    (preset.folder / EVALUATION_FILE).write_text(json.dumps(evaluation.as_dict(), indent=2) + "\n", encoding="utf-8")
+    draw_curves(history, preset.folder / CURVES_FILE)
+    (preset.folder / CARD_FILE).write_text(card(preset, evaluation, history, prompts, pictures), encoding="utf-8")
+
+
+def read_history(preset: Preset) -> dict[str, list[dict[str, float]]]:
+    """The lines of metrics of each block's training, thinned; empty for a preset that was never trained."""
+    path = preset.folder / HISTORY_FILE
+    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+
+
+def card(preset: Preset, evaluation: Evaluation, history: dict, prompts: int, pictures: int) -> str:
+    """The text of the model card."""
+    world = WORLDS[preset.world]()
+    sizes = {name: len(values) for name, values in world.attributes.items()}
+    held_out = [f"{s} × {v}" for s, a, v in HELD_OUT if s in world.subjects and v in world.attributes[a]]
+    ends = {name: lines[-1] for name, lines in history.items() if lines}
+    trained = [f"| {name} | {end['step']:.0f} | {end['seconds'] / 60:.0f} |" for name, end in ends.items()]
+    c = preset.vqgan
+    return f"""# {preset.name}
+
+Draws {preset.picture_size}×{preset.picture_size} pictures of the painted world's prompts \
+({sizes["subject"]} subjects, {sizes["setting"]} settings, {sizes["colour"]} colours, {sizes["style"]} styles). \
+A prompt becomes {c.grid}×{c.grid} codes of {c.codes}, a code stands for {c.factor}×{c.factor} pixels. \
+All weights were trained from scratch, on pictures that `atelier.world` paints; nothing was downloaded. Licence: MIT, as the code.
+
+## What was measured
+
+By `atelier evaluate --preset {preset.name} --prompts {prompts} --pictures {pictures} --card`: {prompts} captions of \
+each kind, nine pictures each, that state subject, setting, colour and style. A judge, a classifier trained on painted \
+pictures of all combinations and used for nothing else, looks whether they are there. *Held-out* captions name a \
+combination that no training but the judge's has seen: {", ".join(held_out)}.
+
+{table(evaluation)}
+
+## How it was trained
+
+| block | steps | minutes |
+|---|---|---|
+{chr(10).join(trained)}
+
+![Curves of the training: reconstruction quality of the VQ-GAN, loss of Bart, loss of CLIP, over minutes]({CURVES_FILE})
+
+The same numbers, line by line, are in `{HISTORY_FILE}`: compare your own training with them.
+
+## What it cannot do
+
+It knows only the words of `atelier words --preset {preset.name}`. It has seen no photograph: “a photo” is a style of \
+the painter's. Small parts, such as a boat's mast, blur: a code has to say what {c.factor}×{c.factor} pixels show.
+"""
+
+
+def draw_curves(history: dict, path: Path) -> None:
+    """Plot one panel per block over training minutes."""
+    import matplotlib
+
+    matplotlib.use("Agg")
+    from matplotlib import pyplot as plt
+
+    panels = [(history[block], key, title) for block, key, title in CURVES if history.get(block)]
+    columns = max(1, len(panels))
+    figure, axes = plt.subplots(1, columns, figsize=(4 * columns, 2.8), layout="constrained", squeeze=False)
+    for axis, (lines, key, title) in zip(axes[0], panels, strict=False):
+        minutes, values = [line["seconds"] / 60 for line in lines], [line[key] for line in lines]
+        axis.plot(minutes, values, color="#0072B2", linewidth=1.6)
+        axis.set_title(title, fontsize=10)
+        axis.set_xlabel("minutes")
+        axis.grid(alpha=0.25)
+        axis.spines[["top", "right"]].set_visible(False)
+    figure.savefig(path, dpi=110)
+    plt.close(figure)
+
+
+def percent(share: float) -> str:
+    """A share from 0 to 1 in per cent, with one decimal."""
+    return f"{100 * share:.1f} %"
+
+
+def _shares(shares: dict[str, float]) -> str:
+    return ", ".join(f"{name} {percent(share)}" for name, share in shares.items())
+
+
+def _row(cells: tuple[str, ...]) -> str:
+    return "| " + " | ".join(cells) + " |"

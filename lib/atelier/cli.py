@@ -1,0 +1,181 @@
+"""The command `atelier`. Whatever takes long to import is imported by the command that needs it."""
+
+from __future__ import annotations
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(help="DALL·E Mini from scratch: draw, train, measure.", no_args_is_help=True)
+
+
+PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
+
+
+@contextmanager
+def sentences() -> Generator[None]:
+    """Bad input ends in its one sentence and exit code 2, not in a traceback.
+
+    All errors of ours that a user can mend are ValueErrors with such a sentence.
+    """
+    try:
+        yield
+    except (ValueError, OSError) as fault:
+        typer.echo(str(fault), err=True)
+        raise typer.Exit(2) from fault
+
+
+@app.callback()
+def main() -> None:
+    """DALL·E Mini from scratch: draw, train, measure."""
+
+
+@app.command()
+def train(
+    block: Annotated[str, typer.Argument(help="vqgan, bart, clip, classifier, judge or tokenizer.")],
+    preset: Annotated[str, typer.Option(help="A preset's name or folder: sizes and settings.")] = "laptop",
+    minutes: Annotated[float | None, typer.Option(help="Training time in all, over all resumed runs.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Steps in all. With --minutes, whichever ends first.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
+    run_dir: Annotated[Path | None, typer.Option(help="Where the run is kept. Default: runs/PRESET.")] = None,
+    stop_after: Annotated[
+        float | None, typer.Option(help="Minutes until a checkpoint and the end of this run.")
+    ] = None,
+    data: Annotated[Path | None, typer.Option(help="A folder of pictures with a captions.csv.")] = None,
+    seed: Annotated[int, typer.Option(help="Another seed, another training.")] = 0,
+    batch_size: Annotated[int | None, typer.Option(help="Pictures in a batch, instead of the preset's.")] = None,
+    precision: Annotated[str, typer.Option(help="auto, bf16 or no.")] = "auto",
+) -> None:
+    """Train a block; its weights go to RUN_DIR/preset/."""
+    with sentences():
+        from atelier.training.command import Request, run_training
+
+        run_training(
+            Request(
+                block=block,
+                preset=preset,
+                run_dir=run_dir,
+                steps=steps,
+                minutes=minutes,
+                stop_after=stop_after,
+                resume=resume,
+                data=data,
+                seed=seed,
+                batch_size=batch_size,
+                precision=precision,
+            )
+        )
+
+
+PresetOption = Annotated[str | None, typer.Option(help="A preset's name or folder; by default the best one there is.")]
+
+
+@app.command()
+def draw(
+    prompt: Annotated[str, typer.Argument(help="What to draw.")],
+    n: Annotated[int, typer.Option(help="How many pictures.", min=1, max=100)] = 9,
+    seed: Annotated[int | None, typer.Option(help="The same seed draws the same pictures.")] = None,
+    out: Annotated[Path, typer.Option(help="Where the grid of pictures is saved.")] = Path("drawing.png"),
+    preset: PresetOption = None,
+    guidance: Annotated[float | None, typer.Option(help="How closely to follow the prompt; 1 is not at all.")] = None,
+    temperature: Annotated[float | None, typer.Option(help="How daring the choice of codes is.")] = None,
+    top_k: Annotated[int | None, typer.Option(help="Choose among so many codes.")] = None,
+    top_p: Annotated[float | None, typer.Option(help="Choose among codes that together are so probable.")] = None,
+    rank: Annotated[bool, typer.Option(help="Put the best picture first, by CLIP.")] = True,
+) -> None:
+    """Draw a prompt: pictures, their scores, and a grid of them as a file."""
+    with sentences():
+        from tqdm.auto import tqdm
+
+        from atelier.decoding import SamplingOptions
+        from atelier.pipeline import Pipeline
+
+        if out.suffix.lower() not in PICTURE_ENDINGS:
+            raise ValueError(f"{out} does not end like a picture; use one of {', '.join(PICTURE_ENDINGS)}.")
+        pipeline = Pipeline.from_pretrained(preset)
+        how: SamplingOptions = {}
+        if guidance is not None:
+            how["guidance"] = guidance
+        if temperature is not None:
+            how["temperature"] = temperature
+        if top_k is not None:
+            how["top_k"] = top_k
+        if top_p is not None:
+            how["top_p"] = top_p
+        with tqdm(total=100, unit="%", bar_format="{desc} {percentage:3.0f}% |{bar}| {elapsed}", desc="drawing") as bar:
+            for drawing in pipeline.stream(prompt, n, seed, rank, **how):
+                bar.update(round(100 * drawing.progress) - bar.n)
+        for remark in drawing.remarks:
+            typer.echo(remark, err=True)
+        if drawing.scores is not None:
+            typer.echo("scores  " + "  ".join(f"{score:.2f}" for score in drawing.scores))
+        typer.echo(
+            f"{drawing.save(out)}  ({len(drawing.pictures)} pictures, preset {pipeline.name}, seed {drawing.seed})"
+        )
+
+
+@app.command()
+def evaluate(
+    preset: PresetOption = None,
+    prompts: Annotated[int, typer.Option(help="Captions of each kind, nine pictures each.", min=1)] = 500,
+    pictures: Annotated[int, typer.Option(help="Painted pictures to reconstruct.", min=1)] = 1000,
+    json_: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")] = False,
+    card: Annotated[bool, typer.Option("--card", help="Write the preset's model card from what was measured.")] = False,
+) -> None:
+    """Measure a preset with a judge: does the picture show what the prompt says?"""
+    with sentences():
+        import json
+
+        from tqdm.auto import tqdm
+
+        from atelier.card import table, write_card
+        from atelier.evaluate import evaluate as measure
+        from atelier.pipeline import Pipeline, best_preset
+        from atelier.weights.presets import load_preset
+
+        measured = best_preset() if preset is None else load_preset(preset)
+        with tqdm(total=0, bar_format="{desc} {n_fmt}/{total_fmt} {elapsed}") as bar:
+
+            def report(what: str, done: int, of: int) -> None:
+                bar.set_description(what, refresh=False)
+                bar.total, bar.n = of, done
+                bar.refresh()
+
+            evaluation = measure(measured, Pipeline.from_pretrained(measured.folder), prompts, pictures, report)
+        if card:
+            write_card(measured, evaluation, prompts, pictures)
+        typer.echo(json.dumps(evaluation.as_dict()) if json_ else table(evaluation))
+
+
+@app.command()
+def words(preset: PresetOption = None) -> None:
+    """List the words that a preset knows."""
+    with sentences():
+        from atelier.pipeline import best_preset
+        from atelier.weights.presets import load_preset
+        from atelier.world import WORLDS, vocabulary
+
+        known = best_preset() if preset is None else load_preset(preset)
+        if known.world in WORLDS:
+            for kind, phrases in vocabulary(WORLDS[known.world]()).items():
+                typer.echo(f"{kind:10} {', '.join(phrases)}")
+        elif known.words:
+            typer.echo(", ".join(known.words))
+        else:
+            typer.echo(f"The {known.name} preset was not trained on a closed list of words.")
+
+
+@app.command()
+def doctor() -> None:
+    """Check this machine: Python, packages, presets, memory, speed. Paste what it prints into an issue."""
+    from atelier.doctor import examine
+
+    healthy = True
+    for finding in examine():
+        healthy &= finding.good
+        typer.echo(f"{'ok     ' if finding.good else 'PROBLEM'} {finding.what:12} {finding.text}")
+    if not healthy:
+        raise typer.Exit(1)

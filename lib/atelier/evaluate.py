@@ -1,0 +1,190 @@
+"""Measure a preset: does the picture show what the prompt says?
+
+A judge, a classifier that knows every combination of the painted world, looks at what the pipeline draws for captions
+that state all four attributes. It takes no part in training or ranking. Held-out captions name a combination that the
+pipeline has never seen. Shares are from 0 to 1.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+
+import torch
+from torch import Tensor
+
+from atelier.blocks.classifier import PictureClassifier
+from atelier.blocks.vqgan import VQGAN
+from atelier.pipeline import Pipeline
+from atelier.weights.presets import Preset
+from atelier.world import WORLDS, HeldOut, Scene, World, caption, paint
+
+ATTRIBUTES = ("subject", "setting", "colour", "style")
+SEED = 20_000_000  # far from the seeds of training: scenes of their own
+Report = Callable[[str, int, int], None]  # (what is measured, how much is done, of how much)
+
+
+@dataclass(frozen=True)
+class Shares:
+    """How often the judge finds what the caption says: each attribute, and all four at once.
+
+    The first five are for one picture, `all_best_of_9` is for the one of nine that CLIP puts first.
+    """
+
+    subject: float
+    setting: float
+    colour: float
+    style: float
+    all: float
+    all_best_of_9: float
+
+
+@dataclass(frozen=True)
+class Retrieval:
+    """Share of pictures whose own caption CLIP finds among 64, for scenes like those of training and held-out ones."""
+
+    seen: float
+    held_out: float
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What `atelier evaluate` reports; psnr in decibels, codes_used as a share of the codebook.
+
+    judge: the judge's own accuracy on painted pictures, {pixels: {attribute: share}}; reconstructed: on
+    reconstructions of painted pictures, {attribute: share}.
+    """
+
+    seen: Shares
+    held_out: Shares
+    psnr: float
+    codes_used: float
+    clip_retrieval: Retrieval
+    judge: dict[str, dict[str, float]]
+    reconstructed: dict[str, float]
+
+    def as_dict(self) -> dict:
+        """As plain numbers, for JSON."""
+        return asdict(self)
+
+
+def evaluate(
+    preset: Preset, pipeline: Pipeline, prompts: int = 500, pictures: int = 1000, report: Report = lambda *_: None
+) -> Evaluation:
+    """Measure a preset on its painted world.
+
+    Args:
+        preset: says which world, and has the judge.
+        pipeline: of the same preset.
+        prompts: captions of each kind, seen and held out, nine pictures each.
+        pictures: painted pictures for reconstruction and for the judge itself.
+        report: called with progress.
+    """
+    world = WORLDS[preset.world]()
+    judge = preset.load_classifier("judge").to(pipeline.device)
+    psnr, codes_used, reconstructed = reconstruction(pipeline.vqgan, judge, world, pictures, report)
+    return Evaluation(
+        seen=drawn(pipeline, judge, world, "never", prompts, report),
+        held_out=drawn(pipeline, judge, world, "only", prompts, report),
+        psnr=psnr,
+        codes_used=codes_used,
+        clip_retrieval=Retrieval(
+            retrieval(pipeline, world, "never", report=report), retrieval(pipeline, world, "only", report=report)
+        ),
+        judge={str(size): judge_accuracy(judge, world, size, pictures) for size in (64, 128)},
+        reconstructed=reconstructed,
+    )
+
+
+@torch.inference_mode()
+def told(judge: PictureClassifier, world: World, pictures: Tensor, scenes: Sequence[Scene]) -> Tensor:
+    """Which attributes the judge finds as the scenes have them: pictures (n, 3, h, w) → (n, 4) bool."""
+    logits = judge(pictures)
+    labels = [world.labels(scene) for scene in scenes]
+    columns = []
+    for attribute in ATTRIBUTES:
+        expected = torch.tensor([label[attribute] for label in labels], device=pictures.device)
+        columns.append(logits[attribute].argmax(1) == expected)
+    return torch.stack(columns, dim=1)
+
+
+def drawn(
+    pipeline: Pipeline, judge: PictureClassifier, world: World, held_out: HeldOut, prompts: int, report: Report
+) -> Shares:
+    """Shares for nine pictures of each of so many complete captions."""
+    scenes = world.sample(prompts, SEED, held_out=held_out, complete=True)
+    name = "held-out captions" if held_out == "only" else "seen captions"
+    single, best = [], []
+    for start in range(0, prompts, 10):
+        some = scenes[start : start + 10]
+        report(name, start, prompts)
+        drawings = pipeline.draw([caption(scene, complete=True) for scene in some], n=9, seed=SEED + start)
+        for scene, drawing in zip(some, drawings, strict=True):
+            right = told(judge, world, drawing.pictures, [scene] * 9).float()  # (9, 4), best first
+            single.append(torch.cat([right.mean(0), right.prod(1).mean()[None]]))
+            best.append(right[0].prod())
+    report(name, prompts, prompts)
+    shares = torch.stack(single).mean(0).tolist()
+    return Shares(*shares, all_best_of_9=float(torch.stack(best).mean()))
+
+
+@torch.inference_mode()
+def reconstruction(
+    vqgan: VQGAN, judge: PictureClassifier, world: World, pictures: int, report: Report = lambda *_: None
+) -> tuple[float, float, dict[str, float]]:
+    """Mean PSNR in decibels, share of codes used, and what the judge still finds, on fresh pictures."""
+    device = next(vqgan.parameters()).device
+    scenes = world.sample(pictures, SEED + 1, held_out="allowed", complete=True)
+    decibels, used, right = [], torch.zeros(vqgan.config.codes, dtype=torch.bool, device=device), []
+    for start in range(0, pictures, 50):
+        report("reconstructions", start, pictures)
+        some = scenes[start : start + 50]
+        painted = paint(some, vqgan.config.resolution, device)
+        output, quantized = vqgan(painted)
+        output = output.float().clamp(0, 1)
+        used[quantized.indices.flatten()] = True
+        decibels.append(-10 * (output - painted).square().mean((1, 2, 3)).log10())
+        right.append(told(judge, world, output, some))
+    report("reconstructions", pictures, pictures)
+    shares = torch.cat(right).float().mean(0).tolist()
+    return float(torch.cat(decibels).mean()), float(used.float().mean()), dict(zip(ATTRIBUTES, shares, strict=True))
+
+
+@torch.inference_mode()
+def judge_accuracy(judge: PictureClassifier, world: World, size: int, pictures: int) -> dict[str, float]:
+    """The judge's accuracy on painted pictures of all combinations, for each attribute."""
+    device = next(judge.parameters()).device
+    scenes = world.sample(pictures, SEED + 2, held_out="allowed", complete=True)
+    groups = [scenes[start : start + 100] for start in range(0, pictures, 100)]
+    right = [told(judge, world, paint(group, size, device), group) for group in groups]
+    return dict(zip(ATTRIBUTES, torch.cat(right).float().mean(0).tolist(), strict=True))
+
+
+@torch.inference_mode()
+def retrieval(
+    pipeline: Pipeline,
+    world: World,
+    held_out: HeldOut,
+    choices: int = 64,
+    draws: int = 20,
+    report: Report = lambda *_: None,
+) -> float:
+    """Share of painted pictures whose caption scores highest among `choices` captions of pairwise different scenes."""
+    clip = pipeline.clip
+    if clip is None:
+        raise ValueError("This pipeline has no CLIP, so there is nothing to retrieve with.")
+    found = []
+    for draw in range(draws):
+        report("CLIP retrieval", draw, draws)
+        scenes = different(world.sample(20 * choices, SEED + 3 + draw, held_out=held_out, complete=True))[:choices]
+        captions = [caption(scene, complete=True) for scene in scenes]
+        text = pipeline.tokenizer.encode(captions, clip.config.context_length)
+        painted = paint(scenes, clip.config.image_size, pipeline.device)
+        scores = clip.encode_image(painted) @ clip.encode_text(text.to(pipeline.device)).T  # (choices, choices)
+        found.append((scores.argmax(1) == torch.arange(len(scenes), device=scores.device)).float().mean())
+    return float(torch.stack(found).mean())
+
+
+def different(scenes: Sequence[Scene]) -> list[Scene]:
+    """The scenes that differ from all before them in at least one of the four attributes."""
+    return list({(s.subject, s.setting, s.colour, s.style): s for s in reversed(scenes)}.values())[::-1]

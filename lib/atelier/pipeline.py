@@ -1,0 +1,346 @@
+"""The pipeline: a prompt goes in, ranked pictures come out.
+
+    prompt ── tokenizer ──> ids ── Bart ──> codes ── VQ-GAN ──> pictures ── CLIP ──> ranking
+
+This is DALL·E Mini's order of things (Dayma et al. 2021); every preset, ours or the published ones, runs through it.
+"""
+
+from __future__ import annotations
+
+import difflib
+import math
+import secrets
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Unpack, overload
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from atelier.blocks.bart import Bart
+from atelier.blocks.clip import CLIP
+from atelier.blocks.vqgan import VQGAN
+from atelier.decoding import Sampling, SamplingOptions, decode, dice
+from atelier.weights.presets import Preset, PresetError, find_presets, load_preset
+from atelier.weights.tokenizer import Tokenizer, words_of
+
+UNDRAWN = 0.93  # the grey of what is not drawn yet
+
+
+class PromptError(ValueError):
+    """A prompt that cannot be drawn; the message says why."""
+
+
+@dataclass(frozen=True)
+class Drawing:
+    """The pictures of one prompt, the best first.
+
+    Attributes:
+        prompt: what was asked for.
+        pictures: (n, 3, size, size), from 0 to 1.
+        codes: (n, grid, grid) int64, the codes of each picture.
+        scores: 100 · cosine between prompt and picture, one each, or None if the pictures are not ranked.
+        seed: draws the same pictures again.
+        progress: share of the codes that are written, 1 when the drawing is finished.
+        remarks: sentences about the prompt, such as words the model does not know.
+    """
+
+    prompt: str
+    pictures: Tensor
+    codes: Tensor
+    scores: list[float] | None
+    seed: int
+    progress: float = 1.0
+    remarks: list[str] = field(default_factory=list)
+
+    @property
+    def images(self) -> list[Image.Image]:
+        """The pictures as PIL images."""
+        pixels = (self.pictures * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
+        return [Image.fromarray(picture) for picture in pixels]
+
+    def grid(self, columns: int | None = None, zoom: int | None = None, gap: int = 6) -> Image.Image:
+        """All pictures on one white sheet, row by row.
+
+        Args:
+            columns: pictures in a row; by default as square as possible.
+            zoom: pixels on a side for one of a picture's; by default so many that a picture is about 256 wide.
+            gap: white pixels between pictures.
+        """
+        n, size = len(self.pictures), self.pictures.shape[-1]
+        columns = min(n, columns or math.ceil(math.sqrt(n)))
+        side = size * (zoom or max(1, 256 // size))
+        rows = math.ceil(n / columns)
+        sheet = Image.new("RGB", (columns * (side + gap) + gap, rows * (side + gap) + gap), "white")
+        for number, image in enumerate(self.images):
+            row, column = divmod(number, columns)
+            corner = (gap + column * (side + gap), gap + row * (side + gap))
+            sheet.paste(image.resize((side, side), Image.Resampling.BICUBIC), corner)
+        return sheet
+
+    def save(self, path: str | Path, columns: int | None = None) -> Path:
+        """Write the grid to a file; the format is the one of the name's ending. Returns the path."""
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        self.grid(columns).save(path)
+        return path
+
+
+class Pipeline:
+    """Draws pictures of prompts with one preset's blocks."""
+
+    def __init__(
+        self,
+        vqgan: VQGAN,
+        bart: Bart,
+        clip: CLIP | None,
+        tokenizer: Tokenizer,
+        *,
+        name: str = "",
+        words: Sequence[str] = (),
+        sampling: Sampling | None = None,
+        device: str | torch.device = "cpu",
+    ) -> None:
+        """Put blocks together.
+
+        Args:
+            vqgan: decodes codes to pictures.
+            bart: translates captions to codes.
+            clip: ranks pictures; without one they come in the order in which they were drawn.
+            tokenizer: turns captions into ids, for bart and clip.
+            name: of the preset.
+            words: those that the captions of training used; for the others a remark is made. Empty: no remarks.
+            sampling: what `draw` does where it is not told otherwise.
+            device: where to compute.
+        """
+        self.name, self.tokenizer, self.words = name, tokenizer, tuple(words)
+        self.sampling = sampling or Sampling()
+        self.device = torch.device(device)
+        self.vqgan, self.bart = vqgan.eval().to(self.device), bart.eval().to(self.device)
+        self.clip = None if clip is None else clip.eval().to(self.device)
+
+    @classmethod
+    def from_pretrained(cls, name: str | Path | None = None, device: str | torch.device | None = None) -> Pipeline:
+        """Load a preset.
+
+        Args:
+            name: of a preset, or its folder; None takes the best one that is there: the one with the largest pictures.
+            device: where to compute; None takes a GPU if there is one.
+
+        Raises:
+            PresetError: there is no such preset, or one of its files is missing, truncated or altered.
+        """
+        preset = best_preset() if name is None else load_preset(name)
+        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        return cls(
+            preset.load_vqgan(),
+            preset.load_bart(),
+            preset.load_clip(),
+            preset.load_tokenizer(),
+            name=preset.name,
+            words=preset.words,
+            sampling=Sampling(**preset.sampling),
+            device=device,
+        )
+
+    @overload
+    def draw(
+        self,
+        prompt: str,
+        n: int = ...,
+        seed: int | None = ...,
+        rank: bool = ...,
+        **how: Unpack[SamplingOptions],
+    ) -> Drawing: ...
+    @overload
+    def draw(
+        self,
+        prompt: list[str],
+        n: int = ...,
+        seed: int | None = ...,
+        rank: bool = ...,
+        **how: Unpack[SamplingOptions],
+    ) -> list[Drawing]: ...
+    def draw(
+        self,
+        prompt: str | list[str],
+        n: int = 9,
+        seed: int | None = None,
+        rank: bool = True,
+        **how: Unpack[SamplingOptions],
+    ) -> Drawing | list[Drawing]:
+        """Draw n pictures of a prompt, or of each prompt of a list.
+
+        Args:
+            prompt: what to draw. A list gives a list of drawings, each the one that its prompt alone would give.
+            n: pictures for each prompt.
+            seed: any whole number, 0 too; None throws one.
+            rank: put the pictures in the order of their CLIP scores, the best first.
+            **how: guidance, temperature, top_k, top_p; see `Sampling`.
+
+        Raises:
+            PromptError: a prompt without anything to draw.
+            ValueError: a number out of range.
+        """
+        prompts = [prompt] if isinstance(prompt, str) else prompt
+        *_, drawings = self._steps(prompts, n, seed, rank, how, every=None)
+        return drawings[0] if isinstance(prompt, str) else drawings
+
+    def stream(
+        self,
+        prompt: str,
+        n: int = 9,
+        seed: int | None = None,
+        rank: bool = True,
+        every: int | None = None,
+        **how: Unpack[SamplingOptions],
+    ) -> Iterator[Drawing]:
+        """Draw as `draw` does, and show the pictures while they come into being.
+
+        Args:
+            prompt, n, seed, rank, how: as for `draw`.
+            every: codes between two drawings; one row of the grid if None.
+
+        Yields:
+            Unfinished drawings, then the finished one, which is the one that `draw` gives.
+        """
+        for drawings in self._steps([prompt], n, seed, rank, how, every=every or self.vqgan.config.grid):
+            yield drawings[0]
+
+    def complete(
+        self,
+        image: Image.Image | Tensor,
+        prompt: str,
+        rows: int | None = None,
+        n: int = 9,
+        seed: int | None = None,
+        rank: bool = True,
+        **how: Unpack[SamplingOptions],
+    ) -> Drawing:
+        """Keep the upper rows of a picture's codes and draw the rest.
+
+        Args:
+            image: a PIL image of any size, or pixels (3, size, size) from 0 to 1.
+            prompt: what the whole picture is to show.
+            rows: rows of codes that are kept; half of them if None.
+            n, seed, rank, how: as for `draw`.
+        """
+        grid = self.vqgan.config.grid
+        rows = grid // 2 if rows is None else rows
+        if not 0 <= rows < grid:
+            raise ValueError(f"rows is {rows}; a picture has {grid} rows of codes, so keep from 0 to {grid - 1}.")
+        kept = self.encode(image)[0, :rows].flatten().expand(n, -1)  # (n, rows · grid)
+        *_, drawings = self._steps([prompt], n, seed, rank, how, every=None, prefix=kept)
+        return drawings[0]
+
+    @torch.inference_mode()
+    def encode(self, image: Image.Image | Tensor) -> Tensor:
+        """A picture's codes, (1, grid, grid)."""
+        size = self.vqgan.config.resolution
+        if isinstance(image, Image.Image):
+            square = image.convert("RGB").resize((size, size), Image.Resampling.BICUBIC)
+            image = torch.frombuffer(bytearray(square.tobytes()), dtype=torch.uint8).view(size, size, 3)
+            image = image.permute(2, 0, 1).float() / 255
+        return self.vqgan.encode(image[None].to(self.device)).indices
+
+    @torch.inference_mode()
+    def decode(self, codes: Tensor) -> Tensor:
+        """Codes (n, grid, grid) to pictures (n, 3, size, size), from 0 to 1."""
+        return self.vqgan.decode_codes(codes.to(self.device)).float()
+
+    @torch.inference_mode()
+    def score(self, prompt: str, pictures: Tensor) -> list[float]:
+        """100 · cosine between a prompt and each picture (n, 3, size, size), as on the session's slide."""
+        if self.clip is None:
+            raise ValueError("This pipeline has no CLIP, so it cannot score pictures.")
+        text = self.clip.encode_text(self.tokenizer.encode([prompt], self.clip.config.context_length).to(self.device))
+        return (100 * self.clip.encode_image(pictures.to(self.device)) @ text[0]).tolist()
+
+    def remarks(self, prompt: str) -> list[str]:
+        """What a user should know of a prompt before believing its pictures: unknown words, and what is cut off."""
+        found = []
+        unknown = unknown_words(prompt, self.words)
+        if unknown:
+            named = ", ".join(f"“{word}”" for word in list(unknown)[:5])
+            near = ", ".join(dict.fromkeys(near for nearest in list(unknown.values())[:5] for near in nearest))
+            more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
+            found.append(f"The {self.name} preset never saw {named}{more}; the nearest words it knows are {near}.")
+        room = self.bart.config.text_length
+        if len(self.tokenizer.pieces(prompt)) > room - 2:
+            found.append(f"The prompt is longer than the {room} tokens that the model reads; the rest is cut off.")
+        return found
+
+    @torch.inference_mode()
+    def _steps(
+        self,
+        prompts: list[str],
+        n: int,
+        seed: int | None,
+        rank: bool,
+        how: SamplingOptions,
+        every: int | None,
+        prefix: Tensor | None = None,
+    ) -> Iterator[list[Drawing]]:
+        """Drawings of all prompts: unfinished ones after each `every` codes if that is given, then finished ones."""
+        if n < 1 or not prompts:
+            raise ValueError(f"There is nothing to draw with n = {n} and {len(prompts)} prompts; ask for at least one.")
+        for prompt in prompts:
+            self._check(prompt)
+        sampling = replace(self.sampling, **how)
+        seed = secrets.randbits(31) if seed is None else seed
+        length, grid = self.bart.config.target_length, self.vqgan.config.grid
+        text = self.tokenizer.encode([*prompts, ""], self.bart.config.text_length).to(self.device)  # (p + 1, t)
+        throws = dice(seed, n, length).repeat(len(prompts), 1).to(self.device)  # (p · n, length)
+        for codes in decode(self.bart, text[:-1], text[-1], sampling, throws, prefix):
+            done = codes.shape[1]
+            if done == length:
+                pictures = self.decode(codes.unflatten(1, (grid, grid)))
+                yield self._finished(prompts, codes.unflatten(1, (grid, grid)), pictures, seed, rank)
+            elif every is not None and done % every == 0:
+                yield self._unfinished(prompts, codes, seed)
+
+    def _check(self, prompt: str) -> None:
+        if not self.tokenizer.pieces(prompt):
+            raise PromptError("The prompt is empty; say what to draw, for example “a blue strawberry on the moon”.")
+
+    def _finished(self, prompts: list[str], codes: Tensor, pictures: Tensor, seed: int, rank: bool) -> list[Drawing]:
+        drawings = []
+        groups = zip(prompts, codes.chunk(len(prompts)), pictures.chunk(len(prompts)), strict=True)
+        for prompt, own_codes, own_pictures in groups:
+            scores = None
+            if rank and self.clip is not None:
+                unordered = self.score(prompt, own_pictures)
+                order = sorted(range(len(unordered)), key=lambda i: -unordered[i])
+                own_codes, own_pictures = own_codes[order], own_pictures[order]
+                scores = [unordered[i] for i in order]
+            drawings.append(Drawing(prompt, own_pictures, own_codes, scores, seed, remarks=self.remarks(prompt)))
+        return drawings
+
+    def _unfinished(self, prompts: list[str], codes: Tensor, seed: int) -> list[Drawing]:
+        """What can be seen so far: codes not written yet are decoded as the last one written, and greyed out."""
+        grid, length, done = self.vqgan.config.grid, self.bart.config.target_length, codes.shape[1]
+        filled = torch.cat([codes, codes[:, -1:].expand(-1, length - done)], dim=1).unflatten(1, (grid, grid))
+        written = (torch.arange(length, device=self.device) < done).float().view(grid, grid)
+        pictures = self.decode(filled)
+        block = torch.ones(self.vqgan.config.factor, self.vqgan.config.factor, device=self.device)
+        pictures = torch.where(torch.kron(written, block) > 0, pictures, UNDRAWN)
+        groups = zip(prompts, filled.chunk(len(prompts)), pictures.chunk(len(prompts)), strict=True)
+        return [Drawing(prompt, own, kept, None, seed, done / length) for prompt, kept, own in groups]
+
+
+def best_preset() -> Preset:
+    """The complete preset with the largest pictures. Raises PresetError if there is none."""
+    complete = [preset for preset in map(load_preset, find_presets().values()) if preset.complete]
+    if not complete:
+        raise PresetError("No preset with weights was found; train one (atelier train --help) or set ATELIER_DATA.")
+    return max(complete, key=lambda preset: preset.picture_size)
+
+
+def unknown_words(prompt: str, known: Sequence[str]) -> dict[str, list[str]]:
+    """The prompt's words that are not known, each with up to three known ones that are spelled most like it."""
+    if not known:
+        return {}
+    strange = [word for word in dict.fromkeys(words_of(prompt)) if word not in set(known)]
+    return {word: difflib.get_close_matches(word[:40], known, n=3, cutoff=0.0) for word in strange}
