@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/setup-done
 CANDIDATES := python3 python3.14 python3.13 python3.12 python3.11 python
-CHECKED := lib tests $(wildcard notebooks/source)
+CHECKED := lib tests docs $(wildcard notebooks/source)
 
 # A prompt is anybody's sentence, with quotes, dollars and backslashes in it. $(value) takes it as it was typed, and the
 # environment carries it past the shell's quoting. PROMPT and OUT stay behind: make would expand their dollars.
@@ -18,7 +18,7 @@ ifneq (yes,$(shell test "$$(cat $(READY) 2>/dev/null)" = "$$(pwd)" && $(BIN)/pyt
 .PHONY: $(READY)
 endif
 
-.PHONY: help setup draw lab test test-all bench lock clean
+.PHONY: help setup draw lab test test-all bench pictures lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
@@ -69,6 +69,9 @@ test-all: test ## everything that can be tested on this machine
 
 bench: setup ## time the library, side by side with the reference implementations
 	$(BIN)/python -m pytest tests/bench -p no:xdist -s
+
+pictures: setup ## make the pictures of the documentation
+	$(BIN)/python docs/pictures.py
 
 lock: setup ## renew requirements.txt: the newest releases inside pyproject.toml's ranges, with their hashes
 	$(BIN)/python -m uv lock --upgrade --quiet

@@ -63,7 +63,8 @@ def card(preset: Preset, evaluation: Evaluation, history: dict, prompts: int, pi
 Draws {preset.picture_size}×{preset.picture_size} pictures of the painted world's prompts \
 ({sizes["subject"]} subjects, {sizes["setting"]} settings, {sizes["colour"]} colours, {sizes["style"]} styles). \
 A prompt becomes {c.grid}×{c.grid} codes of {c.codes}, a code stands for {c.factor}×{c.factor} pixels. \
-All weights were trained from scratch, on pictures that `atelier.world` paints; nothing was downloaded. Licence: MIT, as the code.
+All weights were trained from scratch, on pictures that `atelier.world` paints; nothing was downloaded. \
+Licence: MIT, as the code.
 
 ## What was measured
 

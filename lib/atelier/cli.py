@@ -169,6 +169,25 @@ def words(preset: PresetOption = None) -> None:
 
 
 @app.command()
+def paint(
+    folder: Annotated[Path, typer.Argument(help="Where pictures and captions.csv go.")],
+    n: Annotated[int, typer.Option(help="How many pictures.", min=1)] = 256,
+    size: Annotated[int, typer.Option(help="Pixels on a side.", min=8, max=1024)] = 128,
+    world: Annotated[str, typer.Option(help="full_world or small_world.")] = "full_world",
+    seed: Annotated[int, typer.Option(help="Another seed, other pictures.")] = 0,
+) -> None:
+    """Paint captioned pictures into a folder, to look at or to train on with --data."""
+    with sentences():
+        from atelier.training.data import save_captioned
+        from atelier.world import WORLDS
+
+        if world not in WORLDS:
+            raise ValueError(f"There is no world {world!r}; there are {', '.join(WORLDS)}.")
+        save_captioned(WORLDS[world]().sample(n, seed), folder, size)
+        typer.echo(f"{n} pictures and their captions are in {folder}.")
+
+
+@app.command()
 def doctor() -> None:
     """Check this machine: Python, packages, presets, memory, speed. Paste what it prints into an issue."""
     from atelier.doctor import examine

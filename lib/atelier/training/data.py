@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import csv
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,8 +19,7 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
-from atelier.world import Scene, World, caption, paint
-from atelier.world.vocabulary import HeldOut
+from atelier.world import HeldOut, Scene, World, caption, paint
 
 CAPTIONS_FILE = "captions.csv"
 
@@ -159,6 +159,22 @@ class CaptionedFolder:
             generator = torch.Generator().manual_seed(mixed_seed(self.seed, epoch))
             self._epoch, self._order = epoch, torch.randperm(len(self), generator=generator)
         return int(self._order[place])
+
+
+def save_captioned(scenes: Sequence[Scene], folder: Path, size: int) -> None:
+    """Paint scenes into a folder that `CaptionedFolder` reads: PNGs, `size` pixels on a side, and captions.csv."""
+    folder.mkdir(parents=True, exist_ok=True)
+    digits = len(str(len(scenes) - 1))
+    with (folder / CAPTIONS_FILE).open("w", newline="", encoding="utf-8") as table:
+        writer = csv.writer(table, lineterminator="\n")
+        writer.writerow(["file_name", "text"])
+        for start in range(0, len(scenes), 256):
+            group = scenes[start : start + 256]
+            pixels = (paint(group, size) * 255).round().byte().permute(0, 2, 3, 1).numpy()
+            for number, (scene, picture) in enumerate(zip(group, pixels, strict=True), start):
+                name = f"{number:0{digits}}.png"
+                Image.fromarray(picture).save(folder / name, optimize=True)
+                writer.writerow([name, caption(scene)])
 
 
 def _read_captions(folder: Path) -> list[tuple[str, str]]:

@@ -39,39 +39,46 @@ def caption(scene: Scene, complete: bool = False) -> str:
         complete: name subject, colour, setting and style, whatever the seed would leave out.
     """
     dice = _Dice(scene.seed)
-    thing = _thing(scene.subject, scene.colour, dice, complete) if scene.subject else None
-    where = SETTINGS[scene.setting] if scene.setting else None
-    time = (
-        dice.pick(TIME_PHRASES[scene.time])
-        if where and where.sky and dice.chance(0.5 if scene.time == "day" else 0.9)
-        else ""
-    )
-    if thing is None:
-        body = _empty_scene(scene, time, dice)
-    else:
-        if scene.size == "small" and dice.chance(0.8):
-            thing = _insert(thing, "small")
-        if scene.second:
-            thing = f"{thing} {scene.relation} {_thing(*scene.second, dice, complete)}"
-        parts = [thing]
-        if where and (complete or not dice.chance(0.06)):
-            parts.append("landing " + where.phrase if scene.pose == "landing" else where.phrase)
-            parts.append(time)
-        elif scene.pose == "landing":
-            parts.append("landing")
-        if scene.place in PLACE_PHRASES and not scene.second and dice.chance(0.8):
-            parts.append(PLACE_PHRASES[scene.place])
-        body = " ".join(part for part in parts if part)
+    what = _subjects(scene, dice, complete) if scene.subject else _empty_scene(scene, dice)
+    where = _surroundings(scene, dice, complete) if scene.subject else ""
+    body = f"{what} {where}".strip()
     return dice.pick(STYLE_PHRASES[scene.style]).format(body) if complete or not dice.chance(0.12) else body
 
 
-def _empty_scene(scene: Scene, time: str, dice: _Dice) -> str:
-    where = SETTINGS[scene.setting] if scene.setting else None
-    if where is None:
+def _subjects(scene: Scene, dice: _Dice, complete: bool) -> str:
+    """ "a small red cat next to a house"."""
+    assert scene.subject is not None
+    first = _thing(scene.subject, scene.colour, dice, complete)
+    if scene.size == "small" and not SUBJECTS[scene.subject].dish and dice.chance(0.8):
+        first = _insert(first, "small")
+    return f"{first} {scene.relation} {_thing(*scene.second, dice, complete)}" if scene.second else first
+
+
+def _surroundings(scene: Scene, dice: _Dice, complete: bool) -> str:
+    """ "landing on the beach at sunset on the left"."""
+    parts = ["landing"] if scene.pose == "landing" else []
+    if scene.setting and (complete or not dice.chance(0.06)):
+        parts += [SETTINGS[scene.setting].phrase, _time(scene, dice)]
+    if scene.place in PLACE_PHRASES and not scene.second and dice.chance(0.8):
+        parts.append(PLACE_PHRASES[scene.place])
+    return " ".join(part for part in parts if part)
+
+
+def _empty_scene(scene: Scene, dice: _Dice) -> str:
+    """ "sunset over the sea", "the sea at night"."""
+    if scene.setting is None:
         return "nothing at all"
+    where = SETTINGS[scene.setting]
     if where.sky and dice.chance(0.6):
         return f"{TIME_NAMES[scene.time]} over {where.name}"
-    return f"{where.name} {time}".strip()
+    return f"{where.name} {_time(scene, dice)}".strip()
+
+
+def _time(scene: Scene, dice: _Dice) -> str:
+    """The time of day, where it can be seen; that it is day goes without saying half of the time."""
+    assert scene.setting is not None
+    said = SETTINGS[scene.setting].sky and dice.chance(0.5 if scene.time == "day" else 0.9)
+    return dice.pick(TIME_PHRASES[scene.time]) if said else ""
 
 
 def _thing(name: str, colour: str, dice: _Dice, complete: bool) -> str:

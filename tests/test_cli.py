@@ -1,0 +1,112 @@
+"""The `atelier` command as a user meets it."""
+
+import csv
+import json
+from pathlib import Path
+
+import pytest
+from atelier.cli import app
+from PIL import Image
+from tiny_preset import filled_preset
+from typer.testing import CliRunner, Result
+
+
+@pytest.fixture(autouse=True)
+def presets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A machine whose only preset is tiny; the working folder is empty."""
+    filled_preset(tmp_path / "data" / "tiny")
+    monkeypatch.setenv("ATELIER_DATA", str(tmp_path / "data"))
+    monkeypatch.setattr("atelier.weights.presets.preset_folders", lambda: [tmp_path / "data"])
+    monkeypatch.chdir(tmp_path)
+    return tmp_path / "data"
+
+
+def run(*words: str) -> Result:
+    return CliRunner().invoke(app, list(words))
+
+
+def test_draw_saves_a_grid_and_prints_scores(tmp_path: Path) -> None:
+    result = run("draw", "--seed", "0", "--", "a red cat on the moon")
+    assert result.exit_code == 0, result.output
+    assert "scores  " in result.stdout
+    assert len(result.stdout.split("scores")[1].splitlines()[0].split()) == 9
+    assert "drawing.png  (9 pictures, preset tiny, seed 0)" in result.stdout
+    assert "100%" in result.stderr
+    with Image.open(tmp_path / "drawing.png") as image:
+        assert image.width == image.height > 700
+
+
+def test_draw_takes_a_prompt_that_looks_like_an_option_and_other_endings() -> None:
+    assert run("draw", "--n", "2", "--out", "sub/cat.jpg", "--", "--n").exit_code == 0
+    assert Path("sub/cat.jpg").is_file()
+
+
+def test_draw_names_unknown_words() -> None:
+    result = run("draw", "a giraffe on the moon", "--n", "1")
+    assert result.exit_code == 0
+    assert "never saw “giraffe”" in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["draw", ""], "The prompt is empty"),
+        (["draw", "a cat", "--out", "cat.txt"], "does not end like a picture"),
+        (["draw", "a cat", "--preset", "dali"], "There is no preset 'dali'"),
+        (["draw", "a cat", "--top-p", "7"], "top_p is 7.0"),
+        (["draw", "a cat", "--out", "data/tiny/config.json/x.png"], "config.json"),
+        (["evaluate", "--preset", "dali"], "There is no preset 'dali'"),
+        (["words", "--preset", "dali"], "There is no preset 'dali'"),
+        (["paint", "pictures", "--world", "real"], "There is no world 'real'"),
+        (["train", "muse", "--steps", "1"], "nothing called 'muse'"),
+    ],
+)
+def test_bad_input_gets_one_sentence_and_exit_code_2(words: list[str], sentence: str) -> None:
+    result = run(*words)
+    assert result.exit_code == 2
+    assert sentence in result.stderr
+    assert "Traceback" not in result.output
+
+
+def test_a_damaged_preset_is_named(presets: Path) -> None:
+    (presets / "tiny" / "bart.safetensors").write_bytes(b"nonsense")
+    result = run("draw", "a cat")
+    assert result.exit_code == 2
+    assert "bart.safetensors was truncated or altered" in result.stderr
+    assert not Path("drawing.png").exists()
+
+
+def test_evaluate_prints_json_and_writes_the_card(presets: Path) -> None:
+    result = run("evaluate", "--json", "--card", "--prompts", "2", "--pictures", "10")
+    assert result.exit_code == 0, result.output
+    found = json.loads(result.stdout)
+    assert set(found) >= {"seen", "held_out", "psnr", "codes_used", "clip_retrieval"}
+    assert (presets / "tiny" / "README.md").read_text().startswith("# tiny")
+
+
+def test_words_lists_the_vocabulary() -> None:
+    result = run("words")
+    assert result.exit_code == 0
+    assert "the Eiffel tower" in result.stdout
+    assert "on the moon" in result.stdout
+    assert "penguin" not in result.stdout
+
+
+def test_paint_makes_a_captioned_folder(tmp_path: Path) -> None:
+    assert run("paint", "pictures", "--n", "12", "--size", "32").exit_code == 0
+    with (tmp_path / "pictures" / "captions.csv").open(encoding="utf-8") as table:
+        rows = list(csv.DictReader(table))
+    assert len(rows) == 12
+    with Image.open(tmp_path / "pictures" / rows[-1]["file_name"]) as image:
+        assert image.size == (32, 32)
+
+
+def test_doctor_examines_everything(presets: Path) -> None:
+    result = run("doctor")
+    assert result.exit_code == 0, result.output
+    for what in ("python", "packages", "device", "disk", "preset", "drawing"):
+        assert f"ok      {what}" in result.stdout
+    (presets / "tiny" / "clip.safetensors").write_bytes(b"")
+    result = run("doctor")
+    assert result.exit_code == 1
+    assert "PROBLEM preset" in result.stdout

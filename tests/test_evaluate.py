@@ -1,0 +1,169 @@
+"""The judge's arithmetic, on a pipeline whose right answers are known."""
+
+import dataclasses
+import json
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+import torch
+from atelier.card import card, draw_curves, table, write_card
+from atelier.evaluate import (
+    ATTRIBUTES,
+    Evaluation,
+    Retrieval,
+    Shares,
+    different,
+    evaluate,
+    judge_accuracy,
+    reconstruction,
+    retrieval,
+    told,
+)
+from atelier.pipeline import Pipeline
+from atelier.weights.presets import Preset
+from atelier.world import Scene, parse, small_world
+from tiny_preset import filled_preset
+from torch import Tensor, nn
+
+WORLD = small_world()
+
+
+@pytest.fixture(scope="module")
+def preset(tmp_path_factory: pytest.TempPathFactory) -> Preset:
+    return filled_preset(tmp_path_factory.mktemp("presets") / "tiny")
+
+
+class Oracle(nn.Module):
+    """A judge that says what it was told to, whatever it is shown."""
+
+    def __init__(self, answers: dict[str, list[int]]) -> None:
+        super().__init__()
+        self.answers = answers
+        self.anything = nn.Parameter(torch.zeros(1))
+
+    def forward(self, pictures: Tensor) -> dict[str, Tensor]:
+        classes = {name: len(values) for name, values in WORLD.attributes.items()}
+        rows = {name: torch.tensor(answers)[: len(pictures)] for name, answers in self.answers.items()}
+        return {name: nn.functional.one_hot(row, classes[name]).float() for name, row in rows.items()}
+
+
+def test_told_compares_attribute_by_attribute() -> None:
+    scenes = [Scene("cat", "red", "moon", "day", "photo"), Scene("car", "blue", "beach", "day", "cartoon")]
+    labels = [WORLD.labels(scene) for scene in scenes]
+    answers = {name: [label[name] for label in labels] for name in ATTRIBUTES}
+    answers["colour"] = [answers["colour"][0], 0]
+    right = told(Oracle(answers), WORLD, torch.zeros(2, 3, 8, 8), scenes)  # ty: ignore[invalid-argument-type]
+    assert right.tolist() == [[True] * 4, [True, True, False, True]]
+
+
+def test_evaluate_measures_everything_and_reports(preset: Preset) -> None:
+    seen: list[str] = []
+    pipeline = Pipeline.from_pretrained(preset.folder, device="cpu")
+    found = evaluate(preset, pipeline, prompts=12, pictures=100, report=lambda what, *_: seen.append(what))
+    shares = [*vars(found.seen).values(), *vars(found.held_out).values(), found.codes_used]
+    assert all(0 <= share <= 1 for share in shares)
+    assert 0 < found.psnr < 40
+    assert found.seen.all <= min(found.seen.subject, found.seen.setting, found.seen.colour, found.seen.style)
+    assert set(found.as_dict()) >= {"seen", "held_out", "psnr", "codes_used", "clip_retrieval"}
+    assert set(found.as_dict()["seen"]) == {"subject", "setting", "colour", "style", "all", "all_best_of_9"}
+    assert set(found.judge) == {"64", "128"}
+    assert set(seen) == {"seen captions", "held-out captions", "reconstructions", "CLIP retrieval"}
+
+
+def test_reconstruction_of_a_perfect_autoencoder_is_perfect(preset: Preset) -> None:
+    """An identity in the VQ-GAN's place: the error is nothing but clamping, so PSNR has no bound."""
+    vqgan = preset.load_vqgan()
+
+    class Identity(nn.Module):
+        config = vqgan.config
+
+        def __init__(self) -> None:
+            super().__init__()
+            self.anything = nn.Parameter(torch.zeros(1))
+
+        def forward(self, pictures: Tensor):
+            n = len(pictures)
+            codes = torch.arange(16).repeat(n, 1).view(n, 4, 4)
+            return pictures + 0.1, vqgan.encode(pictures)._replace(indices=codes)
+
+    judge = preset.load_classifier("judge")
+    psnr, used, _ = reconstruction(Identity(), judge, WORLD, 50)  # ty: ignore[invalid-argument-type]
+    assert 20 <= psnr < 21  # an error of 0.1 everywhere is 20 dB, a little less where white is clamped
+    assert used == 1
+
+
+class Clairvoyant(nn.Module):
+    """A CLIP whose text tower reads all four attributes, and whose image tower knows what was painted.
+
+    It is tokenizer and CLIP in one; `blind` attributes are those that its image tower does not see.
+    """
+
+    config = SimpleNamespace(context_length=4, image_size=8)
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, blind: tuple[str, ...] = ()) -> None:
+        super().__init__()
+        self.seen = [name for name in ATTRIBUTES if name not in blind]
+        monkeypatch.setattr("atelier.evaluate.paint", lambda scenes, *_: [WORLD.labels(scene) for scene in scenes])
+
+    def encode(self, captions: list[str], length: int) -> Tensor:
+        assert length == 4
+        labels = [WORLD.labels(parse(text)) for text in captions]
+        return torch.tensor([[label[name] for name in ATTRIBUTES] for label in labels])
+
+    def encode_text(self, ids: Tensor) -> Tensor:
+        return nn.functional.one_hot(ids, 10).flatten(1).float()
+
+    def encode_image(self, labels: list[dict[str, int]]) -> Tensor:
+        ids = torch.tensor([[label[name] for name in ATTRIBUTES] for label in labels])
+        hot = nn.functional.one_hot(ids, 10).float()
+        return (hot * torch.tensor([[[float(name in self.seen)] for name in ATTRIBUTES]])).flatten(1)
+
+
+def test_retrieval_is_whole_for_a_clip_that_sees_all_and_less_for_one_that_does_not(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for blind, low, high in (((), 1.0, 1.0), (("colour",), 0.75, 0.97), (ATTRIBUTES, 1 / 64, 1 / 64)):
+        clip = Clairvoyant(monkeypatch, blind)
+        pipeline = SimpleNamespace(clip=clip, tokenizer=clip, device="cpu")
+        found = retrieval(pipeline, WORLD, "never", draws=4)  # ty: ignore[invalid-argument-type]
+        assert low <= found <= high, (blind, found)
+
+
+def test_retrieval_of_random_weights_is_chance(preset: Preset) -> None:
+    assert retrieval(Pipeline.from_pretrained(preset.folder, device="cpu"), WORLD, "only", draws=4) < 0.2
+
+
+def test_different_keeps_one_scene_of_a_kind() -> None:
+    a, b = Scene("cat", "red", "moon", "day", "photo", seed=1), Scene("cat", "red", "moon", "night", "photo", seed=2)
+    c = dataclasses.replace(a, colour="blue")
+    assert different([a, b, c]) == [a, c]
+
+
+def test_judge_accuracy_is_a_share_for_each_attribute(preset: Preset) -> None:
+    found = judge_accuracy(preset.load_classifier("judge"), WORLD, 16, 100)
+    assert set(found) == set(ATTRIBUTES)
+    assert all(0 <= share < 0.7 for share in found.values()), "a judge of random weights cannot be right"
+
+
+def evaluation() -> Evaluation:
+    shares = Shares(0.9, 0.8, 0.7, 0.6, 0.5, 0.625)
+    ones = dict.fromkeys(ATTRIBUTES, 1.0)
+    return Evaluation(shares, shares, 22.25, 0.99, Retrieval(0.98, 0.97), {"64": ones, "128": ones}, ones)
+
+
+def test_the_card_says_what_was_measured(preset: Preset, tmp_path: Path) -> None:
+    text = card(preset, evaluation(), {"bart": [{"step": 10, "seconds": 90, "loss": 3.0}]}, 500, 1000)
+    for piece in ("62.5 %", "22.2 dB", "| bart | 10 | 2 |", "Eiffel tower × moon", "--prompts 500", "98.0 %"):
+        assert piece in text
+    assert "all four, best of nine | 62.5 %" in table(evaluation())
+    history = {"bart": [{"step": i, "seconds": 60 * i, "loss": 5 / (i + 1)} for i in range(9)]}
+    draw_curves(history, tmp_path / "curves.png")
+    assert (tmp_path / "curves.png").stat().st_size > 2000
+
+
+def test_the_card_is_written_into_the_preset(tmp_path: Path) -> None:
+    preset = filled_preset(tmp_path / "tiny")
+    write_card(preset, evaluation(), 5, 10)
+    assert json.loads((preset.folder / "evaluation.json").read_text())["seen"]["all_best_of_9"] == 0.625
+    assert (preset.folder / "README.md").read_text().startswith("# tiny")
