@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Hashable, Iterable, Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,7 +20,12 @@ from atelier.world.settings import SETTINGS, TIMES, Light
 from atelier.world.shapes import Plane
 from atelier.world.subjects import COLOURS, SUBJECTS
 
-SIZE = {"small": (0.40, 0.06), "big": (0.60, 0.10), "huge": (0.80, 0.06)}  # half-height in picture units: least, spread
+SIZE = {  # in picture units: a subject's least half-height, how much more it may be, how far it may stand off its place
+    "small": (0.40, 0.06, 0.12),
+    "big": (0.60, 0.10, 0.12),
+    "large": (0.66, 0.04, 0.05),
+    "huge": (0.80, 0.06, 0.10),
+}
 PLACE = {"left": -0.36, "centre": 0.0, "right": 0.36}
 DAYLIGHT = ((1.0, 1.0, 1.0), (1.0, 0.95, 0.90), (0.84, 0.86, 0.96))  # on subjects: colours must stay readable at night
 
@@ -127,26 +133,36 @@ def _paint_subjects(canvas: Canvas, ink: Ink, layer: Layer, random: Tensor) -> N
         canvas.rgb[where] = part.rgb
 
 
+class Posture(NamedTuple):
+    """How a subject stands, in picture units: what its seed may change, and what not."""
+
+    least: float  # half its height, at least
+    spread: float  # how much more it may be
+    x: float
+    sway: float  # how far from x it may stand
+    ground: float
+    lift: float  # how high over the ground
+
+
 def _stand(group: Layer, random: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Centre x, y, half-height and height over the ground of each subject, (n,) each, in picture units."""
-    pair = torch.tensor([entry[4] for entry in group], device=random.device)
-    least, spread, x, ground, lift = (
-        torch.tensor(column, device=random.device)
-        for column in zip(*(_posture(scene, name, shift) for _, scene, name, _, shift in group), strict=True)
-    )
-    scale = (least + spread * random[:, 10]) * torch.where(pair == 0, 1.0, 0.68)
-    x = x + 0.24 * (random[:, 11] - 0.5) * torch.where(pair == 0, 1.0, 0.3) * (0.70 / (least + 0.10)).clamp(max=1)
+    postures = [_posture(scene, name, shift) for _, scene, name, _, shift in group]
+    least, spread, x, sway, ground, lift = torch.tensor(postures, device=random.device).unbind(1)
+    scale = least + spread * random[:, 10]
+    x = x + sway * (2 * random[:, 11] - 1)
     return x, ground + lift + scale, scale, lift
 
 
-def _posture(scene: Scene, name: str, shift: float) -> tuple[float, float, float, float, float]:
-    least, spread = SIZE[scene.size]
+def _posture(scene: Scene, name: str, shift: float) -> Posture:
+    """The posture of one subject; shift is -1 and 1 for the first and the second of two, 0 for one alone."""
+    least, spread, sway = SIZE[scene.size]
     ground = SETTINGS[scene.setting].ground if scene.setting else -0.66
-    lift = 0.22 if SUBJECTS[name].floats else 0.0
-    if scene.pose == "landing" and not lift:
-        lift = 0.20
     if scene.size == "huge":
-        return least, spread, 0.0, -0.86, 0.0
-    if shift and scene.relation == "above":
-        return least, spread, 0.0, ground, 0.82 if shift < 0 else lift
-    return least, spread, PLACE[scene.place] if not shift else 0.46 * shift, ground, lift
+        return Posture(least, spread, 0.0, sway, -0.86, 0.0)
+    lift = 0.22 if SUBJECTS[name].floats else 0.20 if scene.pose == "landing" else 0.0
+    if not shift:
+        return Posture(least, spread, PLACE[scene.place], sway, ground, lift)
+    x, stacked = 0.46 * shift, scene.relation == "above"
+    if stacked:
+        x, lift = 0.0, 0.82 if shift < 0 else lift
+    return Posture(0.68 * least, 0.68 * spread, x, 0.3 * sway, ground, lift)

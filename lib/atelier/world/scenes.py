@@ -17,7 +17,7 @@ class Scene:
         style: a name.
         pose: "standing" or "landing".
         place: "left", "centre" or "right".
-        size: "small", "big" or "huge" (sprites).
+        size: "small" or "big"; "large" and "huge", in the small world and in sprites, stand closer to their places.
         second: the second subject and its colour, or None.
         relation: how the first subject stands to the second.
         seed: decides what is left open: exact positions, clouds, the caption's wording.

@@ -130,6 +130,7 @@ def small_world() -> World:
         settings=("moon", "lake", "beach", "forest", "desert", "city", "meadow", "snow"),
         colours=("red", "orange", "yellow", "green", "blue", "purple", "brown", "white"),
         styles=("photo", "cartoon", "stained glass", "watercolour"),
+        sizes=("large",),
     )  # fmt: skip
 
 
