@@ -3,7 +3,7 @@
 import pytest
 import torch
 import torch.nn.functional as F
-from atelier.blocks.classifier import ClassifierConfig, PictureClassifier, resize
+from atelier.world.classifier import ClassifierConfig, PictureClassifier, resize
 
 ATTRIBUTES = {"colour": 3, "place": 4}
 TINY = ClassifierConfig(ATTRIBUTES, resolution=16, widths=(8, 12, 16))

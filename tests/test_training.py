@@ -427,7 +427,7 @@ def test_missing_labels_do_not_count():
 
 
 def tiny_preset_classifier():
-    from atelier.blocks.classifier import ClassifierConfig
+    from atelier.world.classifier import ClassifierConfig
 
     return ClassifierConfig({"subject": 2}, resolution=16, widths=(4, 4))
 

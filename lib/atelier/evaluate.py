@@ -13,11 +13,11 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor
 
-from atelier.blocks.classifier import PictureClassifier
 from atelier.blocks.vqgan import VQGAN
 from atelier.pipeline import Pipeline
 from atelier.weights.presets import Preset
 from atelier.world import WORLDS, HeldOut, Scene, World, caption, paint
+from atelier.world.classifier import PictureClassifier
 
 ATTRIBUTES = ("subject", "setting", "colour", "style")
 SEED = 20_000_000  # far from the seeds of training: scenes of their own

@@ -26,10 +26,10 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from atelier.blocks.bart import Bart, BartConfig
-from atelier.blocks.classifier import ClassifierConfig, PictureClassifier
 from atelier.blocks.clip import CLIP, CLIPConfig
 from atelier.blocks.vqgan import VQGAN, VQGANConfig
 from atelier.weights.tokenizer import Tokenizer
+from atelier.world.classifier import ClassifierConfig, PictureClassifier
 
 CONFIG_FILE = "config.json"
 TOKENIZER_FILE = "tokenizer.json"

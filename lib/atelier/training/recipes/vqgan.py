@@ -12,7 +12,6 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor, nn
 
-from atelier.blocks.classifier import PictureClassifier
 from atelier.blocks.vq import codebook_usage
 from atelier.blocks.vqgan import (
     VQGAN,
@@ -26,6 +25,7 @@ from atelier.blocks.vqgan import (
 from atelier.training.data import Batch
 from atelier.training.loop import Recipe, Settings, Turn
 from atelier.training.recipes.pictures import grid
+from atelier.world.classifier import PictureClassifier
 
 
 @dataclass(frozen=True)
