@@ -129,7 +129,7 @@ class LayerMemory:
         return self.held[0, :, :, : self.end], self.held[1, :, :, : self.end]
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def decode(
     bart: Bart, text: Tensor, empty: Tensor, sampling: Sampling, throws: Tensor, prefix: Tensor | None = None
 ) -> Iterator[Tensor]:

@@ -96,7 +96,7 @@ def evaluate(
     )
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def told(judge: PictureClassifier, world: World, pictures: Tensor, scenes: Sequence[Scene]) -> Tensor:
     """Which attributes the judge finds as the scenes have them: pictures (n, 3, h, w) → (n, 4) bool."""
     logits = judge(pictures)
@@ -128,7 +128,7 @@ def drawn(
     return Shares(*shares, all_best_of_9=float(torch.stack(best).mean()))
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def reconstruction(
     vqgan: VQGAN, judge: PictureClassifier, world: World, pictures: int, report: Report = lambda *_: None
 ) -> tuple[float, float, dict[str, float]]:
@@ -150,7 +150,7 @@ def reconstruction(
     return float(torch.cat(decibels).mean()), float(used.float().mean()), dict(zip(ATTRIBUTES, shares, strict=True))
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def judge_accuracy(judge: PictureClassifier, world: World, size: int, pictures: int) -> dict[str, float]:
     """The judge's accuracy on painted pictures of all combinations, for each attribute."""
     device = next(judge.parameters()).device
@@ -160,7 +160,7 @@ def judge_accuracy(judge: PictureClassifier, world: World, size: int, pictures: 
     return dict(zip(ATTRIBUTES, torch.cat(right).float().mean(0).tolist(), strict=True))
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def retrieval(
     pipeline: Pipeline,
     world: World,

@@ -235,7 +235,7 @@ class Pipeline:
         *_, drawings = self._steps([prompt], n, seed, rank, how, every=None, prefix=kept)
         return drawings[0]
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def encode(self, image: Image.Image | Tensor) -> Tensor:
         """A picture's codes, (1, grid, grid)."""
         size = self.vqgan.config.resolution
@@ -245,12 +245,12 @@ class Pipeline:
             image = image.permute(2, 0, 1).float() / 255
         return self.vqgan.encode(image[None].to(self.device)).indices
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def decode(self, codes: Tensor) -> Tensor:
         """Codes (n, grid, grid) to pictures (n, 3, size, size), from 0 to 1."""
         return self.vqgan.decode_codes(codes.to(self.device)).float()
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def score(self, prompt: str, pictures: Tensor) -> list[float]:
         """100 · cosine between a prompt and each picture (n, 3, size, size), as on the session's slide."""
         if self.clip is None:
@@ -272,7 +272,7 @@ class Pipeline:
             found.append(f"The prompt is longer than the {room} tokens that the model reads; the rest is cut off.")
         return found
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def _steps(
         self,
         prompts: list[str],

@@ -27,7 +27,7 @@ TIME_PHRASES = {
 }
 TIME_NAMES = {"day": "a clear day", "sunset": "sunset", "night": "night"}
 PLACE_PHRASES = {"left": "on the left", "right": "on the right"}
-SIZE_WORDS = {"small": "small"}
+SIZE_WORDS = {"small": "small"}  # size → word; the usual size goes without saying
 RELATIONS = ("next to", "above")
 
 
@@ -49,8 +49,8 @@ def _subjects(scene: Scene, dice: _Dice, complete: bool) -> str:
     """ "a small red cat next to a house"."""
     assert scene.subject is not None
     first = _thing(scene.subject, scene.colour, dice, complete)
-    if scene.size == "small" and not SUBJECTS[scene.subject].dish and dice.chance(0.8):
-        first = _insert(first, "small")
+    if scene.size in SIZE_WORDS and not SUBJECTS[scene.subject].dish and dice.chance(0.8):
+        first = _insert(first, SIZE_WORDS[scene.size])
     return f"{first} {scene.relation} {_thing(*scene.second, dice, complete)}" if scene.second else first
 
 
@@ -104,14 +104,17 @@ class _Dice:
     """A short random stream from a scene's seed (SplitMix64)."""
 
     def __init__(self, seed: int) -> None:
-        self.state = (seed * 0x9E3779B97F4A7C15 + 0x1234567) & 0xFFFFFFFFFFFFFFFF
+        self.state = self._mixed(seed)  # mixed once, or neighbouring seeds would share a stream
 
     def roll(self) -> float:
         self.state = (self.state + 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
-        z = self.state
+        return (self._mixed(self.state) >> 11) / 2**53
+
+    @staticmethod
+    def _mixed(z: int) -> int:
         z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
         z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & 0xFFFFFFFFFFFFFFFF
-        return (z ^ (z >> 31)) / 2**64
+        return z ^ (z >> 31)
 
     def chance(self, probability: float) -> bool:
         return self.roll() < probability

@@ -6,14 +6,13 @@ know in which style; how it is drawn does not know what.
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass
 from functools import lru_cache
 
 import torch
 from torch import Tensor
 
-from atelier.world.shapes import Plane
+from atelier.world.shapes import Number, Plane
 
 Colour = tuple[float, float, float] | Tensor  # a constant, one (n, 3) per picture, or a field (n, 3, h or 1, w or 1)
 
@@ -43,9 +42,6 @@ class Canvas:
         """Any colour as a tensor that broadcasts against rgb."""
         tensor = colour if isinstance(colour, Tensor) else torch.tensor([colour], device=self.rgb.device)
         return tensor if tensor.dim() == 4 else tensor[:, :, None, None]
-
-
-Number = float | Tensor
 
 
 class Brush(Plane):
@@ -260,13 +256,6 @@ def _column(colour: Colour, device: torch.device) -> Tensor:
     return tensor[:, :, None, None]
 
 
-def mix(a: Colour, b: Colour, share: float) -> Tensor:
-    """The colour `share` of the way from a to b; (n, 3) or (1, 3)."""
-    a, b = (c if isinstance(c, Tensor) else torch.tensor([c]) for c in (a, b))
-    a, b = a.to(b.device) if b.device.type != "cpu" else a, b.to(a.device) if a.device.type != "cpu" else b
-    return a + (b - a) * share
-
-
 def brighter(colour: Tensor, share: float = 0.4) -> Tensor:
     """The colour mixed with white."""
     return colour + (1 - colour) * share
@@ -275,6 +264,3 @@ def brighter(colour: Tensor, share: float = 0.4) -> Tensor:
 def darker(colour: Tensor, share: float = 0.35) -> Tensor:
     """The colour mixed with black."""
     return colour * (1 - share)
-
-
-PI = math.pi

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from atelier.world.inks import INKS, Brush, Canvas, Colour, Ink, ramp
-from atelier.world.scenes import Scene
+from atelier.world.scenes import Scene, check
 from atelier.world.settings import SETTINGS, TIMES, Light
 from atelier.world.shapes import Plane
 from atelier.world.subjects import COLOURS, SUBJECTS
@@ -43,7 +43,12 @@ def paint(
 
     Returns:
         (n, 3, size, size) float32 in [0, 1].
+
+    Raises:
+        ValueError: a scene has a name that nobody can paint.
     """
+    for scene in scenes:
+        check(scene)
     pictures = torch.empty(len(scenes), 3, size, size, device=device)
     for members in _groups((scene.style, scene.setting) for scene in scenes):
         pictures[members] = _paint_group([scenes[i] for i in members], size, torch.device(device), ground)
@@ -57,7 +62,7 @@ def uniform(seeds: Sequence[int], count: int, device: torch.device) -> Tensor:
     x = (seed * 0x9E3779B1 + torch.arange(1, count + 1, device=device) * 0x85EBCA77) & mask
     for shift, factor in ((16, 0x21F0AAAD), (15, 0x735A2D97)):
         x = ((x ^ (x >> shift)) * factor) & mask
-    return (x ^ (x >> 15)).to(torch.float32) / 2**32
+    return ((x ^ (x >> 15)) >> 8).to(torch.float32) / 2**24  # 24 bits: all that float32 holds exactly
 
 
 def _groups(kinds: Iterable[Hashable]) -> list[list[int]]:

@@ -2,7 +2,13 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Collection
 from dataclasses import dataclass
+
+from atelier.world.inks import INKS
+from atelier.world.settings import SETTINGS, TIMES
+from atelier.world.subjects import COLOURS, SUBJECTS
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,3 +40,19 @@ class Scene:
     second: tuple[str, str] | None = None
     relation: str = "next to"
     seed: int = 0
+
+
+def check(scene: Scene) -> None:
+    """Raise a ValueError, with the nearest known name, if a scene has a name that nobody can paint."""
+    pairs = [(scene.subject, scene.colour), *([scene.second] if scene.second else [])]
+    named: list[tuple[str, str | None, Collection[str]]] = [
+        *(("subject", subject, SUBJECTS) for subject, _ in pairs),
+        *(("colour", colour, COLOURS) for _, colour in pairs),
+        ("setting", scene.setting, SETTINGS),
+        ("time", scene.time, TIMES),
+        ("style", scene.style, INKS),
+    ]
+    for field, name, known in named:
+        if name is not None and name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0)
+            raise ValueError(f"There is no {field} {name!r} in the painted world; the nearest it has is {near[0]!r}.")

@@ -13,7 +13,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from atelier.world.inks import Brush, Colour, ramp
+from atelier.world.inks import Brush, Canvas, Colour, ramp
 from atelier.world.shapes import Plane, intersection, subtract, union
 
 TIMES = ("day", "sunset", "night")
@@ -93,7 +93,7 @@ def _some(b: Brush, here: Tensor, paint: Callable[[Brush], None]) -> None:
     elif here.any():
         rgb = b.canvas.rgb[here]
         plane = Plane(*(t if t.shape[0] == 1 else t[here] for t in (b.x, b.y)), b.unit)
-        canvas = type(b.canvas)(rgb, plane, b.canvas.pixel)
+        canvas = Canvas(rgb, plane, b.canvas.pixel)
         paint(Brush(canvas, b.ink, plane, b.near))
         b.canvas.rgb[here] = rgb
 

@@ -7,6 +7,7 @@ import random
 import torch
 from torch import Tensor
 
+from atelier.world.held_out import is_held_out
 from atelier.world.inks import PAPER
 from atelier.world.painter import paint
 from atelier.world.scenes import Scene
@@ -37,12 +38,11 @@ def sprites(
         pictures (n, 3, size, size) from 0 to 1, and kinds (n,) int64, indices into `subjects`.
     """
     dice = random.Random(f"sprites {seed}")
-    scenes = [
-        Scene(
-            subjects[i % len(subjects)], dice.choice(colours), None, "day", "cartoon", size="huge",
-            seed=dice.getrandbits(31),
-        )
-        for i in range(n)
-    ]  # fmt: skip
+    scenes = []
+    for number in range(n):
+        subject = subjects[number % len(subjects)]
+        allowed = [c for c in colours if not is_held_out(Scene(subject, c, None, "day", "cartoon"))]
+        colour, own_seed = dice.choice(allowed), dice.getrandbits(31)
+        scenes.append(Scene(subject, colour, None, "day", "cartoon", size="huge", seed=own_seed))
     kinds = torch.arange(n, device=device) % len(subjects)
     return paint(scenes, size, device, ground=PAPER), kinds

@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from atelier.world.captions import PLACE_PHRASES, RELATIONS, SIZE_WORDS, STYLE_PHRASES, TIME_PHRASES
-from atelier.world.held_out import is_held_out
+from atelier.world.captions import PLACE_PHRASES, RELATIONS, SIZE_WORDS, STYLE_PHRASES, TIME_NAMES, TIME_PHRASES
+from atelier.world.held_out import HELD_OUT, is_held_out
 from atelier.world.inks import INKS
 from atelier.world.scenes import Scene
 from atelier.world.settings import SETTINGS, TIMES
@@ -48,16 +48,30 @@ class World:
         Args:
             n: how many.
             seed: the same seed gives the same scenes; seeds that differ give scenes that differ.
-            held_out: "never" leaves out the combinations of HELD_OUT, "allowed" does not, "only" draws nothing else.
+            held_out: "never" leaves out the combinations of HELD_OUT, "allowed" does not, "only" draws nothing else,
+                each combination as often.
             complete: one subject and a setting in every scene, so that a caption can state all four attributes.
+
+        Raises:
+            ValueError: "only", for a world without any held-out combination.
         """
         dice = random.Random(f"{self.name} {seed}")
+        if held_out == "only":
+            return [self._scene(dice, complete, self._held_out(number)) for number in range(n)]
         scenes: list[Scene] = []
         while len(scenes) < n:
             scene = self._scene(dice, complete)
-            if held_out == "allowed" or is_held_out(scene) == (held_out == "only"):
+            if held_out == "allowed" or not is_held_out(scene):
                 scenes.append(scene)
         return scenes
+
+    def _held_out(self, number: int) -> dict[str, str]:
+        """The fields of one held-out combination of this world; they come in turn."""
+        inside = [(s, a, v) for s, a, v in HELD_OUT if s in self.subjects and v in self.attributes[a]]
+        if not inside:
+            raise ValueError(f"The world {self.name!r} has none of the held-out combinations, so it cannot draw any.")
+        subject, attribute, value = inside[number % len(inside)]
+        return {"subject": subject, attribute: value}
 
     def labels(self, scene: Scene) -> dict[str, int]:
         """The scene's four attributes as class numbers of this world, -1 for what is not in the picture."""
@@ -65,21 +79,24 @@ class World:
         values = {"subject": scene.subject, "setting": scene.setting, "colour": colour, "style": scene.style}
         return {name: _index(self.attributes[name], value) for name, value in values.items()}
 
-    def _scene(self, dice: random.Random, complete: bool) -> Scene:
-        roll = dice.random
-        subject = None if not complete and roll() < 0.06 else _pick(self.subjects, roll)
-        setting = None if subject and not complete and roll() < 0.06 else _pick(self.settings, roll)
-        time = _pick(TIMES, roll) if setting and SETTINGS[setting].sky else "day"
+    def _scene(self, dice: random.Random, complete: bool, fixed: dict[str, str] | None = None) -> Scene:
+        """A random scene; `fixed` names fields that are not left to chance."""
+        roll, fixed = dice.random, fixed or {}
+        whole = complete or bool(fixed)  # with a subject and a setting
+        subject = None if not whole and roll() < 0.06 else _pick(self.subjects, roll)
+        setting = None if subject and not whole and roll() < 0.06 else _pick(self.settings, roll)
+        subject, setting = fixed.get("subject", subject), fixed.get("setting", setting)
         second = None
         if subject and not complete and roll() < self.pairs:
             second = (_other(self.subjects, subject, roll), _pick(self.colours, roll))
+        lands = subject and setting and not SUBJECTS[subject].floats and roll() < 0.10
         return Scene(
             subject=subject,
-            colour=self._colour(subject, roll) if subject else "white",
+            colour=fixed.get("colour", self._colour(subject, roll) if subject else "white"),
             setting=setting,
-            time=time,
-            style=_pick(self.styles, roll),
-            pose="landing" if subject and setting and roll() < 0.10 else "standing",
+            time=_pick(TIMES, roll) if setting and SETTINGS[setting].sky else "day",
+            style=fixed.get("style", _pick(self.styles, roll)),
+            pose="landing" if lands else "standing",
             place=_pick(self.places, roll),
             size=_pick(self.sizes, roll),
             second=second,
@@ -143,7 +160,9 @@ def vocabulary(world: World) -> dict[str, list[str]]:
         "subjects": [f"{SUBJECTS[name].noun} {SUBJECTS[name].dish}".strip() for name in world.subjects],
         "colours": list(world.colours),
         "settings": [phrase for name in world.settings for phrase in (SETTINGS[name].phrase, SETTINGS[name].name)],
-        "times": [phrase for phrases in TIME_PHRASES.values() for phrase in phrases],
+        "poses": ["landing …"],
+        "times": [phrase for phrases in TIME_PHRASES.values() for phrase in phrases]
+        + [f"{name} over …" for name in TIME_NAMES.values()],
         "styles": [phrase.format("…") for name in world.styles for phrase in STYLE_PHRASES[name]],
         "sizes": sorted({size for size in world.sizes if size in SIZE_WORDS}),
         "places": [PLACE_PHRASES[place] for place in dict.fromkeys(world.places) if place in PLACE_PHRASES],
