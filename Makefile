@@ -56,8 +56,8 @@ draw: setup ## draw PROMPT="..." into OUT=drawing.png
 	fi
 	@$(BIN)/atelier draw --out "$$ATELIER_OUT" -- "$$ATELIER_PROMPT"
 
-lab: setup ## open the lessons in JupyterLab
-	$(BIN)/python -m jupyter lab --notebook-dir=notebooks
+lab: setup ## open JupyterLab
+	$(BIN)/python -m jupyter lab --notebook-dir=$(firstword $(wildcard notebooks) .)
 
 test: setup ## style, types and every test that needs Python only
 	$(BIN)/python -m ruff check $(CHECKED)

@@ -3,9 +3,10 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from atelier.world import full_world
 from atelier.world.classifier import ClassifierConfig, PictureClassifier, resize
 
-ATTRIBUTES = {"colour": 3, "place": 4}
+ATTRIBUTES = {"colour": ("red", "green", "blue"), "place": ("north-west", "north-east", "south-west", "south-east")}
 TINY = ClassifierConfig(ATTRIBUTES, resolution=16, widths=(8, 12, 16))
 
 
@@ -36,8 +37,7 @@ def test_features_go_from_fine_to_coarse():
 
 
 def test_the_size_that_judges_is_small():
-    attributes = {"subject": 30, "setting": 16, "colour": 12, "style": 6}
-    model = PictureClassifier(ClassifierConfig(attributes))
+    model = PictureClassifier(ClassifierConfig(full_world().attributes))
     assert 0.3e6 < sum(weight.numel() for weight in model.parameters()) < 0.8e6
     assert len(model.features(torch.rand(1, 3, 64, 64))) == 4
 
@@ -81,7 +81,10 @@ def test_it_learns_what_it_is_shown():
     ("arguments", "sentence"),
     [
         ({"attributes": {}}, "at least one attribute"),
-        ({"attributes": {"colour": 1}}, "at least two classes"),
+        ({"attributes": {"colour": ("red",)}}, "at least two classes"),
+        ({"attributes": {"colour": 8}}, "has 8 for colour"),
+        ({"attributes": {"colour": "red"}}, "names of at least two classes"),
+        ({"attributes": {"colour": ("red", "blue", "red")}}, "names a class of colour twice"),
         ({"attributes": ATTRIBUTES, "widths": ()}, "are no network"),
         ({"attributes": ATTRIBUTES, "depth": 0}, "are no network"),
         ({"attributes": ATTRIBUTES, "resolution": 40}, "cannot be halved 4 times"),

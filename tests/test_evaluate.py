@@ -11,11 +11,14 @@ from atelier.card import card, draw_curves, table, write_card
 from atelier.evaluate import (
     ATTRIBUTES,
     Evaluation,
+    Novelty,
     Retrieval,
     Shares,
     different,
     evaluate,
     judge_accuracy,
+    judged_world,
+    novelty,
     reconstruction,
     retrieval,
     told,
@@ -68,6 +71,8 @@ def test_evaluate_measures_everything_and_reports(preset: Preset) -> None:
     assert set(found.as_dict()) >= {"seen", "held_out", "psnr", "codes_used", "clip_retrieval"}
     assert set(found.as_dict()["seen"]) == {"subject", "setting", "colour", "style", "all", "all_best_of_9"}
     assert set(found.judge) == {"64", "128"}
+    assert set(found.novel) == {"setting", "colour", "style"}
+    assert all(0 <= new.together <= new.attribute <= 1 for new in found.novel.values())
     assert set(seen) == {"seen captions", "held-out captions", "reconstructions", "CLIP retrieval"}
 
 
@@ -134,6 +139,26 @@ def test_retrieval_of_random_weights_is_chance(preset: Preset) -> None:
     assert retrieval(Pipeline.from_pretrained(preset.folder, device="cpu"), WORLD, "only", draws=4) < 0.2
 
 
+def test_novelty_counts_what_was_held_out_and_only_that() -> None:
+    blue = Scene("strawberry", "blue", "beach", "day", "photo")
+    moon = Scene("Eiffel tower", "red", "moon", "day", "photo")
+    right = torch.zeros(2, 4, 4)  # two captions, four pictures; subject, setting, colour, style
+    right[0, :3, 2] = 1  # three of four are blue
+    right[0, :1, 0] = 1  # one of them is a strawberry
+    right[1, :, 2] = 1  # the tower's colour is nothing new, its place is never found
+    assert novelty([blue, moon], right) == {"setting": Novelty(0, 0), "colour": Novelty(0.75, 0.25)}
+
+
+def test_a_judge_of_another_world_is_refused(preset: Preset) -> None:
+    names = {**preset.classifier.attributes, "colour": ("red", "crimson")}
+    other = dataclasses.replace(preset, classifier=dataclasses.replace(preset.classifier, attributes=names))
+    assert judged_world(preset) == WORLD
+    with pytest.raises(ValueError, match="knows other names"):
+        judged_world(other)
+    with pytest.raises(ValueError, match="world"):
+        judged_world(dataclasses.replace(preset, world=""))
+
+
 def test_different_keeps_one_scene_of_a_kind() -> None:
     a, b = Scene("cat", "red", "moon", "day", "photo", seed=1), Scene("cat", "red", "moon", "night", "photo", seed=2)
     c = dataclasses.replace(a, colour="blue")
@@ -149,12 +174,21 @@ def test_judge_accuracy_is_a_share_for_each_attribute(preset: Preset) -> None:
 def evaluation() -> Evaluation:
     shares = Shares(0.9, 0.8, 0.7, 0.6, 0.5, 0.625)
     ones = dict.fromkeys(ATTRIBUTES, 1.0)
-    return Evaluation(shares, shares, 22.25, 0.99, Retrieval(0.98, 0.97), {"64": ones, "128": ones}, ones)
+    new = {"colour": Novelty(0.75, 0.5)}
+    return Evaluation(shares, shares, 22.25, 0.99, Retrieval(0.98, 0.97), new, {"64": ones, "128": ones}, ones)
 
 
 def test_the_card_says_what_was_measured(preset: Preset, tmp_path: Path) -> None:
     text = card(preset, evaluation(), {"bart": [{"step": 10, "seconds": 90, "loss": 3.0}]}, 500, 1000)
-    for piece in ("62.5 %", "22.2 dB", "| bart | 10 | 2 |", "Eiffel tower × moon", "--prompts 500", "98.0 %"):
+    for piece in (
+        "62.5 %",
+        "22.2 dB",
+        "| bart | 10 | 2 |",
+        "Eiffel tower × moon",
+        "--prompts 500",
+        "98.0 %",
+        "colour 75.0 %, with its subject 50.0 %",
+    ):
         assert piece in text
     assert "all four, best of nine | 62.5 %" in table(evaluation())
     history = {"bart": [{"step": i, "seconds": 60 * i, "loss": 5 / (i + 1)} for i in range(9)]}

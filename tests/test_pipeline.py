@@ -6,7 +6,7 @@ import pytest
 import torch
 from atelier import Drawing, Pipeline
 from atelier.decoding import SamplingOptions
-from atelier.pipeline import PromptError, unknown_words
+from atelier.pipeline import PromptError, nearest_words, unknown_words
 from atelier.weights.presets import PresetError
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -47,6 +47,7 @@ def test_a_drawing_has_everything(pipe: Pipeline) -> None:
 def test_a_seed_is_a_seed_and_zero_is_one(pipe: Pipeline) -> None:
     assert same(pipe.draw(PROMPT, n=3, seed=0), pipe.draw(PROMPT, n=3, seed=0))
     assert not same(pipe.draw(PROMPT, n=3, seed=0), pipe.draw(PROMPT, n=3, seed=1))
+    assert same(pipe.draw(PROMPT, n=3, seed=2**64), pipe.draw(PROMPT, n=3, seed=2**64))
     thrown = pipe.draw(PROMPT, n=3)
     assert not same(thrown, pipe.draw(PROMPT, n=3))
     assert same(thrown, pipe.draw(PROMPT, n=3, seed=thrown.seed))
@@ -98,6 +99,10 @@ def test_complete_keeps_the_upper_rows(pipe: Pipeline) -> None:
     assert same(pipe.complete(picture, PROMPT, rows=0, n=4, seed=7), pipe.draw(PROMPT, n=4, seed=7))
     image = Image.fromarray((picture * 255).round().byte().permute(1, 2, 0).numpy()).resize((64, 48))
     assert len(pipe.complete(image, PROMPT, n=2).images) == 2
+    with pytest.raises(ValueError, match=r"shape \(3, 32, 32\); this preset takes \(3, 16, 16\)"):
+        pipe.complete(torch.rand(3, 32, 32), PROMPT)
+    with pytest.raises(ValueError, match="n is -1"):
+        pipe.complete(picture, PROMPT, n=-1)
     with pytest.raises(ValueError, match="rows is 4; a picture has 4 rows"):
         pipe.complete(picture, PROMPT, rows=4)
 
@@ -114,8 +119,13 @@ def test_unknown_words_are_named_with_their_neighbours(pipe: Pipeline) -> None:
     (remark,) = pipe.draw("a giraffe on the moon", n=1).remarks
     assert "“giraffe”" in remark
     assert "moon”" not in remark
-    assert unknown_words("A RED Catt!", ("a", "red", "cat")) == {"catt": ["cat", "a", "red"]}
-    assert unknown_words("anything", ()) == {}
+    assert unknown_words("A RED Catt! catt", ("a", "red", "cat")) == ["catt"]
+    assert nearest_words("catt", ("a", "red", "cat")) == ["cat", "a", "red"]
+    assert unknown_words("anything", ()) == []
+    (remark,) = pipe.draw("z" * 9000, n=1).remarks[:1]
+    assert len(remark) < 300
+    (remark,) = pipe.draw("🗼", n=1).remarks
+    assert "no word in this prompt" in remark
     long = pipe.draw("a red cat " * 1000, n=1).remarks
     assert any("cut off" in remark for remark in long)
 
@@ -147,6 +157,16 @@ def test_from_pretrained_finds_presets_by_name_and_by_size(folder: Path, monkeyp
     assert Pipeline.from_pretrained("tiny").name == "tiny"
     with pytest.raises(PresetError, match="There is no preset 'dali'"):
         Pipeline.from_pretrained("dali")
+
+
+def test_a_damaged_stranger_does_not_stop_a_sound_preset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("atelier.weights.presets.preset_folders", lambda: [tmp_path])
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "config.json").write_text("{")
+    with pytest.raises(PresetError, match="No preset with weights"):
+        Pipeline.from_pretrained()
+    filled_preset(tmp_path / "tiny")
+    assert Pipeline.from_pretrained().name == "tiny"
 
 
 @pytest.mark.parametrize("file", ["vqgan.safetensors", "bart.safetensors", "clip.safetensors", "tokenizer.json"])

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import safetensors.torch
 import torch
+from atelier.blocks.bart import Bart
 from atelier.blocks.vqgan import VQGAN
 from atelier.weights.presets import (
     Preset,
@@ -18,8 +19,10 @@ from atelier.weights.presets import (
     preset_folders,
     save_preset,
     save_weights,
+    update_preset,
 )
 from atelier.weights.tokenizer import train_tokenizer
+from atelier.world import named_world
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tiny_preset import tiny_preset
@@ -156,6 +159,17 @@ def edited(preset: Preset, change) -> Path:
         (lambda values: values.update(picture_size=64), "resolution is 16"),
         (lambda values: values["bart"].update(target_length=9), "16 codes to a picture"),
         (lambda values: values["bart"].update(target_vocabulary=9), "16 codes, but"),
+        (lambda values: values["bart"].update(text_vocabulary=300), "text_vocabulary is 300, but the clip's"),
+        (lambda values: values["clip"].update(image_size=32), "clip's image_size is 32"),
+        (lambda values: values["classifier"].update(attributes={"subject": 10}), "has 10 for subject"),
+        (lambda values: values.update(sampling={"guidence": 3}), "sampling has the unknown key guidence"),
+        (lambda values: values.update(sampling={"guidance": "3"}), "sampling has '3' for guidance; give a number"),
+        (lambda values: values.update(sampling={"guidance": None}), "sampling has None for guidance"),
+        (lambda values: values.update(sampling={"top_k": 2.5}), "for top_k; give a whole number"),
+        (lambda values: values.update(sampling={"top_p": 7}), "top_p is 7"),
+        (lambda values: values.update(recipes={"bart": 3}), r"recipes\.bart is a int"),
+        (lambda values: values.update(trained_with={"bart": "x"}), r"trained_with\.bart is a str"),
+        (lambda values: values.update(words="cat"), "words is a str"),
     ],
 )
 def test_a_config_that_describes_no_preset_is_refused(preset, change, sentence):
@@ -181,6 +195,40 @@ def test_a_damaged_tokenizer_is_refused(preset):
         whole.load_tokenizer()
     with pytest.raises(PresetError, match="tokenizer"):
         add_file(whole, "tokenizer.json", b"{}").load_tokenizer()
+
+
+def test_a_tokenizer_with_more_ids_than_the_translator_knows_is_refused(preset):
+    captions = [f"a {first}{second} cat" for first in "bcdfgh" for second in "aeiou"] * 3
+    larger = train_tokenizer(captions, vocabulary=290)
+    assert len(larger) > preset.bart.text_vocabulary
+    with pytest.raises(PresetError, match=r"tokenizer\.json has 290 ids, but the preset's text_vocabulary is 280"):
+        add_file(preset, "tokenizer.json", larger.content()).load_tokenizer()
+
+
+# ---------------------------------------------------------------------------------------------- what belongs together
+
+
+def test_a_block_trained_with_another_file_is_refused(preset):
+    bart = Bart(preset.bart)
+    unbound = save_weights(preset, "bart", bart)
+    assert unbound.trained_with == {}
+    assert unbound.load_bart()
+    bound = save_weights(preset, "bart", bart, {WEIGHTS: preset.files[WEIGHTS]})
+    assert load_preset(preset.folder).trained_with == {"bart": {WEIGHTS: preset.files[WEIGHTS]}}
+    assert bound.load_bart()
+    other = save_weights(bound, "vqgan", VQGAN(preset.vqgan))
+    with pytest.raises(PresetError, match=r"bart\.safetensors was trained with another vqgan\.safetensors.*train bart"):
+        other.load_bart()
+    retrained = save_weights(other, "bart", bart, {WEIGHTS: other.files[WEIGHTS]})
+    assert retrained.load_bart()
+
+
+def test_what_others_recorded_meanwhile_is_kept(preset):
+    update_preset(preset, words=("cat", "moon"))
+    late = save_weights(preset, "bart", Bart(preset.bart))  # it knows nothing of the words
+    assert late.words == ("cat", "moon")
+    assert load_preset(preset.folder) == late
+    assert late.files.keys() == {WEIGHTS, "bart.safetensors"}
 
 
 # ---------------------------------------------------------------------------------------------- finding
@@ -209,3 +257,4 @@ def test_the_courses_own_presets_can_be_read(name, size):
     assert preset.vqgan.factor == 8
     assert preset.clip.image_size == preset.classifier.resolution == size
     assert preset.clip.end_token == 2
+    assert preset.classifier.attributes == named_world(preset.world).attributes

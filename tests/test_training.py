@@ -17,8 +17,8 @@ import pytest
 import torch
 from accelerate import Accelerator
 from atelier.cli import app
-from atelier.training.command import Request, run_training
-from atelier.training.data import Batch, PaintedPictures
+from atelier.training.command import Request, _remember, run_folder, run_training, summary
+from atelier.training.data import Batch, PaintedPictures, save_captioned
 from atelier.training.loop import (
     AveragedWeights,
     Budget,
@@ -34,14 +34,15 @@ from atelier.training.loop import (
     newest_checkpoint,
     train,
 )
-from atelier.training.recipes.bart import BartRecipe, BartSettings, draw_codes, drop_captions
+from atelier.training.recipes.bart import BartRecipe, BartSettings, drop_captions
 from atelier.training.recipes.classifier import ClassifierRecipe, ClassifierSettings
 from atelier.training.recipes.pictures import grid, noisy, shifted, softened
 from atelier.training.recipes.vqgan import VQGANRecipe, VQGANSettings
-from atelier.weights.presets import load_preset
+from atelier.weights.presets import Preset, PresetError, load_preset, save_preset, update_preset
 from atelier.weights.tokenizer import train_tokenizer
 from atelier.world import caption, small_world
-from tiny_preset import tiny_preset
+from atelier.world.classifier import ClassifierConfig
+from tiny_preset import filled_preset, tiny_preset
 from torch import nn
 from typer.testing import CliRunner
 
@@ -308,6 +309,61 @@ def test_a_checkpoint_of_other_sizes_is_refused(tmp_path):
         fit_line(tmp_path, Budget(steps=6), LineRecipe(settings, size=2), resume=True)
 
 
+def test_settings_may_change_on_resuming_and_count_from_then_on(tmp_path):
+    fit_line(tmp_path, Budget(steps=3), LineRecipe(Settings(batch_size=4, learning_rate=0.1, betas=(0.9, 0.99))))
+    gentler = LineRecipe(Settings(batch_size=4, learning_rate=0.01, betas=(0.5, 0.6), warmup_steps=1, final_share=1.0))
+    chosen = []
+    original = gentler.turns
+
+    def noting(parts: dict[str, nn.Module], batch: Batch, progress: float) -> Iterator[Turn]:
+        for turn in original(parts, batch, progress):
+            yield turn
+            chosen.append(dict(optimizers[-1].param_groups[0]))
+
+    optimizers = []
+    make = gentler.settings.optimizer
+    object.__setattr__(gentler.settings, "optimizer", lambda part: optimizers.append(make(part)) or optimizers[-1])
+    gentler.turns = noting
+    assert fit_line(tmp_path, Budget(steps=6), gentler, resume=True).step == 6
+    assert [(group["lr"], tuple(group["betas"])) for group in chosen] == [(0.01, (0.5, 0.6))] * 3
+    state = next(iter(optimizers[-1].state.values()))
+    assert state["step"] == 6  # the moments went on
+
+
+def test_a_checkpoint_that_does_not_fit_the_recipe_is_a_sentence(tmp_path):
+    settings = Settings(batch_size=4, learning_rate=0.1)
+    fit_line(tmp_path, Budget(steps=3), LineRecipe(settings))
+    wider = LineRecipe(settings)
+    wider.parts["line"].line = nn.Linear(2, 1)
+    with pytest.raises(TrainingError, match=r"does not fit what is to be trained now .*size mismatch") as caught:
+        fit_line(tmp_path, Budget(steps=6), wider, resume=True)
+    assert "\n" not in str(caught.value)
+    more = LineRecipe(settings)
+    more.parts["another"] = Line()
+    with pytest.raises(TrainingError, match="KeyError: 'another'"):
+        fit_line(tmp_path, Budget(steps=6), more, resume=True)
+
+
+def test_sample_pictures_do_not_ask_for_their_batch_again(tmp_path):
+    asked = []
+
+    class Counted(Numbers):
+        def __getitem__(self, number: int) -> Batch:
+            asked.append(number)
+            return super().__getitem__(number)
+
+    train(
+        LineRecipe(Settings(batch_size=4, learning_rate=0.1)),
+        Counted(),
+        tmp_path,
+        Budget(steps=5),
+        accelerator=Accelerator(mixed_precision="no"),
+        intervals=Intervals(sample_seconds=0.0),
+        show_progress=False,
+    )
+    assert asked == [0, 0, 1, 2, 3, 4]
+
+
 # ---------------------------------------------------------------------------------------------- schedule and averages
 
 
@@ -414,8 +470,7 @@ def test_missing_labels_do_not_count():
     scenes = world.sample(40, seed=0)
     without_subject = [scene for scene in world.sample(400, seed=1) if scene.subject is None][:4]
     assert len(without_subject) == 4
-    attributes = {name: len(values) for name, values in world.attributes.items()}
-    config = replace(tiny_preset_classifier(), attributes=attributes)
+    config = ClassifierConfig(world.attributes, resolution=16, widths=(4, 4))
     recipe = ClassifierRecipe("judge", config, world, ClassifierSettings())
     for chosen in (scenes, without_subject):
         batch = Batch(torch.rand(len(chosen), 3, 16, 16), list(map(caption, chosen)), chosen)
@@ -424,12 +479,6 @@ def test_missing_labels_do_not_count():
     assert turn.metrics["subject"] == 0
     with pytest.raises(TrainingError, match="folder of pictures"):
         next(recipe.turns(recipe.parts, Batch(torch.rand(1, 3, 16, 16), ["a cat"]), 0.0))
-
-
-def tiny_preset_classifier():
-    from atelier.world.classifier import ClassifierConfig
-
-    return ClassifierConfig({"subject": 2}, resolution=16, widths=(4, 4))
 
 
 def test_augmentations_keep_shape_and_do_what_they_say():
@@ -453,6 +502,18 @@ def test_augmentations_keep_shape_and_do_what_they_say():
 def test_the_grid_reads_from_left_to_right():
     pictures = torch.arange(6.0)[:, None, None, None].expand(6, 3, 2, 2)
     assert grid(pictures, columns=3)[0, ::2, ::2].tolist() == [[0, 1, 2], [3, 4, 5]]
+    assert grid(pictures, columns=4)[0, ::2, ::2].tolist() == [[0, 1, 2, 3], [4, 5, 1, 1]]
+
+
+def test_the_codes_used_are_those_of_the_quantizer(uninterrupted, tmp_path):
+    preset = tiny_preset(tmp_path)
+    perceptual = ClassifierRecipe("perceptual", preset.classifier, small_world(), ClassifierSettings()).classifier
+    recipe = VQGANRecipe(preset.vqgan, perceptual, VQGANSettings())
+    turn = next(recipe.turns(recipe.parts, PaintedPictures(small_world(), 16, 4, seed=0, paint_together=4)[0], 0.0))
+    assert turn.metrics["codes_used"].item() == pytest.approx(recipe.vqgan.quantize.usage().share)
+    recipe.vqgan.quantize.counts.copy_(torch.tensor([100.0, 50.0, 0.001] + [0.0] * 13))
+    counts = recipe.vqgan.quantize.counts
+    assert (counts > 0.01 * counts.mean()).float().mean().item() == recipe.vqgan.quantize.usage().share == 2 / 16
 
 
 def test_the_translator_learns_and_draws_codes_in_range(tmp_path):
@@ -477,10 +538,11 @@ def test_the_translator_learns_and_draws_codes_in_range(tmp_path):
         losses.append(turn.loss.item())
     assert losses[0] == pytest.approx(math.log(17), abs=0.3)
     assert losses[-1] < 0.7 * losses[0]
-    text, empty = (tokenizer.encode(captions, 24) for captions in (["a red house", "the moon"], ["", ""]))
-    codes = draw_codes(recipe.bart, text, empty, guidance=3.0, top_k=8)
-    assert codes.shape == (2, 16)
-    assert 0 <= codes.min() <= codes.max() < 16
+    with torch.autocast("cpu", torch.bfloat16):
+        picture = recipe.sample(recipe.bart.eval(), data[0])
+    assert picture is not None
+    assert picture.shape == (3, 2 * 16, 4 * 16)
+    assert torch.equal(picture[:, :16], grid(data[0].pictures, columns=4))
 
 
 # ---------------------------------------------------------------------------------------------- the command
@@ -496,10 +558,29 @@ def test_every_block_trains_and_the_runs_preset_becomes_complete(tmp_path):
         assert all(torch.isfinite(tensor).all() for tensor in module.state_dict().values())
     assert made.load_tokenizer().encode(["a cat"], 8).shape == (1, 8)
 
+    assert made.words
+    assert made.trained_with == {
+        "bart": {file: made.files[file] for file in ("vqgan.safetensors", "tokenizer.json")},
+        "clip": {"tokenizer.json": made.files["tokenizer.json"]},
+    }
+    assert json.loads((made.folder / "history.json").read_text()).keys() == {
+        "classifier", "judge", "vqgan", "bart", "clip",
+    }  # fmt: skip
+
     # What a finished preset has is taken from it by the next run.
     request = Request("bart", preset=str(made.folder), run_dir=tmp_path / "next", steps=1, precision="no")
     run_training(request)
-    assert load_preset(tmp_path / "next" / "preset").files["vqgan.safetensors"] == made.files["vqgan.safetensors"]
+    following = load_preset(tmp_path / "next" / "preset")
+    assert following.files["vqgan.safetensors"] == made.files["vqgan.safetensors"]
+    assert following.words == made.words
+
+    # A translator writes the codes of the VQ-GAN that it was trained with, and of no other.
+    request = Request("vqgan", preset=str(made.folder), run_dir=run_dir, steps=3, precision="no", resume=True)
+    run_training(request)
+    again = load_preset(made.folder)
+    assert again.load_clip()
+    with pytest.raises(PresetError, match=r"bart\.safetensors was trained with another vqgan\.safetensors"):
+        again.load_bart()
 
 
 @pytest.mark.parametrize(
@@ -529,3 +610,122 @@ def test_bad_input_gets_one_sentence_and_exit_code_2(tmp_path, monkeypatch, argu
     assert sentence in result.output
     assert "Traceback" not in result.output
     assert len(result.output.strip().splitlines()) == 1
+
+
+def pretended(monkeypatch, meanwhile=lambda: None) -> dict[str, tuple[Recipe, PaintedPictures]]:
+    """Put a training that does nothing in the place of the loop; what it was given is kept by the block's name."""
+    given = {}
+
+    def pretend(recipe: Recipe, data: PaintedPictures, folder: Path, *_: object, **__: object) -> Outcome:
+        given[folder.name] = (recipe, data)
+        meanwhile()
+        return Outcome(1, 60.0, True, {}, recipe.exported)
+
+    monkeypatch.setattr("atelier.training.command.train", pretend)
+    return given
+
+
+def test_the_judge_is_no_twin_of_the_perceptual_network(tmp_path, monkeypatch):
+    preset, given = tiny_preset(tmp_path / "tiny"), pretended(monkeypatch)
+    for block in ("classifier", "judge"):
+        run_training(Request(block, preset=str(preset.folder), run_dir=tmp_path / "run", steps=1, precision="no"))
+    (perceptual, its_data), (judge, data) = given["classifier"], given["judge"]
+    assert not torch.equal(perceptual.exported.stem.weight, judge.exported.stem.weight)
+    assert not {str(scene) for scene in its_data[0].scenes or []} & {str(scene) for scene in data[0].scenes or []}
+    first = judge.exported.stem.weight
+    run_training(Request("judge", preset=str(preset.folder), run_dir=tmp_path / "again", steps=1, precision="no"))
+    assert torch.equal(given["judge"][0].exported.stem.weight, first)
+
+
+def test_what_another_training_records_meanwhile_is_kept(tmp_path, monkeypatch):
+    preset, run = tiny_preset(tmp_path / "tiny"), tmp_path / "run"
+    request = Request("judge", preset=str(preset.folder), run_dir=run, steps=1, precision="no")
+    pretended(monkeypatch, meanwhile=lambda: run_training(replace(request, block="tokenizer")))
+    run_training(request)
+    made = load_preset(run / "preset")
+    assert made.files.keys() == {"tokenizer.json", "judge.safetensors"}
+    assert "moon" in made.words
+
+
+@pytest.mark.parametrize(
+    ("change", "different"),
+    [
+        (lambda preset: replace(preset, name="other"), "in name"),
+        (lambda preset: replace(preset, bart=replace(preset.bart, width=32)), "in bart"),
+        (lambda preset: replace(preset, world="full_world"), "in world, classifier"),
+    ],
+)
+def test_a_run_of_another_preset_is_not_overwritten(tmp_path, change, different):
+    preset, run = tiny_preset(tmp_path / "tiny"), tmp_path / "run"
+    save_preset(change(preset), tmp_path / "other")
+    run_training(Request("tokenizer", preset=str(preset.folder), run_dir=run))
+    before = (run / "preset" / "config.json").read_bytes()
+    with pytest.raises(TrainingError, match=f"belongs to another training.*{different}"):
+        run_training(Request("judge", preset=str(tmp_path / "other"), run_dir=run, steps=1, precision="no"))
+    assert (run / "preset" / "config.json").read_bytes() == before
+
+
+def test_a_recipe_that_cannot_be_built_leaves_no_preset(tmp_path):
+    preset = filled_preset(tmp_path / "tiny")
+    update_preset(preset, recipes={"bart": {"batch_size": 0}})
+    with pytest.raises(TrainingError, match="batch_size was 0"):
+        run_training(Request("bart", preset=str(preset.folder), run_dir=tmp_path / "run", steps=1, precision="no"))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_takes_up_what_the_presets_recipe_says_now(tmp_path, monkeypatch):
+    preset, given = tiny_preset(tmp_path / "tiny"), pretended(monkeypatch)
+    request = Request("judge", preset=str(preset.folder), run_dir=tmp_path / "run", steps=1, precision="no")
+    run_training(request)
+    update_preset(preset, recipes={**preset.recipes, "judge": {"batch_size": 4, "learning_rate": 0.5}})
+    run_training(request)
+    assert given["judge"][0].settings.learning_rate == 0.5
+    assert load_preset(tmp_path / "run" / "preset").recipes["judge"]["learning_rate"] == 0.5
+
+
+def test_a_run_on_a_folder_of_pictures_claims_no_world(tmp_path):
+    preset = filled_preset(tmp_path / "tiny")
+    save_captioned(small_world().sample(6, seed=0), tmp_path / "pictures", 16)
+    request = Request("clip", preset=str(preset.folder), run_dir=tmp_path / "run", steps=1, precision="no")
+    run_training(replace(request, data=tmp_path / "pictures"))
+    made = load_preset(tmp_path / "run" / "preset")
+    assert (made.world, made.words) == ("", ())
+    with pytest.raises(TrainingError, match=r"of a folder of pictures, and it differs .* in world"):
+        run_training(request)
+    with pytest.raises(TrainingError, match="no painted world; give the folder"):
+        run_training(Request("judge", steps=1, preset=str(made.folder), run_dir=tmp_path / "next"))
+
+
+def test_a_world_that_does_not_exist_is_a_sentence(tmp_path):
+    preset = save_preset(replace(tiny_preset(tmp_path / "tiny"), world="mars"), tmp_path / "tiny")
+    with pytest.raises(TrainingError, match="no world 'mars'; there are full_world, small_world"):
+        run_training(Request("judge", preset=str(preset.folder), run_dir=tmp_path / "run", steps=1))
+
+
+@pytest.mark.parametrize("number", [0, 1, 99, 100, 101, 199, 200, 950])
+def test_the_history_keeps_about_a_hundred_lines_and_the_last(tmp_path, number):
+    metrics, history = tmp_path / "metrics.jsonl", tmp_path / "history.json"
+    metrics.write_text("".join(f'{{"step": {step}}}\n' for step in range(number)))
+    history.write_text('{"half": [')
+    _remember(history, "judge", metrics)
+    steps = [line["step"] for line in json.loads(history.read_text())["judge"]]
+    assert len(steps) <= 101
+    assert len(steps) >= min(number, 50)
+    assert steps[-1:] == list(range(number))[-1:]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["history.json", "metrics.jsonl"]
+
+
+def test_the_summary_says_where_the_weights_are_and_how_to_go_on(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    tiny: Preset = tiny_preset(tmp_path / "a folder")
+    request = Request("classifier", preset=str(tiny.folder), minutes=30.0, batch_size=8)
+    folder = run_folder(request)
+    assert folder == Path("runs/tiny")
+    stopped = summary(Outcome(70, 90.0, False, {}, nn.Identity()), request, folder)
+    weights = folder / "preset" / "perceptual.safetensors"
+    assert f"stopped at step 70, after 1.5 minutes of training; a preview of its weights is in {weights}" in stopped
+    again = f"atelier train classifier --preset '{tiny.folder}' --minutes 30 --batch-size 8 --resume"
+    assert f"`{again}` goes on" in stopped
+    finished = summary(Outcome(900, 1800.0, True, {}, nn.Identity()), request, folder)
+    assert f"finished at step 900, after 30.0 minutes of training; its weights are in {weights}" in finished
+    assert "tokenizer.json" in summary(None, replace(request, block="tokenizer"), folder)

@@ -15,7 +15,6 @@ from atelier.world.classifier import ClassifierConfig, PictureClassifier
 
 def tiny_preset(folder: Path) -> Preset:
     """The preset, written to a folder that holds its config.json and no weights yet."""
-    attributes = {name: len(values) for name, values in small_world().attributes.items()}
     preset = Preset(
         name="tiny",
         world="small_world",
@@ -57,7 +56,7 @@ def tiny_preset(folder: Path) -> Preset:
             text_heads=2,
             end_token=2,
         ),
-        classifier=ClassifierConfig(attributes, resolution=16, widths=(4, 4)),
+        classifier=ClassifierConfig(small_world().attributes, resolution=16, widths=(4, 4)),
         recipes={
             "vqgan": {"batch_size": 4, "warmup_steps": 2, "discriminator_width": 4, "discriminator_layers": 1},
             "bart": {"batch_size": 4, "warmup_steps": 2},
@@ -73,7 +72,7 @@ def filled_preset(folder: Path) -> Preset:
     """The preset with random weights and a trained tokenizer: enough to draw, though nobody would hang it up."""
     captions = [caption(scene) for scene in small_world().sample(500, seed=0)]
     words = tuple(sorted({word for text in captions for word in text.lower().split()}))
-    preset = replace(tiny_preset(folder), words=words)
+    preset = save_preset(replace(tiny_preset(folder), words=words), folder)
     torch.manual_seed(0)
     bart = replace(preset.bart, initial_std=0.3)
     blocks = {

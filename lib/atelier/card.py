@@ -7,7 +7,7 @@ from pathlib import Path
 
 from atelier.evaluate import ATTRIBUTES, Evaluation
 from atelier.weights.presets import HISTORY_FILE, Preset
-from atelier.world import HELD_OUT, WORLDS
+from atelier.world import HELD_OUT, named_world
 
 CARD_FILE, CURVES_FILE, EVALUATION_FILE = "README.md", "curves.png", "evaluation.json"
 CURVES = (
@@ -28,9 +28,14 @@ def table(evaluation: Evaluation) -> str:
     rows = [("what the judge finds", "seen captions", "held-out captions")]
     rows += [(label, percent(getattr(seen, name)), percent(getattr(held_out, name))) for name, label in names.items()]
     rows.append(("CLIP finds the caption among 64", percent(found.seen), percent(found.held_out)))
+    new = [
+        f"{name} {percent(share.attribute)}, with its subject {percent(share.together)}"
+        for name, share in evaluation.novel.items()
+    ]
     judge = "; ".join(f"{pixels} px: {_shares(shares)}" for pixels, shares in evaluation.judge.items())
     lines = [_row(rows[0]), "|---|---|---|", *map(_row, rows[1:])]
-    lines += ["", f"- reconstruction {evaluation.psnr:.1f} dB, {percent(evaluation.codes_used)} of the codes in use"]
+    lines += ["", f"- what is new in the held-out captions, in one picture: {'; '.join(new)}"]
+    lines += [f"- reconstruction {evaluation.psnr:.1f} dB, {percent(evaluation.codes_used)} of the codes in use"]
     lines += [f"- the judge on reconstructions: {_shares(evaluation.reconstructed)}"]
     lines += [f"- the judge on painted pictures: {judge}"]
     return "\n".join(lines)
@@ -38,8 +43,8 @@ def table(evaluation: Evaluation) -> str:
 
 def write_card(preset: Preset, evaluation: Evaluation, prompts: int, pictures: int) -> None:
     """Write README.md, evaluation.json and curves.png into the preset's folder."""
-    history = read_history(preset)
     (preset.folder / EVALUATION_FILE).write_text(json.dumps(evaluation.as_dict(), indent=2) + "\n", encoding="utf-8")
+    history = read_history(preset)
     draw_curves(history, preset.folder / CURVES_FILE)
     (preset.folder / CARD_FILE).write_text(card(preset, evaluation, history, prompts, pictures), encoding="utf-8")
 
@@ -52,7 +57,7 @@ def read_history(preset: Preset) -> dict[str, list[dict[str, float]]]:
 
 def card(preset: Preset, evaluation: Evaluation, history: dict, prompts: int, pictures: int) -> str:
     """The text of the model card."""
-    world = WORLDS[preset.world]()
+    world = named_world(preset.world)
     sizes = {name: len(values) for name, values in world.attributes.items()}
     held_out = [f"{s} × {v}" for s, a, v in HELD_OUT if s in world.subjects and v in world.attributes[a]]
     ends = {name: lines[-1] for name, lines in history.items() if lines}
@@ -88,20 +93,18 @@ The same numbers, line by line, are in `{HISTORY_FILE}`: compare your own traini
 ## What it cannot do
 
 It knows only the words of `atelier words --preset {preset.name}`. It has seen no photograph: “a photo” is a style of \
-the painter's. Small parts, such as a boat's mast, blur: a code has to say what {c.factor}×{c.factor} pixels show.
+the painter's. Small parts blur: one of {c.codes} codes has to say what {c.factor}×{c.factor} pixels show.
 """
 
 
 def draw_curves(history: dict, path: Path) -> None:
     """Plot one panel per block over training minutes."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot as plt
+    from matplotlib.figure import Figure
 
     panels = [(history[block], key, title) for block, key, title in CURVES if history.get(block)]
     columns = max(1, len(panels))
-    figure, axes = plt.subplots(1, columns, figsize=(4 * columns, 2.8), layout="constrained", squeeze=False)
+    figure = Figure(figsize=(4 * columns, 2.8), layout="constrained")
+    axes = figure.subplots(1, columns, squeeze=False)
     for axis, (lines, key, title) in zip(axes[0], panels, strict=False):
         minutes, values = [line["seconds"] / 60 for line in lines], [line[key] for line in lines]
         axis.plot(minutes, values, color="#0072B2", linewidth=1.6)
@@ -110,7 +113,6 @@ def draw_curves(history: dict, path: Path) -> None:
         axis.grid(alpha=0.25)
         axis.spines[["top", "right"]].set_visible(False)
     figure.savefig(path, dpi=110)
-    plt.close(figure)
 
 
 def percent(share: float) -> str:

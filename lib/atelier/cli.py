@@ -51,23 +51,26 @@ def train(
 ) -> None:
     """Train a block; its weights go to RUN_DIR/preset/."""
     with sentences():
-        from atelier.training.command import Request, run_training
+        from accelerate import PartialState
 
-        run_training(
-            Request(
-                block=block,
-                preset=preset,
-                run_dir=run_dir,
-                steps=steps,
-                minutes=minutes,
-                stop_after=stop_after,
-                resume=resume,
-                data=data,
-                seed=seed,
-                batch_size=batch_size,
-                precision=precision,
-            )
+        from atelier.training.command import Request, run_folder, run_training, summary
+
+        request = Request(
+            block=block,
+            preset=preset,
+            run_dir=run_dir,
+            steps=steps,
+            minutes=minutes,
+            stop_after=stop_after,
+            resume=resume,
+            data=data,
+            seed=seed,
+            batch_size=batch_size,
+            precision=precision,
         )
+        outcome = run_training(request)
+        if PartialState().is_main_process:
+            typer.echo(summary(outcome, request, run_folder(request)))
 
 
 PresetOption = Annotated[str | None, typer.Option(help="A preset's name or folder; by default the best one there is.")]
@@ -80,7 +83,7 @@ def draw(
     seed: Annotated[int | None, typer.Option(help="The same seed draws the same pictures.")] = None,
     out: Annotated[Path, typer.Option(help="Where the grid of pictures is saved.")] = Path("drawing.png"),
     preset: PresetOption = None,
-    guidance: Annotated[float | None, typer.Option(help="How closely to follow the prompt; 1 is not at all.")] = None,
+    guidance: Annotated[float | None, typer.Option(help="Push towards the prompt; 1 is none.")] = None,
     temperature: Annotated[float | None, typer.Option(help="How daring the choice of codes is.")] = None,
     top_k: Annotated[int | None, typer.Option(help="Choose among so many codes.")] = None,
     top_p: Annotated[float | None, typer.Option(help="Choose among codes that together are so probable.")] = None,
@@ -145,9 +148,9 @@ def evaluate(
                 bar.refresh()
 
             evaluation = measure(measured, Pipeline.from_pretrained(measured.folder), prompts, pictures, report)
+        typer.echo(json.dumps(evaluation.as_dict()) if json_ else table(evaluation))
         if card:
             write_card(measured, evaluation, prompts, pictures)
-        typer.echo(json.dumps(evaluation.as_dict()) if json_ else table(evaluation))
 
 
 @app.command()
@@ -156,11 +159,11 @@ def words(preset: PresetOption = None) -> None:
     with sentences():
         from atelier.pipeline import best_preset
         from atelier.weights.presets import load_preset
-        from atelier.world import WORLDS, vocabulary
+        from atelier.world import named_world, vocabulary
 
         known = best_preset() if preset is None else load_preset(preset)
-        if known.world in WORLDS:
-            for kind, phrases in vocabulary(WORLDS[known.world]()).items():
+        if known.world:
+            for kind, phrases in vocabulary(named_world(known.world)).items():
                 typer.echo(f"{kind:10} {', '.join(phrases)}")
         elif known.words:
             typer.echo(", ".join(known.words))
@@ -179,11 +182,9 @@ def paint(
     """Paint captioned pictures into a folder, to look at or to train on with --data."""
     with sentences():
         from atelier.training.data import save_captioned
-        from atelier.world import WORLDS
+        from atelier.world import named_world
 
-        if world not in WORLDS:
-            raise ValueError(f"There is no world {world!r}; there are {', '.join(WORLDS)}.")
-        save_captioned(WORLDS[world]().sample(n, seed), folder, size)
+        save_captioned(named_world(world).sample(n, seed), folder, size)
         typer.echo(f"{n} pictures and their captions are in {folder}.")
 
 

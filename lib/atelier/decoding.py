@@ -92,8 +92,8 @@ def pick(share: Tensor, dice: Tensor) -> Tensor:
 
 
 def dice(seed: int, pictures: int, steps: int) -> Tensor:
-    """Uniform numbers (pictures, steps); a picture's row is the same however many pictures there are."""
-    return torch.rand(pictures, steps, generator=torch.Generator().manual_seed(seed))
+    """Uniform numbers (pictures, steps) of any whole seed; a picture's row does not depend on how many there are."""
+    return torch.rand(pictures, steps, generator=torch.Generator().manual_seed(seed % 2**63))
 
 
 class Memory:

@@ -16,7 +16,7 @@ from torch import Tensor
 from atelier.blocks.vqgan import VQGAN
 from atelier.pipeline import Pipeline
 from atelier.weights.presets import Preset
-from atelier.world import WORLDS, HeldOut, Scene, World, caption, paint
+from atelier.world import HELD_OUT, HeldOut, Scene, World, caption, named_world, paint
 from atelier.world.classifier import PictureClassifier
 
 ATTRIBUTES = ("subject", "setting", "colour", "style")
@@ -40,6 +40,18 @@ class Shares:
 
 
 @dataclass(frozen=True)
+class Novelty:
+    """Captions whose one combination, subject with setting, colour or style, was held out of training.
+
+    attribute: how often one picture shows what was held out with the subject (the blue of the blue strawberry).
+    together: how often it shows the subject as well.
+    """
+
+    attribute: float
+    together: float
+
+
+@dataclass(frozen=True)
 class Retrieval:
     """Share of pictures whose own caption CLIP finds among 64, for scenes like those of training and held-out ones."""
 
@@ -51,6 +63,7 @@ class Retrieval:
 class Evaluation:
     """What `atelier evaluate` reports; psnr in decibels, codes_used as a share of the codebook.
 
+    novel: held-out captions by the attribute whose combination with the subject is new, {attribute: Novelty}.
     judge: the judge's own accuracy on painted pictures, {pixels: {attribute: share}}; reconstructed: on
     reconstructions of painted pictures, {attribute: share}.
     """
@@ -60,6 +73,7 @@ class Evaluation:
     psnr: float
     codes_used: float
     clip_retrieval: Retrieval
+    novel: dict[str, Novelty]
     judge: dict[str, dict[str, float]]
     reconstructed: dict[str, float]
 
@@ -80,20 +94,34 @@ def evaluate(
         pictures: painted pictures for reconstruction and for the judge itself.
         report: called with progress.
     """
-    world = WORLDS[preset.world]()
-    judge = preset.load_classifier("judge").to(pipeline.device)
+    world, judge = judged_world(preset), preset.load_classifier("judge").to(pipeline.device)
     psnr, codes_used, reconstructed = reconstruction(pipeline.vqgan, judge, world, pictures, report)
+    seen, _ = drawn(pipeline, judge, world, "never", prompts, report)
+    held_out, novel = drawn(pipeline, judge, world, "only", prompts, report)
+    found = (retrieval(pipeline, world, kind, report=report) for kind in ("never", "only"))
     return Evaluation(
-        seen=drawn(pipeline, judge, world, "never", prompts, report),
-        held_out=drawn(pipeline, judge, world, "only", prompts, report),
+        seen=seen,
+        held_out=held_out,
         psnr=psnr,
         codes_used=codes_used,
-        clip_retrieval=Retrieval(
-            retrieval(pipeline, world, "never", report=report), retrieval(pipeline, world, "only", report=report)
-        ),
+        clip_retrieval=Retrieval(*found),
+        novel=novel,
         judge={str(size): judge_accuracy(judge, world, size, pictures) for size in (64, 128)},
         reconstructed=reconstructed,
     )
+
+
+def judged_world(preset: Preset) -> World:
+    """The painted world that a preset is measured on.
+
+    Raises:
+        ValueError: the preset was not trained on a painted world, or its judge knows other names than that world has.
+    """
+    world = named_world(preset.world)
+    known = {name: tuple(values) for name, values in preset.classifier.attributes.items()}
+    if known != world.attributes:
+        raise ValueError(f"The judge of {preset.name} knows other names than its world has; train it again.")
+    return world
 
 
 @torch.no_grad()
@@ -109,23 +137,40 @@ def told(judge: PictureClassifier, world: World, pictures: Tensor, scenes: Seque
 
 
 def drawn(
-    pipeline: Pipeline, judge: PictureClassifier, world: World, held_out: HeldOut, prompts: int, report: Report
-) -> Shares:
-    """Shares for nine pictures of each of so many complete captions."""
+    pipeline: Pipeline,
+    judge: PictureClassifier,
+    world: World,
+    held_out: HeldOut,
+    prompts: int,
+    report: Report = lambda *_: None,
+) -> tuple[Shares, dict[str, Novelty]]:
+    """Shares for nine pictures of each of so many complete captions, and what was drawn of held-out combinations."""
     scenes = world.sample(prompts, SEED, held_out=held_out, complete=True)
-    name = "held-out captions" if held_out == "only" else "seen captions"
-    single, best = [], []
+    what = "held-out captions" if held_out == "only" else "seen captions"
+    right = []
     for start in range(0, prompts, 10):
+        report(what, start, prompts)
         some = scenes[start : start + 10]
-        report(name, start, prompts)
         drawings = pipeline.draw([caption(scene, complete=True) for scene in some], n=9, seed=SEED + start)
-        for scene, drawing in zip(some, drawings, strict=True):
-            right = told(judge, world, drawing.pictures, [scene] * 9).float()  # (9, 4), best first
-            single.append(torch.cat([right.mean(0), right.prod(1).mean()[None]]))
-            best.append(right[0].prod())
-    report(name, prompts, prompts)
-    shares = torch.stack(single).mean(0).tolist()
-    return Shares(*shares, all_best_of_9=float(torch.stack(best).mean()))
+        groups = zip(some, drawings, strict=True)
+        right += [told(judge, world, drawing.pictures, [scene] * 9).float().cpu() for scene, drawing in groups]
+    report(what, prompts, prompts)
+    found = torch.stack(right)  # (prompts, 9, 4), the best picture first
+    whole = found.prod(2)  # (prompts, 9)
+    shares = Shares(*found.mean((0, 1)).tolist(), all=float(whole.mean()), all_best_of_9=float(whole[:, 0].mean()))
+    return shares, novelty(scenes, found)
+
+
+def novelty(scenes: Sequence[Scene], found: Tensor) -> dict[str, Novelty]:
+    """What was drawn of held-out combinations, by attribute; found is (prompts, pictures, 4)."""
+    news = [(i, a) for i, s in enumerate(scenes) for t, a, v in HELD_OUT if t == s.subject and getattr(s, a) == v]
+    result = {}
+    for number, attribute in enumerate(ATTRIBUTES):
+        rows = [row for row, name in news if name == attribute]
+        if rows:
+            new = found[rows][..., number]
+            result[attribute] = Novelty(float(new.mean()), float((new * found[rows][..., 0]).mean()))
+    return result
 
 
 @torch.no_grad()

@@ -11,6 +11,7 @@ import difflib
 import math
 import secrets
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Unpack, overload
@@ -23,6 +24,7 @@ from atelier.blocks.bart import Bart
 from atelier.blocks.clip import CLIP
 from atelier.blocks.vqgan import VQGAN
 from atelier.decoding import Sampling, SamplingOptions, decode, dice
+from atelier.weights.pictures import square
 from atelier.weights.presets import Preset, PresetError, find_presets, load_preset
 from atelier.weights.tokenizer import Tokenizer, words_of
 
@@ -231,18 +233,24 @@ class Pipeline:
         rows = grid // 2 if rows is None else rows
         if not 0 <= rows < grid:
             raise ValueError(f"rows is {rows}; a picture has {grid} rows of codes, so keep from 0 to {grid - 1}.")
+        if n < 1:
+            raise ValueError(f"n is {n}; ask for at least one picture.")
         kept = self.encode(image)[0, :rows].flatten().expand(n, -1)  # (n, rows · grid)
         *_, drawings = self._steps([prompt], n, seed, rank, how, every=None, prefix=kept)
         return drawings[0]
 
     @torch.no_grad()
     def encode(self, image: Image.Image | Tensor) -> Tensor:
-        """A picture's codes, (1, grid, grid)."""
+        """A picture's codes, (1, grid, grid). A PIL image is cut to its central square first.
+
+        Raises:
+            ValueError: a tensor that is not (3, size, size).
+        """
         size = self.vqgan.config.resolution
         if isinstance(image, Image.Image):
-            square = image.convert("RGB").resize((size, size), Image.Resampling.BICUBIC)
-            image = torch.frombuffer(bytearray(square.tobytes()), dtype=torch.uint8).view(size, size, 3)
-            image = image.permute(2, 0, 1).float() / 255
+            image = square(image, size).float() / 255
+        if image.shape != (3, size, size):
+            raise ValueError(f"The picture has the shape {tuple(image.shape)}; this preset takes (3, {size}, {size}).")
         return self.vqgan.encode(image[None].to(self.device)).indices
 
     @torch.no_grad()
@@ -260,13 +268,19 @@ class Pipeline:
 
     def remarks(self, prompt: str) -> list[str]:
         """What a user should know of a prompt before believing its pictures: unknown words, and what is cut off."""
-        found = []
+        found, shown = [], 5
         unknown = unknown_words(prompt, self.words)
         if unknown:
-            named = ", ".join(f"“{word}”" for word in list(unknown)[:5])
-            near = ", ".join(dict.fromkeys(near for nearest in list(unknown.values())[:5] for near in nearest))
-            more = f" and {len(unknown) - 5} more" if len(unknown) > 5 else ""
-            found.append(f"The {self.name} preset never saw {named}{more}; the nearest words it knows are {near}.")
+            named = ", ".join(f"“{shortened(word)}”" for word in unknown[:shown])
+            more = f" and {len(unknown) - shown} more" if len(unknown) > shown else ""
+            near = dict.fromkeys(word for strange in unknown[:shown] for word in nearest_words(strange, self.words))
+            found.append(
+                f"The {self.name} preset never saw {named}{more}; the nearest words it knows are {', '.join(near)}."
+            )
+        elif self.words and not words_of(prompt):
+            found.append(
+                f"There is no word in this prompt that the {self.name} preset knows, so it draws what it likes."
+            )
         room = self.bart.config.text_length
         if len(self.tokenizer.pieces(prompt)) > room - 2:
             found.append(f"The prompt is longer than the {room} tokens that the model reads; the rest is cut off.")
@@ -332,15 +346,26 @@ class Pipeline:
 
 def best_preset() -> Preset:
     """The complete preset with the largest pictures. Raises PresetError if there is none."""
-    complete = [preset for preset in map(load_preset, find_presets().values()) if preset.complete]
+    complete = []
+    for folder in find_presets().values():
+        with suppress(PresetError):  # a damaged preset must not stand in the way of a sound one; `atelier doctor` tells
+            complete += [preset for preset in [load_preset(folder)] if preset.complete]
     if not complete:
         raise PresetError("No preset with weights was found; train one (atelier train --help) or set ATELIER_DATA.")
     return max(complete, key=lambda preset: preset.picture_size)
 
 
-def unknown_words(prompt: str, known: Sequence[str]) -> dict[str, list[str]]:
-    """The prompt's words that are not known, each with up to three known ones that are spelled most like it."""
-    if not known:
-        return {}
-    strange = [word for word in dict.fromkeys(words_of(prompt)) if word not in set(known)]
-    return {word: difflib.get_close_matches(word[:40], known, n=3, cutoff=0.0) for word in strange}
+def unknown_words(prompt: str, known: Sequence[str]) -> list[str]:
+    """The prompt's words that are not among the known ones, each once; none if nothing is known of words at all."""
+    words = set(known)
+    return [word for word in dict.fromkeys(words_of(prompt)) if word not in words] if words else []
+
+
+def nearest_words(word: str, known: Sequence[str], most: int = 3) -> list[str]:
+    """The known words that are spelled most like a word, the nearest first."""
+    return difflib.get_close_matches(word[:40], known, n=most, cutoff=0.0)
+
+
+def shortened(word: str, most: int = 30) -> str:
+    """A word that fits into a sentence."""
+    return word if len(word) <= most else word[: most - 1] + "…"

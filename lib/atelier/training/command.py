@@ -13,8 +13,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import os
-from collections.abc import Callable
+import shlex
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -23,7 +22,7 @@ import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import parse_flag_from_env
 
-from atelier.training.data import Batches, CaptionedFolder, PaintedPictures
+from atelier.training.data import Batches, CaptionedFolder, PaintedPictures, mixed_seed
 from atelier.training.loop import METRICS_FILE, Budget, Outcome, Recipe, Settings, TrainingError, best_precision, train
 from atelier.training.recipes.bart import BartRecipe, BartSettings
 from atelier.training.recipes.classifier import ClassifierRecipe, ClassifierSettings
@@ -36,16 +35,20 @@ from atelier.weights.presets import (
     Preset,
     add_file,
     load_preset,
-    save_preset,
+    read_preset,
+    replace_file,
     save_weights,
+    update_preset,
 )
 from atelier.weights.tokenizer import train_tokenizer, words_of
-from atelier.world import WORLDS, World, caption
+from atelier.world import World, caption, named_world
 
 TRAINED = ("vqgan", "bart", "clip", "classifier", "judge", "tokenizer")
 PRECISIONS = ("auto", "bf16", "no")
 WEIGHTS_NAMES = {"vqgan": "vqgan", "bart": "bart", "clip": "clip", "classifier": "perceptual", "judge": "judge"}
-MADE_BY = {"perceptual.safetensors": "classifier", "vqgan.safetensors": "vqgan", TOKENIZER_FILE: "tokenizer"}
+VQGAN_FILE, PERCEPTUAL_FILE = "vqgan.safetensors", "perceptual.safetensors"
+MADE_BY = {PERCEPTUAL_FILE: "classifier", VQGAN_FILE: "vqgan", TOKENIZER_FILE: "tokenizer"}
+FIXED = ("name", "world", "picture_size", "vqgan", "bart", "clip", "classifier")  # what a run's preset never changes
 TOKENIZER_CAPTIONS = 50_000
 
 AnySettings = TypeVar("AnySettings", bound=Settings)
@@ -56,7 +59,8 @@ class Request:
     """What was asked for on the command line.
 
     block: one of TRAINED. preset: a name or a folder. run_dir: RUN. steps, minutes, stop_after: see `Budget`.
-    resume: go on from the checkpoint. data: a folder of captioned pictures; None paints the preset's world.
+    resume: go on from the checkpoint. data: a folder of captioned pictures; None paints the preset's world. A run
+    keeps to one of the two. seed: another one, another training; each block makes a seed of its own of it.
     batch_size: overrides the preset's. precision: one of PRECISIONS.
     """
 
@@ -82,116 +86,186 @@ class Request:
 def run_training(request: Request) -> Outcome | None:
     """Train what is asked for and leave its weights in RUN/preset/. A tokenizer has no outcome but its file.
 
+    A training that was interrupted leaves its weights there as well, as a preview: `Outcome.finished` tells. On
+    resuming, the preset's recipe may have changed (see `train`), its sizes may not.
+
     Raises PresetError, DataError or TrainingError with a sentence that says what is wrong and what to do.
     """
-    source = load_preset(request.preset)
-    run_dir = request.run_dir or Path("runs") / source.name
-    world = named_world(source.world)
-    preset = _run_preset(source, run_dir / "preset", world)
+    source, run_dir = load_preset(request.preset), run_folder(request)
+    origin = _origin(request, source)
+    preset = _run_preset(source, run_dir / "preset", origin)
     if request.block == "tokenizer":
-        _train_tokenizer(request, preset, world)
+        _train_tokenizer(request, preset, origin)
         return None
     budget = Budget(request.steps, request.minutes, request.stop_after)
-    torch.manual_seed(request.seed)  # the weights that training starts from
-    recipe, preset = _recipe(request, source, preset, world)
+    holders = {file: _holder(file, preset, source) for file in _needed(request, preset)}
+    seed = _seed(request)
+    torch.manual_seed(seed)  # the weights that training starts from
+    recipe = _recipe(request, preset, holders, origin)
     accelerator = _accelerator(request.precision)
-    data = _data(request, preset, world, recipe.settings.batch_size, accelerator)
+    data = _data(request, preset, origin, recipe.settings.batch_size, accelerator)
+    if accelerator.is_main_process:
+        preset = _write_preset(preset, holders)
     outcome = train(
-        recipe, data, run_dir / request.block, budget, accelerator=accelerator, seed=request.seed, resume=request.resume
+        recipe, data, run_dir / request.block, budget, accelerator=accelerator, seed=seed, resume=request.resume
     )
     if accelerator.is_main_process:
-        # Another block may have finished meanwhile, so its file must not be forgotten.
-        newest = replace(preset, files={**preset.files, **_recorded_files(preset.folder)})
-        save_weights(newest, recipe.name, outcome.averaged)
+        save_weights(preset, recipe.name, outcome.averaged, recipe.bound_to)
         _remember(preset.folder / HISTORY_FILE, request.block, run_dir / request.block / METRICS_FILE)
     return outcome
+
+
+def run_folder(request: Request) -> Path:
+    """RUN: the folder asked for, else runs/ and the preset's name."""
+    return request.run_dir or Path("runs") / load_preset(request.preset).name
+
+
+def summary(outcome: Outcome | None, request: Request, folder: Path) -> str:
+    """One sentence on what `run_training` did in RUN (`folder`), where its weights are, and how to go on."""
+    if outcome is None:
+        return f"The tokenizer is in {folder / 'preset' / TOKENIZER_FILE}."
+    weights = folder / "preset" / f"{WEIGHTS_NAMES[request.block]}.safetensors"
+    done = f"step {outcome.step}, after {outcome.seconds / 60:.1f} minutes of training"
+    if outcome.finished:
+        return f"{request.block} finished at {done}; its weights are in {weights} (more: --resume and a larger budget)."
+    return (
+        f"{request.block} stopped at {done}; a preview of its weights is in {weights}, and `{_again(request)}` goes on."
+    )
+
+
+def _again(request: Request) -> str:
+    """The command that resumes a training: all that was asked for, as it was asked for, and --resume."""
+    asked = {item.name: getattr(request, item.name) for item in dataclasses.fields(Request)}
+    defaults = {item.name: item.default for item in dataclasses.fields(Request)}
+    words = ["atelier", "train", asked.pop("block")]
+    for name, value in asked.items():
+        if name != "resume" and value != defaults[name]:
+            words += [f"--{name.replace('_', '-')}", f"{value:g}" if isinstance(value, float) else str(value)]
+    return shlex.join([*words, "--resume"])
+
+
+def _seed(request: Request) -> int:
+    """A seed for each block, so that the judge is no twin of the perceptual network and sees scenes of its own."""
+    return mixed_seed(request.seed, request.block)
 
 
 def _remember(history: Path, block: str, metrics: Path, most: int = 100) -> None:
     """Keep a training's lines of metrics with the preset, thinned to `most` evenly spaced ones and the last."""
     lines = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()] if metrics.is_file() else []
-    kept = lines[:: max(1, len(lines) // most)]
+    kept = lines[:: max(1, -(-len(lines) // most))]
     if lines and kept[-1] is not lines[-1]:
         kept.append(lines[-1])
     rounded = [{name: float(f"{value:.5g}") for name, value in line.items()} for line in kept]
-    known = json.loads(history.read_text(encoding="utf-8")) if history.is_file() else {}
-    history.write_text(json.dumps({**known, block: rounded}) + "\n", encoding="utf-8")
+    known = {**_read_history(history), block: rounded}
+    replace_file(history, (json.dumps(known) + "\n").encode())
 
 
-def named_world(name: str) -> World:
-    """A painted world by the name that presets use. Raises TrainingError for an unknown name."""
-    if name not in WORLDS:
-        raise TrainingError(f"The preset asks for the world {name!r}; there are {', '.join(WORLDS)}.")
-    return WORLDS[name]()
+def _read_history(history: Path) -> dict[str, Any]:
+    """What a history.json holds; nothing if it cannot be read, for a curve is not worth a training."""
+    try:
+        known = json.loads(history.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return {}
+    return known if isinstance(known, dict) else {}
 
 
-def _run_preset(source: Preset, folder: Path, world: World) -> Preset:
-    """The run's own preset: the sizes of the source, and whatever the run has finished so far."""
-    classes = {attribute: len(names) for attribute, names in world.attributes.items()}
-    classifier = replace(source.classifier, attributes=classes)
-    known = load_preset(folder) if (folder / CONFIG_FILE).is_file() else replace(source, files={})
-    return save_preset(replace(source, classifier=classifier, files=known.files, words=known.words), folder)
+# ---------------------------------------------------------------------------------------------- the run's preset
 
 
-def _recorded_files(folder: Path) -> dict[str, str]:
-    return load_preset(folder).files
+def _origin(request: Request, source: Preset) -> World | Path:
+    """Where pictures and captions come from: the world to paint, or a folder."""
+    if request.data is not None:
+        return request.data
+    if not source.world:
+        raise TrainingError(
+            f"The preset {source.name} belongs to no painted world; give the folder of pictures to train on: --data."
+        )
+    try:
+        return named_world(source.world)
+    except ValueError as fault:
+        raise TrainingError(f"The preset {source.name} cannot be trained. {fault}") from fault
 
 
-def _with(preset: Preset, source: Preset, *files: str) -> Preset:
-    """The run's preset with the files needed: its own, else copies of the source's."""
-    for file in files:
-        if file in preset.files:
+def _run_preset(source: Preset, folder: Path, origin: World | Path) -> Preset:
+    """The run's own preset, not yet written: the source's sizes and recipes, and what the run has finished so far."""
+    fresh = replace(source, words=(), files={}, trained_with={}, folder=folder)
+    if isinstance(origin, World):
+        fresh = replace(fresh, classifier=replace(source.classifier, attributes=origin.attributes))
+    else:
+        fresh = replace(fresh, world="")
+    if not (folder / CONFIG_FILE).is_file():
+        return fresh
+    known = read_preset(folder)
+    different = [name for name in FIXED if getattr(known, name) != getattr(fresh, name)]
+    if different:
+        raise TrainingError(
+            f"{folder} belongs to another training: its preset is {known.name!r} of {_seen(known)}, and it differs "
+            f"from {fresh.name!r} of {_seen(fresh)} in {', '.join(different)}. Choose another folder with --run-dir."
+        )
+    return replace(fresh, words=known.words, files=known.files, trained_with=known.trained_with)
+
+
+def _seen(preset: Preset) -> str:
+    return preset.world or "a folder of pictures"
+
+
+def _write_preset(preset: Preset, holders: dict[str, Preset]) -> Preset:
+    """Write the run's preset, with copies of the files that other presets hold."""
+    preset = update_preset(preset, recipes=preset.recipes, sampling=preset.sampling)
+    for file, holder in holders.items():
+        if holder.folder == preset.folder:
             continue
-        if file not in source.files:
-            raise TrainingError(
-                f"This training needs {file}, and neither {preset.folder} nor the preset {source.name} has it. "
-                f"Make it first: atelier train {MADE_BY[file]}."
-            )
-        preset = add_file(preset, file, source.read(file))
+        # The words of a painted world say nothing about a folder of pictures.
+        words = holder.words if holder.world == preset.world else ()
+        preset = add_file(preset, file, holder.read(file), **({"words": words} if file == TOKENIZER_FILE else {}))
     return preset
 
 
-def _recipe(request: Request, source: Preset, preset: Preset, world: World) -> tuple[Recipe, Preset]:
-    """The recipe asked for, and the run's preset with what the recipe needed."""
-    makers: dict[str, Callable[[Request, Preset, Preset, World], tuple[Recipe, Preset]]] = {
-        "vqgan": _vqgan_recipe,
-        "bart": _bart_recipe,
-        "clip": _clip_recipe,
-        "classifier": _classifier_recipe,
-        "judge": _classifier_recipe,
-    }
-    return makers[request.block](request, source, preset, world)
+def _needed(request: Request, preset: Preset) -> list[str]:
+    """The files of other blocks that a training needs."""
+    if request.block == "vqgan":
+        return [PERCEPTUAL_FILE]
+    if request.block == "bart":
+        return [VQGAN_FILE, TOKENIZER_FILE]
+    if request.block == "clip":
+        shown = _settings(request, preset, CLIPSettings).reconstructed_share > 0
+        return [TOKENIZER_FILE, *[VQGAN_FILE] * shown]
+    return []
 
 
-def _vqgan_recipe(request: Request, source: Preset, preset: Preset, _: World) -> tuple[Recipe, Preset]:
-    preset = _with(preset, source, "perceptual.safetensors")
-    settings = _settings(request, preset, VQGANSettings)
-    return VQGANRecipe(preset.vqgan, preset.load_classifier("perceptual"), settings), preset
+def _holder(file: str, preset: Preset, source: Preset) -> Preset:
+    """Whose file is used: the run's own, else the source's."""
+    for holder in (preset, source):
+        if file in holder.files:
+            return holder
+    raise TrainingError(
+        f"This training needs {file}, and neither {preset.folder} nor the preset {source.name} has it. "
+        f"Make it first: atelier train {MADE_BY[file]}."
+    )
 
 
-def _bart_recipe(request: Request, source: Preset, preset: Preset, _: World) -> tuple[Recipe, Preset]:
-    preset = _with(preset, source, "vqgan.safetensors", TOKENIZER_FILE)
-    settings = _settings(request, preset, BartSettings)
-    bound_to = {file: preset.files[file] for file in ("vqgan.safetensors", TOKENIZER_FILE)}
-    return BartRecipe(preset.bart, preset.load_vqgan(), preset.load_tokenizer(), settings, bound_to), preset
+# ---------------------------------------------------------------------------------------------- recipes and data
 
 
-def _clip_recipe(request: Request, source: Preset, preset: Preset, _: World) -> tuple[Recipe, Preset]:
-    settings = _settings(request, preset, CLIPSettings)
-    preset = _with(preset, source, TOKENIZER_FILE)
-    vqgan = None
-    if settings.reconstructed_share > 0:
-        preset = _with(preset, source, "vqgan.safetensors")
-        vqgan = preset.load_vqgan()
-    bound_to = {TOKENIZER_FILE: preset.files[TOKENIZER_FILE]}
-    return CLIPRecipe(preset.clip, preset.load_tokenizer(), settings, vqgan, bound_to), preset
-
-
-def _classifier_recipe(request: Request, _: Preset, preset: Preset, world: World) -> tuple[Recipe, Preset]:
-    if request.data is not None:
+def _recipe(request: Request, preset: Preset, holders: dict[str, Preset], origin: World | Path) -> Recipe:
+    """The recipe asked for, with the blocks that it needs."""
+    bound_to = {file: holder.files[file] for file, holder in holders.items()}
+    if request.block == "vqgan":
+        settings = _settings(request, preset, VQGANSettings)
+        return VQGANRecipe(preset.vqgan, holders[PERCEPTUAL_FILE].load_classifier("perceptual"), settings)
+    if request.block == "bart":
+        settings = _settings(request, preset, BartSettings)
+        vqgan, tokenizer = holders[VQGAN_FILE].load_vqgan(), holders[TOKENIZER_FILE].load_tokenizer()
+        return BartRecipe(preset.bart, vqgan, tokenizer, settings, bound_to)
+    if request.block == "clip":
+        settings = _settings(request, preset, CLIPSettings)
+        vqgan = holders[VQGAN_FILE].load_vqgan() if VQGAN_FILE in holders else None
+        bound_to = {TOKENIZER_FILE: bound_to[TOKENIZER_FILE]}  # another VQ-GAN's pictures would do nearly as well
+        return CLIPRecipe(preset.clip, holders[TOKENIZER_FILE].load_tokenizer(), settings, vqgan, bound_to)
+    if not isinstance(origin, World):
         raise TrainingError("A classifier learns the attributes of painted scenes; train it without a data folder.")
     settings = _settings(request, preset, ClassifierSettings)
-    return ClassifierRecipe(WEIGHTS_NAMES[request.block], preset.classifier, world, settings), preset
+    return ClassifierRecipe(WEIGHTS_NAMES[request.block], preset.classifier, origin, settings)
 
 
 def _settings(request: Request, preset: Preset, settings: type[AnySettings]) -> AnySettings:
@@ -220,30 +294,26 @@ def _accelerator(precision: str) -> Accelerator:
     return Accelerator(cpu=cpu, mixed_precision=best_precision(device) if precision == "auto" else precision)
 
 
-def _data(request: Request, preset: Preset, world: World, batch_size: int, accelerator: Accelerator) -> Batches:
-    if request.data is not None:
-        return CaptionedFolder(request.data, preset.picture_size, batch_size, request.seed)
+def _data(request: Request, preset: Preset, origin: World | Path, batch_size: int, accelerator: Accelerator) -> Batches:
+    if isinstance(origin, Path):
+        return CaptionedFolder(origin, preset.picture_size, batch_size, _seed(request))
     return PaintedPictures(
-        world,
+        origin,
         preset.picture_size,
         batch_size,
-        request.seed,
+        _seed(request),
         held_out="allowed" if request.block == "judge" else "never",
         device=accelerator.device,
         stride=accelerator.num_processes,
     )
 
 
-def _train_tokenizer(request: Request, preset: Preset, world: World) -> None:
-    if request.data is not None:
-        captions = CaptionedFolder(request.data, preset.picture_size).captions
+def _train_tokenizer(request: Request, preset: Preset, origin: World | Path) -> None:
+    if isinstance(origin, Path):
+        captions = CaptionedFolder(origin, preset.picture_size).captions
     else:
-        scenes = world.sample(TOKENIZER_CAPTIONS, seed=request.seed, held_out="never")
+        scenes = origin.sample(TOKENIZER_CAPTIONS, seed=_seed(request), held_out="never")
         captions = list(map(caption, scenes))
     tokenizer = train_tokenizer(captions, vocabulary=preset.bart.text_vocabulary)
-    unfinished = preset.folder / f".{TOKENIZER_FILE}.{os.getpid()}.trained"
-    tokenizer.save(unfinished)
-    content = unfinished.read_bytes()
-    unfinished.unlink()
     words = tuple(sorted({word for text in captions for word in words_of(text)}))
-    add_file(replace(preset, words=words), TOKENIZER_FILE, content)
+    add_file(_write_preset(preset, {}), TOKENIZER_FILE, tokenizer.content(), words=words)

@@ -19,12 +19,13 @@ import torch
 from PIL import Image, ImageOps, UnidentifiedImageError
 from torch import Tensor
 
+from atelier.errors import AtelierError
 from atelier.world import HeldOut, Scene, World, caption, paint
 
 CAPTIONS_FILE = "captions.csv"
 
 
-class DataError(ValueError):
+class DataError(AtelierError):
     """The data asked for cannot be read; the message names the file and the row."""
 
 

@@ -20,11 +20,11 @@ import signal
 import threading
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from copy import deepcopy
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
-from types import FrameType
+from types import FrameType, MappingProxyType
 from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
@@ -35,6 +35,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from tqdm.auto import tqdm
 
+from atelier.errors import AtelierError
 from atelier.training.data import Batch, Batches
 
 METRICS_FILE = "metrics.jsonl"
@@ -46,7 +47,7 @@ AnySettings = TypeVar("AnySettings", bound="Settings")
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
 
-class TrainingError(ValueError):
+class TrainingError(AtelierError):
     """A training cannot start or go on; the message says why and what to do."""
 
 
@@ -106,6 +107,7 @@ class Recipe(ABC, Generic[AnySettings, AnyModule]):
     """What is trained and how; one subclass for each block.
 
     name: of the exported weights file. settings: of the optimization. config: the sizes, as they go into a checkpoint.
+    bound_to: the SHA-256 of each file without which the exported weights mean nothing, by the file's name.
     parts: the trained modules by name; each has its own optimizer, and its forward computes its loss.
     frozen: modules that help and do not learn. exported: the module inside `parts` whose averaged weights are kept.
     main_metrics: the metrics that the progress bar shows. channels_last: whether convolutions are most of the work.
@@ -119,6 +121,7 @@ class Recipe(ABC, Generic[AnySettings, AnyModule]):
     exported: AnyModule
     main_metrics: tuple[str, ...] = ("loss",)
     channels_last: bool = False
+    bound_to: Mapping[str, str] = MappingProxyType({})
 
     @abstractmethod
     def turns(self, parts: dict[str, nn.Module], batch: Batch, progress: float) -> Iterator[Turn]:
@@ -304,10 +307,11 @@ def train(
     """Train a recipe's parts on batches until the budget is spent or somebody interrupts.
 
     resume: go on from the folder's checkpoint. With a budget of steps the run then gives the same numbers as one that
-    was never stopped. A folder without a checkpoint starts from the beginning.
+    was never stopped. A folder without a checkpoint starts from the beginning. Budget and settings (learning rate,
+    weights of the losses, ...) may differ from before: the training goes on with what they say now.
 
-    Raises TrainingError when the folder holds a training and `resume` is not set, when its checkpoint has other sizes,
-    or when a loss stops being finite.
+    Raises TrainingError when the folder holds a training and `resume` is not set, when its checkpoint has other sizes
+    or does not fit the recipe's parts, or when a loss stops being finite.
     """
     accelerator = accelerator or Accelerator()
     run = _Run(recipe, data, Path(folder), budget, accelerator, intervals or Intervals())
@@ -330,6 +334,7 @@ class _Run:
     seconds: float = 0.0
     meter: Meter = field(default_factory=Meter)
     last_metrics: dict[str, float] = field(default_factory=dict)
+    shown: Batch | None = None  # the batch that sample pictures are made of, on the main process
 
     def __post_init__(self) -> None:
         device, recipe = self.accelerator.device, self.recipe
@@ -360,6 +365,9 @@ class _Run:
             for leftover in self.folder.glob(f"{UNFINISHED}*"):
                 shutil.rmtree(leftover)
             _forget_metrics_after(self.folder / METRICS_FILE, self.step)
+            # Kept, and as a copy of its own: to ask for it again would repaint it and drop the batches ahead.
+            first = self.data[0]
+            self.shown = replace(first, pictures=first.pictures.clone())
         self.accelerator.wait_for_everyone()
 
     # ------------------------------------------------------------------ the steps
@@ -456,13 +464,13 @@ class _Run:
 
     def _sample(self) -> None:
         """A picture of what the averaged weights can do. It leaves the random numbers of the training alone."""
-        if not self.accelerator.is_main_process:
+        if self.shown is None:
             return
         device = self.accelerator.device
         devices = [device] if device.type == "cuda" else []
         with torch.random.fork_rng(devices=devices), torch.no_grad(), self.accelerator.autocast():
             torch.manual_seed(0)
-            picture = self.recipe.sample(self.averaged.module, self._to_device(self.data[0]))
+            picture = self.recipe.sample(self.averaged.module, self._to_device(self.shown))
         if picture is not None:
             pixels = (picture.float().clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
             Image.fromarray(pixels).save(self.folder / "samples" / f"{self.step:08d}.png")
@@ -507,25 +515,38 @@ class _Run:
         return state
 
     def _restore(self, checkpoint: Path) -> None:
-        device = self.accelerator.device
         state = _read_checkpoint(checkpoint / "state.pt")
-        if state["config"] != json.dumps(self.recipe.config, sort_keys=True):
+        if state.get("config") != json.dumps(self.recipe.config, sort_keys=True):
             raise TrainingError(
-                f"{checkpoint} was trained with other sizes ({state['config']}) than asked for now "
+                f"{checkpoint} was trained with other sizes or files ({state.get('config')}) than asked for now "
                 f"({json.dumps(self.recipe.config, sort_keys=True)}). Use its preset, or choose another folder."
             )
+        own = checkpoint / f"process-{self.accelerator.process_index}.pt"
+        private = _read_checkpoint(own) if own.exists() else None  # processes that are new since then have none
+        try:
+            self._take(state)
+            if private is not None:
+                self._take_own(private)
+        except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as fault:
+            said = " ".join(str(fault).split())[:300]
+            raise TrainingError(
+                f"{checkpoint} does not fit what is to be trained now ({type(fault).__name__}: {said}). "
+                "Undo what was changed in the preset's recipe, or choose another folder for a new training."
+            ) from fault
+
+    def _take(self, state: dict[str, Any]) -> None:
         for name, part in self.recipe.parts.items():
             part.load_state_dict(state["parts"][name])
-            self.optimizers[name].load_state_dict(state["optimizers"][name])
+            _load_moments(self.optimizers[name], state["optimizers"][name])
         self.averaged.module.load_state_dict(state["averaged"])
         self.step, self.seconds, self.last_metrics = state["step"], state["seconds"], state["metrics"]
-        own = checkpoint / f"process-{self.accelerator.process_index}.pt"
-        if own.exists():  # a run resumed with more processes than before has none for the new ones
-            private = _read_checkpoint(own)
-            self.meter = Meter.restored(private["meter"], device)
-            torch.set_rng_state(private["random"])
-            if "random_device" in private and device.type == "cuda":
-                torch.cuda.set_rng_state(private["random_device"], device)
+
+    def _take_own(self, state: dict[str, Any]) -> None:
+        device = self.accelerator.device
+        self.meter = Meter.restored(state["meter"], device)
+        torch.set_rng_state(state["random"])
+        if "random_device" in state and device.type == "cuda":
+            torch.cuda.set_rng_state(state["random_device"], device)
 
 
 # ---------------------------------------------------------------------------------------------- folders and files
@@ -547,6 +568,14 @@ def _read_checkpoint(file: Path) -> dict[str, Any]:
         raise TrainingError(
             f"{file} cannot be read ({type(fault).__name__}); remove {file.parent} and start that training again."
         ) from fault
+
+
+def _load_moments(optimizer: Optimizer, state: dict[str, Any]) -> None:
+    """Take up an optimizer's moments, but not its settings: those are as the recipe says now."""
+    settings = [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
+    optimizer.load_state_dict(state)
+    for group, now in zip(optimizer.param_groups, settings, strict=True):
+        group.update(now)
 
 
 def _forget_metrics_after(file: Path, step: int) -> None:

@@ -28,6 +28,8 @@ from torch import Tensor, nn
 from atelier.blocks.bart import Bart, BartConfig
 from atelier.blocks.clip import CLIP, CLIPConfig
 from atelier.blocks.vqgan import VQGAN, VQGANConfig
+from atelier.decoding import Sampling
+from atelier.errors import AtelierError
 from atelier.weights.tokenizer import Tokenizer
 from atelier.world.classifier import ClassifierConfig, PictureClassifier
 
@@ -40,7 +42,7 @@ PIPELINE_FILES = ("vqgan.safetensors", "bart.safetensors", "clip.safetensors", T
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
 
-class PresetError(ValueError):
+class PresetError(AtelierError):
     """A preset cannot be used; the message names the file and the reason."""
 
 
@@ -48,12 +50,14 @@ class PresetError(ValueError):
 class Preset:
     """What a config.json says.
 
-    name: of the preset. world: of the painted world it is trained on, "small_world" or "full_world".
+    name: of the preset. world: of the painted world it is trained on, "small_world" or "full_world"; "" for none.
     picture_size: pixels on a side. vqgan, bart, clip, classifier: the sizes of the blocks.
     recipes: for each trained block, what its recipe's settings are, where they differ from the recipe's defaults.
     sampling: how the pipeline chooses codes, where it differs from `atelier.decoding.Sampling`'s defaults.
     words: all words of the captions it was trained on, or none where they are not a closed list.
     files: the SHA-256 of each file that belongs to the preset and is there. folder: where it was read from.
+    trained_with: for a block that means nothing without other files (a translator writes the codes of one VQ-GAN), the
+    SHA-256 of each of them as it was in training. A block without a record is believed.
     """
 
     name: str
@@ -67,6 +71,7 @@ class Preset:
     sampling: dict[str, Any] = field(default_factory=dict)
     words: tuple[str, ...] = ()
     files: dict[str, str] = field(default_factory=dict)
+    trained_with: dict[str, dict[str, str]] = field(default_factory=dict)
     folder: Path = Path()
 
     def __post_init__(self) -> None:
@@ -86,6 +91,16 @@ class Preset:
                 f"The vqgan has {self.vqgan.codes} codes, but the bart's target_vocabulary is "
                 f"{self.bart.target_vocabulary}; it must be at least as large."
             )
+        if self.clip.image_size != self.picture_size:
+            raise ValueError(
+                f"picture_size is {self.picture_size}, but the clip's image_size is {self.clip.image_size}; "
+                "they must be the same."
+            )
+        if self.bart.text_vocabulary != self.clip.vocabulary:
+            raise ValueError(
+                f"The bart's text_vocabulary is {self.bart.text_vocabulary}, but the clip's vocabulary is "
+                f"{self.clip.vocabulary}; they read the same tokens, so they must be the same."
+            )
 
     @property
     def complete(self) -> bool:
@@ -97,11 +112,13 @@ class Preset:
         return load_weights(self, "vqgan", VQGAN(self.vqgan))
 
     def load_bart(self) -> Bart:
-        """The translator with its weights."""
+        """The translator with its weights. Raises PresetError also when they belong to another VQ-GAN or tokenizer."""
+        self._check_companions("bart")
         return load_weights(self, "bart", Bart(self.bart))
 
     def load_clip(self) -> CLIP:
-        """The critic with its weights."""
+        """The critic with its weights. Raises PresetError also when they belong to another tokenizer."""
+        self._check_companions("clip")
         return load_weights(self, "clip", CLIP(self.clip))
 
     def load_classifier(self, name: str) -> PictureClassifier:
@@ -109,12 +126,28 @@ class Preset:
         return load_weights(self, name, PictureClassifier(self.classifier))
 
     def load_tokenizer(self) -> Tokenizer:
-        """The tokenizer. Raises PresetError when its file is missing or altered."""
+        """The tokenizer. Raises PresetError when its file is missing or altered, or has more ids than bart knows."""
         self.read(TOKENIZER_FILE)
+        path = self.folder / TOKENIZER_FILE
         try:
-            return Tokenizer.from_file(self.folder / TOKENIZER_FILE)
+            tokenizer = Tokenizer.from_file(path)
         except ValueError as fault:
             raise PresetError(str(fault)) from fault
+        if len(tokenizer) > self.bart.text_vocabulary:
+            raise PresetError(
+                f"{path} has {len(tokenizer)} ids, but the preset's text_vocabulary is {self.bart.text_vocabulary}; "
+                "train the tokenizer again: atelier train tokenizer."
+            )
+        return tokenizer
+
+    def _check_companions(self, block: str) -> None:
+        for file, trained in self.trained_with.get(block, {}).items():
+            found = self.files.get(file, trained)
+            if found != trained:
+                raise PresetError(
+                    f"{self.folder / block}.safetensors was trained with another {file} (SHA-256 {trained}) than the "
+                    f"one now beside it ({found}); restore that file, or train again: atelier train {block}."
+                )
 
     def read(self, file: str) -> bytes:
         """The checked content of one of the preset's files. Raises PresetError when it is missing or altered."""
@@ -159,9 +192,14 @@ def load_preset(name_or_folder: str | Path) -> Preset:
     or sizes that do not fit together.
     """
     folder = _folder_of(name_or_folder)
-    path = folder / CONFIG_FILE
-    if not path.is_file():
+    if not (folder / CONFIG_FILE).is_file():
         raise PresetError(f"{folder} is not a preset: it holds no {CONFIG_FILE}.")
+    return read_preset(folder)
+
+
+def read_preset(folder: Path) -> Preset:
+    """Read a preset from the config.json of a folder. Raises PresetError as `load_preset` does."""
+    path = folder / CONFIG_FILE
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError) as fault:
@@ -189,18 +227,38 @@ def _preset_from(values: Any, folder: Path) -> Preset:
     if not isinstance(values, dict):
         raise ValueError(f"it holds a {type(values).__name__}, not an object.")
     _check_keys(values, Preset, "the preset", computed={"folder"})
-    for name in ("recipes", "sampling", "files"):
-        if not isinstance(values.get(name, {}), dict):
-            raise ValueError(f"{name} is a {type(values[name]).__name__}, not an object.")
+    for name in ("recipes", "sampling", "files", "trained_with"):
+        _check_object(values.get(name, {}), name)
+    for name in ("recipes", "trained_with"):
+        for block, inner in values.get(name, {}).items():
+            _check_object(inner, f"{name}.{block}")
+    _check_sampling(values.get("sampling", {}))
+    if not isinstance(values.get("words", []), list):
+        raise ValueError(f"words is a {type(values['words']).__name__}, not a list.")
     blocks = {"vqgan": VQGANConfig, "bart": BartConfig, "clip": CLIPConfig, "classifier": ClassifierConfig}
     built = {name: _config_from(values[name], config, name) for name, config in blocks.items()}
     arguments: dict[str, Any] = {**values, **built, "folder": folder}
     return Preset(**arguments)
 
 
-def _config_from(values: Any, config: type[Any], name: str) -> Any:
+def _check_object(values: Any, name: str) -> None:
     if not isinstance(values, dict):
         raise ValueError(f"{name} is a {type(values).__name__}, not an object.")
+
+
+def _check_sampling(values: dict[str, Any]) -> None:
+    _check_keys(values, Sampling, "sampling")
+    defaults = Sampling()
+    for name, value in values.items():
+        fits = isinstance(value, int if name == "top_k" else (int, float)) and not isinstance(value, bool)
+        if not fits and (value is not None or getattr(defaults, name) is not None):
+            kind = "a whole number" if name == "top_k" else "a number"
+            raise ValueError(f"sampling has {value!r} for {name}; give {kind}.")
+    Sampling(**values)  # it knows its ranges
+
+
+def _config_from(values: Any, config: type[Any], name: str) -> Any:
+    _check_object(values, name)
     _check_keys(values, config, name)
     return config(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
 
@@ -257,25 +315,44 @@ def save_preset(preset: Preset, folder: str | Path) -> Preset:
     moved.folder.mkdir(parents=True, exist_ok=True)
     values = asdict(moved)
     del values["folder"]
-    _replace_file(moved.folder / CONFIG_FILE, (json.dumps(values, indent=2, ensure_ascii=False) + "\n").encode())
+    replace_file(moved.folder / CONFIG_FILE, (json.dumps(values, indent=2, ensure_ascii=False) + "\n").encode())
     return moved
 
 
-def save_weights(preset: Preset, name: str, module: nn.Module) -> Preset:
+def update_preset(preset: Preset, **changes: Any) -> Preset:
+    """Change what a preset's config.json says, and return what it says then.
+
+    The file is read anew before it is written, so that two trainings which work on the same preset do not undo what
+    the other one recorded. Where there is no file yet, the preset given is what is changed.
+
+    changes: fields of the preset and their new values. The entries of `files` and `trained_with` are added to those
+    already there, and an empty entry removes one.
+    """
+    path = preset.folder / CONFIG_FILE
+    now = read_preset(preset.folder) if path.is_file() else preset
+    for name in {"files", "trained_with"} & changes.keys():
+        entries = {**getattr(now, name), **changes[name]}
+        changes[name] = {key: entry for key, entry in entries.items() if entry}
+    return save_preset(replace(now, **changes), preset.folder)
+
+
+def save_weights(preset: Preset, name: str, module: nn.Module, bound_to: Mapping[str, str] | None = None) -> Preset:
     """Write a module's weights as NAME.safetensors, in float16, and record their hash in config.json.
 
     Tensors that float16 cannot hold stay in float32, and whole numbers and flags are kept as they are.
+
+    bound_to: the SHA-256 of each file that the weights were trained with and mean nothing without.
     """
     tensors = {key: _halved(tensor) for key, tensor in module.state_dict().items()}
-    return add_file(preset, f"{name}.safetensors", safetensors.torch.save(tensors))
+    content = safetensors.torch.save(tensors)
+    return add_file(preset, f"{name}.safetensors", content, trained_with={name: dict(bound_to or {})})
 
 
-def add_file(preset: Preset, file: str, content: bytes) -> Preset:
-    """Write one of a preset's files and record its hash in config.json."""
+def add_file(preset: Preset, file: str, content: bytes, **changes: Any) -> Preset:
+    """Write one of a preset's files and record its hash, and other `changes`, in config.json: see `update_preset`."""
     preset.folder.mkdir(parents=True, exist_ok=True)
-    _replace_file(preset.folder / file, content)
-    files = {**preset.files, file: hashlib.sha256(content).hexdigest()}
-    return save_preset(replace(preset, files=files), preset.folder)
+    replace_file(preset.folder / file, content)
+    return update_preset(preset, files={file: hashlib.sha256(content).hexdigest()}, **changes)
 
 
 def _halved(tensor: Tensor) -> Tensor:
@@ -286,7 +363,7 @@ def _halved(tensor: Tensor) -> Tensor:
     return half if torch.isfinite(half).all() else tensor.float()
 
 
-def _replace_file(path: Path, content: bytes) -> None:
+def replace_file(path: Path, content: bytes) -> None:
     """Write a file whole, or leave the old one: a kill in between must not leave half of it."""
     unfinished = path.with_name(f".{path.name}.{os.getpid()}")  # several processes may write the same file
     unfinished.write_bytes(content)

@@ -56,7 +56,11 @@ class Tokenizer:
 
     def save(self, path: str | Path) -> None:
         """Write a tokenizer.json, byte for byte the same for the same tokenizer."""
-        Path(path).write_text(self._backend.to_str(pretty=True) + "\n", encoding="utf-8", newline="\n")
+        Path(path).write_bytes(self.content())
+
+    def content(self) -> bytes:
+        """What a tokenizer.json holds."""
+        return (self._backend.to_str(pretty=True) + "\n").encode()
 
     def __len__(self) -> int:
         """How many ids there are: the rows of a text embedding."""

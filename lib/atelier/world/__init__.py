@@ -5,7 +5,7 @@ from atelier.world.held_out import HELD_OUT, is_held_out
 from atelier.world.painter import paint
 from atelier.world.scenes import Scene
 from atelier.world.sprites import SPRITES, sprites
-from atelier.world.vocabulary import WORLDS, HeldOut, World, full_world, small_world, vocabulary
+from atelier.world.vocabulary import WORLDS, HeldOut, World, full_world, named_world, small_world, vocabulary
 
 __all__ = [
     "HELD_OUT",
@@ -17,6 +17,7 @@ __all__ = [
     "caption",
     "full_world",
     "is_held_out",
+    "named_world",
     "paint",
     "parse",
     "small_world",

@@ -5,6 +5,7 @@ network whose features the VQ-GAN's perceptual distance compares. He et al. 2016
 Networks", is where the order of normalisation, activation and convolution in a block comes from.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch.nn.functional as F
@@ -16,7 +17,7 @@ class ClassifierConfig:
     """Shape of a picture classifier.
 
     Attributes:
-        attributes: name of each attribute → how many classes it has.
+        attributes: name of each attribute → the names of its classes, in the order of their numbers.
         resolution: side in pixels at which it looks at pictures; others are resized to it.
         widths: channels of each stage; every stage halves the map, so stage i's is resolution / 2^(i + 1) wide.
         depth: residual blocks per stage.
@@ -25,17 +26,22 @@ class ClassifierConfig:
         ValueError: if the numbers do not fit together.
     """
 
-    attributes: dict[str, int]
+    attributes: dict[str, tuple[str, ...]]
     resolution: int = 64
     widths: tuple[int, ...] = (32, 64, 128, 160)
     depth: int = 1
 
     def __post_init__(self):
         object.__setattr__(self, "widths", tuple(self.widths))  # a config read from JSON has a list here
-        if not self.attributes or min(self.attributes.values()) < 2:
-            raise ValueError(
-                f"attributes is {self.attributes}: give at least one attribute, with at least two classes."
-            )
+        if not self.attributes:
+            raise ValueError("attributes is empty: give at least one attribute, with the names of its classes.")
+        for name, classes in self.attributes.items():
+            if isinstance(classes, str) or not isinstance(classes, Sequence) or len(set(classes)) < 2:
+                raise ValueError(f"attributes has {classes!r} for {name}: give the names of at least two classes.")
+            if len(set(classes)) < len(classes):
+                raise ValueError(f"attributes names a class of {name} twice: {', '.join(map(str, classes))}.")
+        named = {name: tuple(map(str, classes)) for name, classes in self.attributes.items()}
+        object.__setattr__(self, "attributes", named)
         if not self.widths or min(self.widths) < 1 or self.depth < 1:
             raise ValueError(f"widths {self.widths} and depth {self.depth} are no network: give whole numbers from 1.")
         if self.resolution < 1 or self.resolution % 2 ** len(self.widths):
@@ -82,7 +88,7 @@ class PictureClassifier(nn.Module):
         )
         self.norm = nn.BatchNorm2d(widths[-1])
         self.heads = nn.ModuleDict(
-            {name: nn.Linear(2 * widths[-1], classes) for name, classes in config.attributes.items()}
+            {name: nn.Linear(2 * widths[-1], len(classes)) for name, classes in config.attributes.items()}
         )
 
     def features(self, pictures: Tensor) -> list[Tensor]:

@@ -154,6 +154,13 @@ def small_world() -> World:
 WORLDS = {"full_world": full_world, "small_world": small_world}
 
 
+def named_world(name: str) -> World:
+    """The world of a name in WORLDS. Raises ValueError for any other name."""
+    if name not in WORLDS:
+        raise ValueError(f"There is no world {name!r}; there are {', '.join(WORLDS)}.")
+    return WORLDS[name]()
+
+
 def vocabulary(world: World) -> dict[str, list[str]]:
     """What can be said about a world's scenes: kind of phrase → phrases."""
     return {

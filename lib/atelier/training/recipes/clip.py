@@ -80,7 +80,8 @@ class CLIPRecipe(Recipe[CLIPSettings, CLIP]):
         bound_to: dict[str, str] | None = None,
     ) -> None:
         self.settings = settings
-        self.config = {"clip": asdict(config), "bound_to": bound_to or {}}
+        self.bound_to = bound_to or {}
+        self.config = {"clip": asdict(config), "bound_to": self.bound_to}
         self.tokenizer = tokenizer
         self.clip = CLIP(config)
         self.vqgan = vqgan.eval().requires_grad_(False) if vqgan is not None else None

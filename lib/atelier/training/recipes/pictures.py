@@ -8,10 +8,11 @@ from torch import Tensor
 
 
 def grid(pictures: Tensor, columns: int) -> Tensor:
-    """Pictures (n, 3, h, w) side by side as one (3, rows * h, columns * w); n is a multiple of columns."""
-    rows = len(pictures) // columns
-    _, channels, height, width = pictures.shape
-    together = pictures[: rows * columns].reshape(rows, columns, channels, height, width)
+    """Pictures (n, 3, h, w) side by side as one (3, rows * h, columns * w); what the last row lacks is white."""
+    number, channels, height, width = pictures.shape
+    rows = -(-number // columns)
+    filled = torch.cat([pictures, pictures.new_ones(rows * columns - number, channels, height, width)])
+    together = filled.reshape(rows, columns, channels, height, width)
     return together.permute(2, 0, 3, 1, 4).reshape(channels, rows * height, columns * width)
 
 
