@@ -7,13 +7,11 @@ so that the model also learns what pictures look like without one, which guidanc
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from atelier.blocks.bart import Bart, BartConfig
 from atelier.blocks.vqgan import VQGAN
@@ -46,11 +44,6 @@ def drop_captions(text: Tensor, empty: Tensor, share: float) -> Tensor:
     return torch.where(dropped, empty, text)
 
 
-def quick_attention(device: torch.device) -> AbstractContextManager:
-    """On a CPU, the plain form of attention: the fused one's backward pass is several times slower in bfloat16."""
-    return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
-
-
 class Translation(nn.Module):
     """The translator with its loss."""
 
@@ -64,8 +57,7 @@ class Translation(nn.Module):
         text: (n, t) token ids. codes: (n, s) codes of the pictures.
         """
         longest = int(self.bart.text_mask(text).sum(1).max())  # nothing looks at padding, so shared padding can go
-        with quick_attention(text.device):
-            logits = self.bart(text[:, :longest], codes)  # (n, s, codes + 1)
+        logits = self.bart(text[:, :longest], codes)  # (n, s, codes + 1)
         loss = F.cross_entropy(logits.flatten(0, 1).float(), codes.flatten())
         accuracy = (logits.argmax(-1) == codes).float().mean()
         return loss, {"loss": loss, "accuracy": accuracy}
