@@ -42,7 +42,8 @@ def caption(scene: Scene, complete: bool = False) -> str:
     what = _subjects(scene, dice, complete) if scene.subject else _empty_scene(scene, dice)
     where = _surroundings(scene, dice, complete) if scene.subject else ""
     body = f"{what} {where}".strip()
-    return dice.pick(STYLE_PHRASES[scene.style]).format(body) if complete or not dice.chance(0.12) else body
+    goes_without_saying = dice.chance(0.4 if scene.style == "photo" else 0.03)
+    return body if goes_without_saying and not complete else dice.pick(STYLE_PHRASES[scene.style]).format(body)
 
 
 def _subjects(scene: Scene, dice: _Dice, complete: bool) -> str:

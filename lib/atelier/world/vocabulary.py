@@ -83,7 +83,7 @@ class World:
         """A random scene; `fixed` names fields that are not left to chance."""
         roll, fixed = dice.random, fixed or {}
         whole = complete or bool(fixed)  # with a subject and a setting
-        subject = None if not whole and roll() < 0.06 else _pick(self.subjects, roll)
+        subject = None if not whole and roll() < 0.12 else _pick(self.subjects, roll)
         setting = None if subject and not whole and roll() < 0.06 else _pick(self.settings, roll)
         subject, setting = fixed.get("subject", subject), fixed.get("setting", setting)
         second = None
