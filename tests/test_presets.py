@@ -54,12 +54,16 @@ def test_what_is_written_is_read(preset):
     torch.manual_seed(0)
     written, read = VQGAN(preset.vqgan).state_dict(), load_preset(preset.folder).load_vqgan()
     assert not read.training
+    statistics = {"quantize.counts", "quantize.sums"}
     for name, tensor in read.state_dict().items():
         assert tensor.dtype == written[name].dtype
+        if name in statistics:
+            continue
         torch.testing.assert_close(tensor, written[name], rtol=1e-3, atol=1e-6)
     assert load_preset(preset.folder) == preset
     stored = safetensors.torch.load_file(preset.folder / WEIGHTS)
     assert {tensor.dtype for tensor in stored.values()} == {torch.float16}
+    assert stored.keys() == written.keys() - statistics
 
 
 def test_the_config_records_the_hash(preset):
@@ -70,9 +74,9 @@ def test_the_config_records_the_hash(preset):
 
 def test_numbers_that_float16_cannot_hold_are_kept(preset):
     module = VQGAN(preset.vqgan)
-    module.quantize.counts.fill_(1e6)
+    module.last_layer.data.fill_(1e6)
     again = save_weights(preset, "vqgan", module).load_vqgan()
-    assert torch.equal(again.quantize.counts, module.quantize.counts)
+    assert torch.equal(again.last_layer, module.last_layer)
 
 
 # ---------------------------------------------------------------------------------------------- damage

@@ -27,6 +27,7 @@ from torch import Tensor, nn
 
 from atelier.blocks.bart import Bart, BartConfig
 from atelier.blocks.clip import CLIP, CLIPConfig
+from atelier.blocks.vq import VectorQuantizer
 from atelier.blocks.vqgan import VQGAN, VQGANConfig
 from atelier.decoding import Sampling
 from atelier.errors import AtelierError
@@ -290,7 +291,7 @@ def load_weights(preset: Preset, name: str, module: AnyModule) -> AnyModule:
         stored = safetensors.torch.load(preset.read(path.name))
     except SafetensorError as fault:
         raise PresetError(f"{path} is not a safetensors file ({fault}); restore the file.") from fault
-    expected = module.state_dict()
+    expected = {key: tensor for key, tensor in module.state_dict().items() if key not in _statistics(module)}
     missing, unknown = sorted(expected.keys() - stored.keys()), sorted(stored.keys() - expected.keys())
     if missing or unknown:
         parts = [f"lacks {_some(missing)}"] * bool(missing) + [f"has the unknown {_some(unknown)}"] * bool(unknown)
@@ -303,6 +304,12 @@ def load_weights(preset: Preset, name: str, module: AnyModule) -> AnyModule:
             )
     module.load_state_dict({key: tensor.to(expected[key].dtype) for key, tensor in stored.items()}, strict=True)
     return module.eval()
+
+
+def _statistics(module: nn.Module) -> set[str]:
+    """Names of what a codebook only learns by: nobody who draws needs it, and a codebook loads without."""
+    books = [name for name, part in module.named_modules() if isinstance(part, VectorQuantizer)]
+    return {f"{name}.{statistic}" for name in books for statistic in ("counts", "sums")}
 
 
 def _some(names: list[str]) -> str:
@@ -339,11 +346,13 @@ def update_preset(preset: Preset, **changes: Any) -> Preset:
 def save_weights(preset: Preset, name: str, module: nn.Module, bound_to: Mapping[str, str] | None = None) -> Preset:
     """Write a module's weights as NAME.safetensors, in float16, and record their hash in config.json.
 
-    Tensors that float16 cannot hold stay in float32, and whole numbers and flags are kept as they are.
+    Tensors that float16 cannot hold stay in float32, and whole numbers and flags are kept as they are. A codebook's
+    statistics, which only training needs, are left out.
 
     bound_to: the SHA-256 of each file that the weights were trained with and mean nothing without.
     """
-    tensors = {key: _halved(tensor) for key, tensor in module.state_dict().items()}
+    left_out = _statistics(module)
+    tensors = {key: _halved(tensor) for key, tensor in module.state_dict().items() if key not in left_out}
     content = safetensors.torch.save(tensors)
     return add_file(preset, f"{name}.safetensors", content, trained_with={name: dict(bound_to or {})})
 

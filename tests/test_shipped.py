@@ -1,0 +1,114 @@
+"""The presets that ship with the course: whole, small enough, and as good as their cards say."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+import torch
+from atelier import Pipeline
+from atelier.card import CARD_FILE, CURVES_FILE, EVALUATION_FILE
+from atelier.evaluate import drawn, reconstruction, retrieval
+from atelier.training.data import CaptionedFolder
+from atelier.weights.presets import Preset, find_presets, load_preset
+from atelier.world import WORLDS, parse
+from PIL import Image
+
+DATA = Path(__file__).resolve().parents[1] / "data"
+SESSION_PROMPTS = (
+    "the Eiffel tower landing on the moon",
+    "sunset over a lake in the mountains",
+    "a stained glass window with an image of a blue strawberry",
+    "a photo of the food of china",
+)
+
+
+@pytest.fixture(scope="module")
+def laptop() -> Preset:
+    return load_preset(DATA / "laptop")
+
+
+@pytest.fixture(scope="module")
+def pipe(laptop: Preset) -> Pipeline:
+    return Pipeline.from_pretrained(laptop.folder, device="cpu")
+
+
+def test_laptop_is_complete_and_small(laptop: Preset) -> None:
+    assert laptop.complete
+    for file in laptop.files:
+        laptop.read(file)
+    assert sum(path.stat().st_size for path in laptop.folder.iterdir()) <= 14_000_000
+    for file in (CARD_FILE, CURVES_FILE, EVALUATION_FILE, "history.json"):
+        assert (laptop.folder / file).is_file()
+
+
+def test_every_preset_can_be_read() -> None:
+    for folder in find_presets().values():
+        assert load_preset(folder).world in WORLDS
+
+
+def test_the_card_tells_what_the_evaluation_found(laptop: Preset) -> None:
+    found = json.loads((laptop.folder / EVALUATION_FILE).read_text(encoding="utf-8"))
+    text = (laptop.folder / CARD_FILE).read_text(encoding="utf-8")
+    for name in ("seen", "held_out"):
+        for share in found[name].values():
+            assert f"{100 * share:.1f} %" in text
+    assert f"{found['psnr']:.1f} dB" in text
+
+
+@torch.no_grad()
+def test_the_weights_do_what_the_evaluation_found(laptop: Preset, pipe: Pipeline) -> None:
+    """Fewer prompts than the card's, so bounds three standard errors wide."""
+    found = json.loads((laptop.folder / EVALUATION_FILE).read_text(encoding="utf-8"))
+    world, judge = WORLDS[laptop.world](), laptop.load_classifier("judge")
+    psnr, _, _ = reconstruction(pipe.vqgan, judge, world, 100)
+    assert abs(psnr - found["psnr"]) < 0.5
+    for kind, name in (("never", "seen"), ("only", "held_out")):
+        shares, _ = drawn(pipe, judge, world, kind, prompts=30)
+        for attribute in ("subject", "setting", "colour", "style"):
+            expected = found[name][attribute]
+            error = (expected * (1 - expected) / 30) ** 0.5
+            assert getattr(shares, attribute) > expected - 3 * error - 0.02, (name, attribute)
+        assert retrieval(pipe, world, kind, draws=3) > found["clip_retrieval"][name] - 0.08
+
+
+def test_the_sessions_prompts_are_drawn(pipe: Pipeline) -> None:
+    for prompt in SESSION_PROMPTS:
+        drawing = pipe.draw(prompt, n=9, seed=0)
+        assert drawing.remarks == []
+        assert drawing.pictures.std() > 0.1
+        assert len(drawing.codes.flatten(1).unique(dim=0)) > 1
+
+
+def test_an_unknown_word_is_named_and_the_rest_is_drawn(pipe: Pipeline) -> None:
+    drawing = pipe.draw("a giraffe on the moon", n=2, seed=0)
+    assert len(drawing.images) == 2
+    assert "“giraffe”" in drawing.remarks[0]
+
+
+def test_sample_pictures_and_prompts_ship_whole() -> None:
+    sample = CaptionedFolder(DATA / "sample", 96)
+    assert len(sample) == 256
+    for text in sample.captions:
+        parse(text)
+    lines = (DATA / "prompts.txt").read_text(encoding="utf-8").splitlines()
+    prompts = [line for line in lines if line and not line.startswith("#")]
+    assert set(SESSION_PROMPTS) <= set(prompts)
+    for prompt in prompts:
+        parse(prompt)
+
+
+@pytest.mark.parametrize("name", ["strawberry.png", "world.png"])
+def test_the_documentations_pictures_are_there(name: str) -> None:
+    with Image.open(DATA.parent / "docs" / name) as image:
+        assert image.width > 1000
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "data/README.md", "data/laptop/README.md"])
+def test_links_lead_somewhere(page: str) -> None:
+    root = DATA.parent
+    text = (root / page).read_text(encoding="utf-8")
+    targets = [target for target in re.findall(r"\]\(([^)]+)\)", text) if "://" not in target]
+    assert targets or page == "CONTRIBUTING.md"
+    for target in targets:
+        assert ((root / page).parent / target.split("#")[0]).exists(), target
