@@ -1,6 +1,7 @@
 """The painter: scenes to pictures.
 
-Pictures of one style and one setting are painted together, so that every stroke is one tensor operation for the group.
+Pictures of one style are painted together, their settings in groups, then their subjects in groups, so that every
+stroke is one tensor operation for a group.
 What is random in a picture comes from its scene's seed alone: the same scene is the same picture in any batch, at any
 resolution, on any device.
 """
@@ -50,7 +51,7 @@ def paint(
     for scene in scenes:
         check(scene)
     pictures = torch.empty(len(scenes), 3, size, size, device=device)
-    for members in _groups((scene.style, scene.setting) for scene in scenes):
+    for members in _groups(scene.style for scene in scenes):
         pictures[members] = _paint_group([scenes[i] for i in members], size, torch.device(device), ground)
     return pictures
 
@@ -74,7 +75,7 @@ def _groups(kinds: Iterable[Hashable]) -> list[list[int]]:
 
 
 def _paint_group(scenes: list[Scene], size: int, device: torch.device, ground: Colour | None) -> Tensor:
-    """Pictures of one style and one setting, (n, 3, size, size)."""
+    """Pictures of one style, (n, 3, size, size)."""
     ink = INKS[scenes[0].style]
     axis = (torch.arange(size, device=device) + 0.5) * (2 / size) - 1
     plane = ink.plane(Plane(axis[None, None], -axis[None, :, None], torch.ones(1, 1, 1, device=device)))
@@ -82,7 +83,10 @@ def _paint_group(scenes: list[Scene], size: int, device: torch.device, ground: C
     random = uniform([scene.seed for scene in scenes], 16, device)[..., None, None]  # (n, 16, 1, 1)
     far = Brush(canvas, ink, plane, near=False)
     if ground is None:
-        _paint_setting(far, scenes, random[:, :8])
+        for members in _groups(scene.setting for scene in scenes):
+            part = Canvas(torch.empty(len(members), 3, size, size, device=device), plane, canvas.pixel)
+            _paint_setting(Brush(part, ink, plane, near=False), [scenes[i] for i in members], random[members, :8])
+            canvas.rgb[members] = part.rgb
     else:
         canvas.rgb.copy_(canvas.colour(ground).expand_as(canvas.rgb))
     ink.backdrop(far, random[:, 8, 0, 0])
