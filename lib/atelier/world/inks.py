@@ -96,7 +96,7 @@ class Ink:
     def backdrop(self, brush: Brush, choice: Tensor) -> None:
         """What the style adds between the setting and the subjects; choice is (n,) in [0, 1)."""
 
-    def finish(self, brush: Brush, choice: Tensor) -> None:
+    def finish(self, brush: Brush) -> None:
         """What the style does to the whole picture at the end."""
         brush.canvas.rgb.mul_(1.03 - 0.13 * (brush.x.square() + brush.y.square()).unsqueeze(1))
 
@@ -118,7 +118,7 @@ class CartoonInk(Ink):
             brush.canvas.lay(distance - half, self.line_colour)
         brush.canvas.lay(distance + half, colour)
 
-    def finish(self, brush: Brush, choice: Tensor) -> None:
+    def finish(self, brush: Brush) -> None:
         """A cartoon is finished when its last line is drawn."""
 
 
@@ -140,7 +140,7 @@ class StainedGlassInk(CartoonInk):
         brush.canvas.rgb.mul_(shade[which].unsqueeze(1))
         brush.canvas.lay(lead[which], self.line_colour)
 
-    def finish(self, brush: Brush, choice: Tensor) -> None:
+    def finish(self, brush: Brush) -> None:
         """The arch that frames the window, and the lead along it."""
         arch = brush.box(0.0, -0.455, 0.93, 0.485)
         arch = torch.minimum(arch, torch.maximum(brush.circle(0.0, 0.02, 0.93), brush.above(0.0)))
@@ -169,7 +169,7 @@ class WatercolourInk(Ink):
             colour = colour * rim.unsqueeze(1)
         brush.canvas.lay(distance, colour, 0.94)
 
-    def finish(self, brush: Brush, choice: Tensor) -> None:
+    def finish(self, brush: Brush) -> None:
         """The paper's white margin, with the wash's uneven edge."""
         edge = brush.box(0.0, 0.0, 0.90, 0.90, r=0.35)
         edge = edge + 0.05 * torch.sin(5 * brush.x + 3 * brush.y) + 0.04 * torch.sin(9 * brush.y - 4 * brush.x)
@@ -197,7 +197,7 @@ class PaperInk(Ink):
             brush.canvas.rgb.mul_(1 - share.unsqueeze(1))
         brush.canvas.lay(distance, colour)
 
-    def finish(self, brush: Brush, choice: Tensor) -> None:
+    def finish(self, brush: Brush) -> None:
         """A card frame around the scene."""
         frame = -brush.box(0.0, 0.0, 0.93, 0.93, r=0.05)
         self.fill(brush, frame, self.tone(brush.canvas.colour((0.98, 0.95, 0.88)), True), 1.0)

@@ -2,8 +2,9 @@
 
 Pictures of one style are painted together, their settings in groups, then their subjects in groups, so that every
 stroke is one tensor operation for a group.
+
 What is random in a picture comes from its scene's seed alone: the same scene is the same picture in any batch, at any
-resolution, on any device.
+resolution, and but for the last digits of floating point on any device.
 """
 
 from __future__ import annotations
@@ -52,7 +53,7 @@ def paint(
         check(scene)
     pictures = torch.empty(len(scenes), 3, size, size, device=device)
     for members in _groups(scene.style for scene in scenes):
-        pictures[members] = _paint_group([scenes[i] for i in members], size, torch.device(device), ground)
+        pictures[members] = _paint_style([scenes[i] for i in members], size, torch.device(device), ground)
     return pictures
 
 
@@ -74,14 +75,14 @@ def _groups(kinds: Iterable[Hashable]) -> list[list[int]]:
     return list(groups.values())
 
 
-def _paint_group(scenes: list[Scene], size: int, device: torch.device, ground: Colour | None) -> Tensor:
+def _paint_style(scenes: list[Scene], size: int, device: torch.device, ground: Colour | None) -> Tensor:
     """Pictures of one style, (n, 3, size, size)."""
     ink = INKS[scenes[0].style]
     axis = (torch.arange(size, device=device) + 0.5) * (2 / size) - 1
-    plane = ink.plane(Plane(axis[None, None], -axis[None, :, None], torch.ones(1, 1, 1, device=device)))
+    straight = Plane(axis[None, None], -axis[None, :, None], torch.ones(1, 1, 1, device=device))
+    plane = ink.plane(straight)
     canvas = Canvas(torch.empty(len(scenes), 3, size, size, device=device), plane, 2 / size)
     random = uniform([scene.seed for scene in scenes], 16, device)[..., None, None]  # (n, 16, 1, 1)
-    far = Brush(canvas, ink, plane, near=False)
     if ground is None:
         for members in _groups(scene.setting for scene in scenes):
             part = Canvas(torch.empty(len(members), 3, size, size, device=device), plane, canvas.pixel)
@@ -89,12 +90,10 @@ def _paint_group(scenes: list[Scene], size: int, device: torch.device, ground: C
             canvas.rgb[members] = part.rgb
     else:
         canvas.rgb.copy_(canvas.colour(ground).expand_as(canvas.rgb))
-    ink.backdrop(far, random[:, 8, 0, 0])
+    ink.backdrop(Brush(canvas, ink, plane, near=False), random[:, 8, 0, 0])
     for layer in _layers(scenes):
         _paint_subjects(canvas, ink, layer, random)
-    ink.finish(
-        Brush(canvas, ink, Plane(axis[None, None], -axis[None, :, None], plane.unit), near=True), random[:, 9, 0, 0]
-    )
+    ink.finish(Brush(canvas, ink, straight, near=True))
     return canvas.rgb.clamp_(0, 1)
 
 
