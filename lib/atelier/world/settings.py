@@ -135,8 +135,8 @@ def _hill(b: Brush, cx: float | Tensor, top: float, width: float) -> Tensor:
 
 @setting("moon", "on the moon", "the moon", ground=-0.62, sky=False)
 def moon(b: Brush, light: Light, u: Tensor) -> None:
-    """Black sky, the Earth in it, grey dust with craters."""
-    b.canvas.rgb.copy_(b.ink.tone(b.canvas.colour((0.02, 0.02, 0.06)), False).expand_as(b.canvas.rgb))
+    """The sky of night, the Earth in it, grey dust with craters."""
+    b.canvas.rgb.copy_(b.ink.tone(ramp(b.y, SKY_TOP[2], SKY_LOW[2], 1.0, -0.4), False).expand_as(b.canvas.rgb))
     b.canvas.rgb.add_(_stars(b.canvas.rgb.shape[-1], b.canvas.rgb.device.type) * 0.9).clamp_(max=1)
     side = torch.where(u[:, 0] < 0.5, -0.60, 0.60)
     earth = b.at(side, 0.62, 0.22)

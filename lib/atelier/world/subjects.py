@@ -67,7 +67,7 @@ def subject(noun: str, natural: str, floats: bool = False, dish: str = ""):
 @subject("the Eiffel tower", natural="brown")
 def eiffel_tower(b: Brush, c: Tensor) -> None:
     """Four legs that sweep up into a spire, two platforms."""
-    half = 0.045 + 0.60 * torch.exp(-2.0 * (b.y + 1))
+    half = 0.07 + 0.56 * torch.exp(-1.7 * (b.y + 1))
     silhouette = intersection((b.x.abs() - half) * 0.8, b.below(0.92), b.above(-1.0))
     arch = intersection(b.ellipse(0, -1.02, 0.36, 0.46), b.above(-1.2))
     gap = intersection(b.x.abs() - (half - 0.11), b.above(-0.42), b.below(0.02))
