@@ -1,0 +1,52 @@
+"""What only lessons use: figures with words for who cannot see them, controls, exercises, claims, the glossary."""
+
+from atelier.teaching.claims import verdict
+from atelier.teaching.controls import Control, choice, explore, slider
+from atelier.teaching.exercises import check
+from atelier.teaching.figures import (
+    BLUE,
+    COLOURS,
+    GREEN,
+    GREY,
+    INK,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILION,
+    YELLOW,
+    curves,
+    figure,
+    picture_grid,
+    sheet,
+    show,
+)
+from atelier.teaching.glossary import glossary
+from atelier.teaching.lessons import lesson_header
+from atelier.teaching.pipeline_map import pipeline_map
+
+__all__ = [
+    "BLUE",
+    "COLOURS",
+    "GREEN",
+    "GREY",
+    "INK",
+    "ORANGE",
+    "PURPLE",
+    "SKY",
+    "VERMILION",
+    "YELLOW",
+    "Control",
+    "check",
+    "choice",
+    "curves",
+    "explore",
+    "figure",
+    "glossary",
+    "lesson_header",
+    "picture_grid",
+    "pipeline_map",
+    "sheet",
+    "show",
+    "slider",
+    "verdict",
+]

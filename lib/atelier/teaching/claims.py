@@ -1,0 +1,76 @@
+"""The slides' claims, and what the lessons' measurements make of them.
+
+`CLAIMS` has every claim of the session's slides in the slides' own words. A lesson's cell measures one and ends in
+`verdict`; `make notebooks` gathers the verdicts into notebooks/CLAIMS.md.
+"""
+
+from __future__ import annotations
+
+import html
+from dataclasses import dataclass
+from typing import Any
+
+from IPython.display import display
+
+HOLDS, NOT_QUITE, FAILS = "holds", "not quite", "does not hold"
+METADATA = "atelier_claim"  # where a verdict's facts stand in an output's metadata
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A sentence of the slides, or of the course about them. `lesson` is the key of the lesson that measures it."""
+
+    words: str
+    lesson: str
+
+
+CLAIMS: dict[str, Claim] = {
+    "gan-sharpens": Claim("Vanilla GAN: the two networks' game teaches the generator to draw.", "2a"),
+    "gan-collapses": Claim("A vanilla GAN may draw only some of what it was shown (mode collapse).", "2a"),
+    "ae-loss": Claim("loss = ‖x − x̂‖₂ = ‖x − d_φ(e_θ(x))‖₂", "2b"),
+    "ae-gaps": Claim("The latent space is discontinuous and has significant “gaps”.", "2b"),
+    "vae-unit-normal": Claim("The latent space is more cohesive – resembles the unit norm.", "2c"),
+    "vae-morphs": Claim("Overlapping regions produce “morphed” images.", "2c"),
+    "vq-discrete": Claim("The latent space is discrete.", "2d"),
+    "vq-no-morphs": Claim("No “morphed” outputs.", "2d"),
+    "vq-dimensions": Claim("Latent space has same dimensions as codebook.", "2d"),
+    "vq-posterior": Claim("q(z = e_k | x) = 1 if k = arg min_i ‖z_e(x) − e_i‖₂, else 0", "2d"),
+    "vqgan-sharper": Claim("Dall.E Mini uses a variant of GANs called VQ-GANs.", "2e"),
+}
+
+
+class Measured:
+    """A claim, what was measured and what follows, as a notebook's output."""
+
+    def __init__(self, key: str, outcome: str, figures: str):
+        self.key, self.outcome, self.figures = key, outcome, figures
+
+    def _repr_mimebundle_(self, **_: object) -> tuple[dict[str, str], dict[str, Any]]:
+        words = CLAIMS[self.key].words
+        colour = {HOLDS: "#00704F", NOT_QUITE: "#8A5A00", FAILS: "#B42318"}[self.outcome]
+        markup = (
+            f'<div style="border-left: 4px solid {colour}; padding: .4em .8em; margin: .4em 0">'
+            f"<i>{html.escape(words)}</i><br>{html.escape(self.figures)}<br>"
+            f'<b style="color: {colour}">{self.outcome}</b></div>'
+        )
+        plain = f"{words}\n{self.figures}\n→ {self.outcome}"
+        facts = {"claim": self.key, "outcome": self.outcome, "figures": self.figures}
+        return {"text/html": markup, "text/plain": plain}, {METADATA: facts}
+
+
+def verdict(key: str, outcome: str, figures: str) -> None:
+    """Display a claim with what was measured.
+
+    Args:
+        key: of CLAIMS.
+        outcome: "holds", "not quite" or "does not hold", as the cell's numbers decided.
+        figures: the numbers, with their units, in a sentence or two.
+
+    Raises:
+        ValueError: if there is no such claim or no such outcome.
+    """
+    if key not in CLAIMS:
+        raise ValueError(f"There is no claim {key!r}; there are {', '.join(CLAIMS)}.")
+    if outcome not in (HOLDS, NOT_QUITE, FAILS):
+        raise ValueError(f"The outcome is {outcome!r}: it is one of {HOLDS!r}, {NOT_QUITE!r} and {FAILS!r}.")
+    display(Measured(key, outcome, figures))

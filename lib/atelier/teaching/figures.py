@@ -1,0 +1,208 @@
+"""Figures of the lessons: one palette, one style, and words for whoever does not see them."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import matplotlib as mpl
+from cycler import cycler
+from IPython.display import display
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from PIL import Image
+from torch import Tensor
+
+# Okabe and Ito's palette, which people who see fewer colours tell apart as well (jfly.uni-koeln.de/color).
+BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
+SKY, PURPLE, YELLOW = "#56B4E9", "#CC79A7", "#F0E442"
+INK, GREY = "#1F2937", "#9CA3AF"
+COLOURS = (BLUE, ORANGE, GREEN, VERMILION, PURPLE, SKY, YELLOW, GREY)
+
+STYLE: Any = {
+    "axes.edgecolor": GREY,
+    "axes.grid": True,
+    "axes.labelcolor": INK,
+    "axes.prop_cycle": cycler(color=COLOURS),
+    "axes.spines.right": False,
+    "axes.spines.top": False,
+    "axes.titlelocation": "left",
+    "axes.titlesize": 11,
+    "axes.titleweight": "bold",
+    "figure.constrained_layout.use": True,
+    "font.size": 10,
+    "grid.color": "#E5E7EB",
+    "image.interpolation": "nearest",
+    "legend.frameon": False,
+    "lines.linewidth": 1.8,
+    "text.color": INK,
+    "xtick.color": INK,
+    "ytick.color": INK,
+}
+PIXELS_PER_INCH = 160  # stored; on screen an inch takes 96 of the browser's pixels, so that lines stay sharp
+SCREEN_PIXELS_PER_INCH = 96
+
+
+class DescribedPicture:
+    """A PNG and the words that stand for it where it cannot be seen.
+
+    A notebook shows it as a picture whose alternative text is those words; a terminal shows the words.
+
+    Args:
+        png: the file's bytes.
+        alt: what the picture shows.
+        width: in the browser's pixels.
+
+    Raises:
+        ValueError: if alt says nothing.
+    """
+
+    def __init__(self, png: bytes, alt: str, width: int):
+        if len(alt.split()) < 3:
+            raise ValueError(f"The alternative text is {alt!r}: say in a few words what the picture shows.")
+        self.png, self.alt, self.width = png, alt, width
+
+    def _repr_mimebundle_(self, **_: object) -> tuple[dict[str, Any], dict[str, Any]]:
+        return {"image/png": self.png, "text/plain": self.alt}, {"image/png": {"alt": self.alt, "width": self.width}}
+
+
+def figure(
+    width: float = 8.0, height: float = 3.0, rows: int = 1, columns: int = 1, **options: Any
+) -> tuple[Figure, Any]:
+    """A figure in the course's style, and its axes as `plt.subplots` gives them; width and height in inches.
+
+    The figure belongs to nobody but the caller: pyplot does not keep it, so nothing has to be closed.
+    """
+    with mpl.rc_context(STYLE):
+        made = Figure(figsize=(width, height), layout="constrained")
+        return made, made.subplots(rows, columns, **options)
+
+
+def show(picture: Figure | Image.Image, alt: str) -> None:
+    """Display a figure or an image with words for whoever does not see it.
+
+    Args:
+        picture: of matplotlib or of Pillow.
+        alt: what it shows, in a sentence.
+
+    Raises:
+        ValueError: if alt says nothing.
+    """
+    display(described(picture, alt))
+
+
+def described(picture: Figure | Image.Image, alt: str) -> DescribedPicture:
+    """A figure or an image as a PNG with its words; see `show`."""
+    file = io.BytesIO()
+    if isinstance(picture, Figure):
+        with mpl.rc_context(STYLE):
+            picture.savefig(file, format="png", dpi=PIXELS_PER_INCH, facecolor="white", metadata={"Software": None})
+        return DescribedPicture(file.getvalue(), alt, round(picture.get_size_inches()[0] * SCREEN_PIXELS_PER_INCH))
+    picture.save(file, format="png")
+    return DescribedPicture(file.getvalue(), alt, picture.width)
+
+
+def sheet(pictures: Tensor, columns: int, scale: int = 2, gap: int = 2) -> Image.Image:
+    """Pictures as one image, row by row on white, each pixel enlarged to a square.
+
+    Args:
+        pictures: (n, 3, h, w), from 0 to 1; what lies outside is clipped.
+        columns: pictures in a row.
+        scale: side of a pixel's square.
+        gap: between pictures, in pixels of the sheet.
+    """
+    number, _, height, width = pictures.shape
+    rows = -(-number // columns)
+    high, wide = height * scale + gap, width * scale + gap
+    paper = Image.new("RGB", (columns * wide - gap, rows * high - gap), "white")
+    pixels = (pictures.detach().cpu().clamp(0, 1) * 255).round().byte().permute(0, 2, 3, 1).numpy()
+    for place, picture in enumerate(pixels):
+        large = Image.fromarray(picture).resize((width * scale, height * scale), Image.Resampling.NEAREST)
+        paper.paste(large, (place % columns * wide, place // columns * high))
+    return paper
+
+
+def picture_grid(
+    pictures: Tensor,
+    columns: int,
+    titles: Sequence[str] = (),
+    rows: Sequence[str] = (),
+    title: str = "",
+    inches: float = 0.9,
+) -> Figure:
+    """Pictures in a grid, with words above each, beside each row, above them all.
+
+    Args:
+        pictures: (n, 3, h, w), from 0 to 1; what lies outside is clipped.
+        columns: pictures in a row.
+        titles: one for each picture, or one for each column; none leaves them out.
+        rows: one for each row; none leaves them out.
+        title: above them all.
+        inches: side of a picture.
+
+    Raises:
+        ValueError: if there are neither as many titles as pictures nor as many as columns, or not as many row
+            names as rows.
+    """
+    count = -(-len(pictures) // columns)
+    if titles and len(titles) not in (len(pictures), columns):
+        raise ValueError(f"{len(titles)} titles for {len(pictures)} pictures in {columns} columns: give one for each.")
+    if rows and len(rows) != count:
+        raise ValueError(f"{len(rows)} row names for {count} rows: give one for each.")
+    per_row = len(titles) > columns
+    height = count * (inches + 0.22 * per_row) + 0.25 * bool(titles and not per_row) + 0.35 * bool(title)
+    made, axes = figure(columns * inches + 1.1 * bool(rows), height, count, columns, squeeze=False)
+    pixels = pictures.detach().cpu().clamp(0, 1).permute(0, 2, 3, 1).numpy()
+    for place, axis in enumerate(axes.flat):
+        plain(axis)
+        if place < len(pictures):
+            axis.imshow(pixels[place])
+        if place < len(titles):
+            axis.set_title(titles[place], loc="center", fontsize=9, fontweight="normal", pad=3)
+    for axis, name in zip(axes[:, 0], rows, strict=False):
+        axis.text(-0.12, 0.5, name, transform=axis.transAxes, ha="right", va="center", fontsize=9)
+    if title:
+        made.suptitle(title, x=0.01, ha="left", fontsize=11, fontweight="bold")
+    return made
+
+
+def plain(axis: Axes) -> None:
+    """Leave nothing of an axis but what is drawn into it."""
+    axis.set(xticks=[], yticks=[])
+    axis.grid(False)
+    for spine in axis.spines.values():
+        spine.set_visible(False)
+
+
+def curves(
+    lines: Mapping[str, Sequence[float]],
+    x: Sequence[float] | None = None,
+    xlabel: str = "step",
+    ylabel: str = "",
+    title: str = "",
+    width: float = 7.0,
+    height: float = 2.6,
+    log: bool = False,
+) -> Figure:
+    """Curves over a common axis, each named at its right end rather than in a legend.
+
+    Args:
+        lines: name → values.
+        x: where the values stand; None counts them from 0.
+        xlabel, ylabel, title: words, with units.
+        width, height: in inches.
+        log: whether the values' axis is logarithmic.
+    """
+    made, axis = figure(width, height)
+    for colour, (name, values) in zip(COLOURS, lines.items(), strict=False):
+        places = list(x) if x is not None else list(range(len(values)))
+        axis.plot(places, values, color=colour)
+        axis.annotate(
+            name, (places[-1], values[-1]), (5, 0), textcoords="offset points", color=colour, va="center", fontsize=9
+        )
+    axis.set(xlabel=xlabel, ylabel=ylabel)
+    axis.set_title(title)
+    if log:
+        axis.set_yscale("log")
+    return made

@@ -1,0 +1,1 @@
+"""The terms that each lesson introduces; `atelier.teaching.glossary` joins them."""

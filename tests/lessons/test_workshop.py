@@ -1,0 +1,170 @@
+"""The gates of the lesson workshop see what may not be committed."""
+
+import nbformat
+import pytest
+from atelier.teaching import workshop
+from atelier.teaching.lessons import Lesson
+from atelier.teaching.workshop import WorkshopError
+from nbformat import NotebookNode
+
+LESSON = Lesson("9z", "9z_a_lesson", "A lesson", "Does it build?", (), {})
+SOURCE = """\
+# %% [markdown]
+# # A lesson
+
+# %%
+x = 1
+
+# %% [markdown]
+# ### Exercise 9z.1 · Two (★☆☆, 1 minutes)
+
+# %% tags=["stub"]
+def two() -> int:
+    raise NotImplementedError
+
+# %% tags=["checked"]
+print("○")
+
+# %% [markdown] tags=["hint"]
+# It is even.
+
+# %% [markdown] tags=["hint"]
+# It is prime.
+
+# %% tags=["solution"]
+def two() -> int:
+    return 2
+
+# %% [markdown] tags=["quiz"]
+# **1.** What is it?
+# - [ ] one — one is odd.
+# - [x] two — it is,
+#   whatever you do.
+"""
+
+
+@pytest.fixture
+def folder(tmp_path):
+    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "9z_a_lesson.py").write_text(SOURCE, encoding="utf-8")
+    return tmp_path
+
+
+def executed() -> NotebookNode:
+    png = nbformat.v4.new_output(
+        "display_data", data={"image/png": "iVBORw0="}, metadata={"image/png": {"alt": "a small red square"}}
+    )
+    cell = nbformat.v4.new_code_cell("show()", execution_count=1, outputs=[png])
+    return nbformat.v4.new_notebook(cells=[cell])
+
+
+def test_source_becomes_a_notebook(folder) -> None:
+    cells = workshop.assemble(LESSON, folder).cells
+    assert [cell.id for cell in cells] == [f"9z-{place:03d}" for place in range(len(cells))]
+    assert [cell.cell_type for cell in cells] == [
+        *("markdown", "code", "code", "markdown", "code", "code"),
+        *("markdown", "markdown", "markdown"),
+    ]
+    assert "google.colab" in cells[1].source
+    assert cells[5].metadata["tags"] == ["nbval-check-output"]
+    hint, solution, quiz = (cell.source for cell in cells[6:])
+    assert hint.index("Another hint") > hint.index("It is even.")
+    assert hint.count("<details>") == hint.count("</details>") == 2
+    assert "```python\ndef two() -> int:\n    return 2\n```" in solution
+    assert "<summary>two</summary>\n\n✓ Yes: it is, whatever you do." in quiz
+    assert "✗ No: one is odd." in quiz
+    assert not any("badge" in cell.source for cell in cells)
+
+
+def test_stamped_repository_brings_the_badge(folder) -> None:
+    (folder / "REPOSITORY").write_text("ada/atelier\n")
+    cells = workshop.assemble(LESSON, folder).cells
+    assert "github/ada/atelier/blob/main/notebooks/9z_a_lesson.ipynb" in cells[0].source
+    assert 'REPOSITORY = "ada/atelier"' in next(cell.source for cell in cells if cell.cell_type == "code")
+
+
+@pytest.mark.parametrize(
+    ("before", "after", "words"),
+    [
+        ('tags=["stub"]', 'tags=["stubb"]', "tag stubb"),
+        ("- [ ] one — one is odd.", "- [ ] one", "options of the form"),
+        ("- [ ] one — one", "- [x] one — one", "exactly one"),
+    ],
+)
+def test_faulty_source_is_refused(folder, before: str, after: str, words: str) -> None:
+    path = folder / "source" / "9z_a_lesson.py"
+    path.write_text(path.read_text(encoding="utf-8").replace(before, after), encoding="utf-8")
+    with pytest.raises(WorkshopError, match=words):
+        workshop.assemble(LESSON, folder)
+
+
+def test_missing_source_is_named(tmp_path) -> None:
+    with pytest.raises(WorkshopError, match=r"9z_a_lesson\.py is missing"):
+        workshop.assemble(LESSON, tmp_path)
+
+
+def test_execution_fills_outputs_and_passes_the_gates(folder) -> None:
+    notebook, seconds = workshop.execute(workshop.assemble(LESSON, folder), folder)
+    assert seconds > 0
+    assert workshop.faults(notebook, "9z") == []
+    assert workshop.without_outputs(notebook) == workshop.without_outputs(workshop.assemble(LESSON, folder))
+
+
+def test_a_sound_notebook_has_no_faults() -> None:
+    assert workshop.faults(executed(), "9z") == []
+
+
+def spoil_count(notebook: NotebookNode) -> None:
+    notebook.cells[0].execution_count = 2
+
+
+def spoil_unrun(notebook: NotebookNode) -> None:
+    notebook.cells[0].execution_count = None
+
+
+def spoil_error(notebook: NotebookNode) -> None:
+    notebook.cells[0].outputs = [nbformat.v4.new_output("error", ename="ValueError", evalue="no", traceback=[])]
+
+
+def spoil_path(notebook: NotebookNode) -> None:
+    notebook.cells[0].outputs = [nbformat.v4.new_output("stream", name="stdout", text="saved /ho" + "me/ada/x.png")]
+
+
+def spoil_host(notebook: NotebookNode) -> None:
+    notebook.cells[0].outputs = [nbformat.v4.new_output("stream", name="stdout", text="http://localhost:8888/lab")]
+
+
+def spoil_stderr(notebook: NotebookNode) -> None:
+    notebook.cells[0].outputs = [nbformat.v4.new_output("stream", name="stderr", text="UserWarning: hm")]
+
+
+def spoil_alt(notebook: NotebookNode) -> None:
+    notebook.cells[0].outputs[0].metadata = {}
+
+
+def spoil_html_alt(notebook: NotebookNode) -> None:
+    data = {"text/html": '<img src="data:image/png;base64,aa">'}
+    notebook.cells[0].outputs = [nbformat.v4.new_output("display_data", data=data)]
+
+
+def spoil_widget(notebook: NotebookNode) -> None:
+    data = {"application/vnd.jupyter.widget-view+json": {"model_id": "a"}}
+    notebook.cells[0].outputs = [nbformat.v4.new_output("display_data", data=data)]
+
+
+def spoil_state(notebook: NotebookNode) -> None:
+    notebook.metadata["widgets"] = {"application/vnd.jupyter.widget-state+json": {"state": {}}}
+
+
+def spoil_size(notebook: NotebookNode) -> None:
+    notebook.cells[0].source = "#" * 2_100_000
+
+
+SPOILERS = [value for name, value in list(globals().items()) if name.startswith("spoil_")]
+
+
+@pytest.mark.parametrize("spoil", SPOILERS, ids=lambda spoil: spoil.__name__)
+def test_gates_see(spoil) -> None:
+    notebook = executed()
+    spoil(notebook)
+    assert len(workshop.faults(notebook, "9z")) == 1
