@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/setup-done
 CANDIDATES := python3 python3.14 python3.13 python3.12 python3.11 python
-CHECKED := lib tests docs $(wildcard notebooks/source)
+CHECKED := lib tests docs notebooks
 
 # A prompt is anybody's sentence, with quotes, dollars and backslashes in it. $(value) takes it as it was typed, and the
 # environment carries it past the shell's quoting. PROMPT and OUT stay behind: make would expand their dollars.
@@ -18,7 +18,7 @@ ifneq (yes,$(shell test "$$(cat $(READY) 2>/dev/null)" = "$$(pwd)" && $(BIN)/pyt
 .PHONY: $(READY)
 endif
 
-.PHONY: help setup draw lab test test-all bench pictures lock clean
+.PHONY: help setup draw lab test test-all notebooks bench pictures lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
@@ -56,16 +56,20 @@ draw: setup ## draw PROMPT="..." into OUT=drawing.png
 	fi
 	@$(BIN)/atelier draw --out "$$ATELIER_OUT" -- "$$ATELIER_PROMPT"
 
-lab: setup ## open JupyterLab
-	$(BIN)/python -m jupyter lab --notebook-dir=$(firstword $(wildcard notebooks) .)
+lab: setup ## open JupyterLab on the lessons
+	$(BIN)/python -m jupyter lab --notebook-dir=notebooks
 
-test: setup ## style, types and every test that needs Python only
+test: setup ## style, types, every test that needs Python only, every lesson
 	$(BIN)/python -m ruff check $(CHECKED)
 	$(BIN)/python -m ruff format --check $(CHECKED)
 	$(BIN)/python -m ty check --python $(VENV) $(CHECKED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope --nbval-lax --nbval-current-env notebooks
 
 test-all: test ## everything that can be tested on this machine
+
+notebooks: setup ## build and execute the lessons; LESSON=2d builds one, REPO=owner/name stamps the course's home
+	$(BIN)/python -m atelier.teaching.workshop $(LESSON) $(if $(REPO),--repo "$(REPO)")
 
 bench: setup ## time the library, side by side with the reference implementations
 	$(BIN)/python -m pytest tests/bench -p no:xdist -s

@@ -4,14 +4,15 @@ import json
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from atelier import Pipeline
 from atelier.card import CARD_FILE, CURVES_FILE, EVALUATION_FILE
 from atelier.evaluate import drawn, reconstruction, retrieval
-from atelier.training.data import CaptionedFolder
+from atelier.training.data import CaptionedFolder, save_captioned
 from atelier.weights.presets import Preset, find_presets, load_preset
-from atelier.world import WORLDS, parse
+from atelier.world import WORLDS, caption, full_world, parse
 from PIL import Image
 
 DATA = Path(__file__).resolve().parents[1] / "data"
@@ -96,6 +97,20 @@ def test_sample_pictures_and_prompts_ship_whole() -> None:
     assert set(SESSION_PROMPTS) <= set(prompts)
     for prompt in prompts:
         parse(prompt)
+
+
+def test_sample_is_what_its_command_paints(tmp_path: Path) -> None:
+    """Every caption and every eighth picture, to a level or two of 255: floating point ends differently elsewhere."""
+    scenes = full_world().sample(256, seed=0)
+    stored = CaptionedFolder(DATA / "sample", 96)
+    assert stored.captions == [caption(scene) for scene in scenes]
+    save_captioned(scenes[::8], tmp_path, 96)
+    for number in range(0, 256, 8):
+        kept, painted = (
+            np.asarray(Image.open(path), dtype=int)
+            for path in (DATA / "sample" / f"{number:03d}.png", tmp_path / f"{number // 8:02d}.png")
+        )
+        assert (abs(kept - painted) > 2).mean() < 0.002, number
 
 
 @pytest.mark.parametrize("name", ["strawberry.png", "world.png"])

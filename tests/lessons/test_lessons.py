@@ -5,6 +5,8 @@ import importlib
 import importlib.util
 import inspect
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from types import ModuleType
@@ -237,3 +239,20 @@ def test_lesson_imports_nothing_private(lesson: Lesson) -> None:
             names = [alias.name for alias in node.names] if isinstance(node, ast.Import | ast.ImportFrom) else []
             module = node.module or "" if isinstance(node, ast.ImportFrom) else ""
             assert not [name for name in (*names, module) if re.search(r"(^|\.)_", name)]
+
+
+def test_every_lesson_is_collected_for_validation() -> None:
+    """A notebook that nbval does not see passes by not being run."""
+    command = [
+        sys.executable,
+        "-m",
+        "pytest",
+        "--nbval-lax",
+        "--nbval-current-env",
+        "--collect-only",
+        "-qq",
+        "notebooks",
+    ]
+    listing = subprocess.run(command, cwd=NOTEBOOKS.parent, capture_output=True, text=True, check=True).stdout
+    collected = {Path(line.split(":")[0]).stem for line in listing.splitlines() if ".ipynb" in line}
+    assert collected == {lesson.name for lesson in LESSONS.values()}
