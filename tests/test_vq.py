@@ -1,4 +1,4 @@
-"""The codebook layer: its arithmetic by hand, its codebook over many steps, its gradients, its bad input."""
+"""The codebook layer and the VQ-VAE: arithmetic by hand, a codebook over many steps, gradients, learning, bad input."""
 
 import math
 import multiprocessing
@@ -6,7 +6,18 @@ from pathlib import Path
 
 import pytest
 import torch
-from atelier.blocks.vq import LAPLACE_EPSILON, VectorQuantizer, codebook_usage
+from atelier.blocks.vq import (
+    LAPLACE_EPSILON,
+    VQVAE,
+    VectorQuantizer,
+    VQVAEConfig,
+    assignment,
+    codebook_usage,
+    nearest_codes,
+    straight_through,
+    vq_loss,
+)
+from atelier.world import sprites
 
 
 def with_codes(rows: list[list[float]], **options) -> VectorQuantizer:
@@ -43,6 +54,35 @@ def test_of_equally_near_codes_the_lowest_is_taken():
     quantizer = with_codes([[5.0, 5.0], [1.0, 0.0], [-1.0, 0.0], [1.0, 0.0]]).eval()
     assert quantizer(torch.zeros(1, 2, 1, 1)).indices.item() == 1
     assert quantizer(as_map(torch.tensor([[2.0, 0.0]]))).indices.item() == 1
+
+
+def test_the_assignment_is_one_for_the_nearest_code_and_zero_for_all_others():
+    torch.manual_seed(0)
+    vectors, codebook = torch.randn(50, 3), torch.randn(7, 3)
+    q = assignment(vectors, codebook)
+    by_hand = torch.zeros(50, 7)
+    for row, vector in enumerate(vectors):
+        by_hand[row, (vector - codebook).norm(dim=1).argmin()] = 1
+    assert torch.equal(q, by_hand)
+    assert torch.equal(q @ codebook, codebook[nearest_codes(vectors, codebook)])
+
+
+def test_straight_through_has_the_values_of_one_and_the_gradient_of_the_other():
+    z_e, z_q, weights = (torch.randn(6, 4, requires_grad=True) for _ in range(3))
+    through = straight_through(z_e, z_q)
+    assert torch.equal(through, z_q)
+    (through * weights.detach()).sum().backward()
+    assert torch.equal(gradient(z_e), weights)
+    assert z_q.grad is None
+
+
+def test_each_term_of_the_loss_pulls_at_one_side():
+    z_e, z_q = torch.tensor([[1.0, 3.0]], requires_grad=True), torch.tensor([[0.0, 1.0]], requires_grad=True)
+    commitment, both = vq_loss(z_e, z_q, 0.5, learned=False), vq_loss(z_e, z_q, 0.5, learned=True)
+    assert (commitment.item(), both.item()) == pytest.approx((0.5 * 2.5, 1.5 * 2.5))
+    assert torch.autograd.grad(commitment, (z_e, z_q), allow_unused=True)[1] is None
+    for side, expected in zip(torch.autograd.grad(both, (z_e, z_q)), ([0.5, 1.0], [-1.0, -2.0]), strict=True):
+        assert side.tolist() == [pytest.approx(expected)]
 
 
 def test_lookup_gives_back_exactly_what_quantising_gave():
@@ -193,6 +233,11 @@ def test_the_memory_format_changes_nothing():
     assert torch.equal(last.z_q, quantizer(z_e).z_q)
 
 
+def test_the_state_is_that_of_the_shipped_weights():
+    shapes = {name: tuple(value.shape) for name, value in VectorQuantizer(8, 3).state_dict().items()}
+    assert shapes == {"embedding.weight": (8, 3), "counts": (8,), "sums": (8, 3)}
+
+
 def test_an_empty_state_is_refused():
     with pytest.raises(RuntimeError, match="Missing key"):
         VectorQuantizer(4, 2).load_state_dict({})
@@ -216,6 +261,52 @@ def test_impossible_codebooks_are_refused(arguments: dict, sentence: str):
 def test_maps_of_another_shape_are_refused(shape: tuple[int, ...]):
     with pytest.raises(ValueError, match=r"\(n, 4, h, w\), but got"):
         VectorQuantizer(8, 4)(torch.zeros(shape))
+
+
+def test_the_vq_vae_turns_pictures_into_a_grid_of_codes_and_back():
+    torch.manual_seed(0)
+    model = VQVAE(VQVAEConfig(size=16, width=4, levels=2, codes=9, code_width=5)).eval()
+    pictures = torch.rand(3, 3, 16, 16)
+    reconstructions, quantized = model(pictures)
+    assert quantized.z_q.shape == (3, 5, 4, 4)
+    assert quantized.indices.shape == (3, 4, 4)
+    assert reconstructions.shape == pictures.shape
+    assert 0 < reconstructions.min() < reconstructions.max() < 1
+    assert torch.equal(model.decode_codes(quantized.indices), reconstructions)
+    words = {tuple(code) for code in model.quantize.embedding.weight.tolist()}
+    assert {tuple(vector) for vector in quantized.z_q.permute(0, 2, 3, 1).flatten(0, 2).tolist()} <= words
+
+
+def test_the_default_vq_vae_writes_sprites_in_sixty_four_words():
+    model = VQVAE(VQVAEConfig()).eval()
+    indices = model.encode(torch.rand(2, 3, 32, 32)).indices
+    assert indices.shape == (2, 8, 8)
+    assert model.quantize.codes == 64
+    assert sum(weights.numel() for weights in model.parameters()) < 200_000
+
+
+def test_the_vq_vae_learns_sixteen_sprites_by_heart():
+    torch.manual_seed(0)
+    pictures, _ = sprites(16, seed=0, subjects=("strawberry", "car", "house", "cat"), colours=("red",))
+    model = VQVAE(VQVAEConfig(width=16))
+    optimiser = torch.optim.Adam(model.parameters(), lr=5e-3)
+    for _ in range(100):
+        reconstructions, quantized = model(pictures)
+        optimiser.zero_grad()
+        ((pictures - reconstructions).square().mean() + 0.1 * quantized.loss).backward()
+        optimiser.step()
+    error = (pictures - model(pictures)[0]).square().mean()
+    assert error < pictures.var(0).mean() / 4
+    assert model.quantize.usage().share > 0.9
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [({"codes": 0}, "codes=0.* below 1"), ({"code_width": -1}, "code_width=-1"), ({"size": 30}, "cannot be halved 2")],
+)
+def test_impossible_vq_vaes_are_refused(arguments: dict, sentence: str):
+    with pytest.raises(ValueError, match=sentence):
+        VQVAEConfig(**arguments)
 
 
 def train_a_share(rank: int, folder: Path) -> None:

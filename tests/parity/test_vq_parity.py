@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from atelier.blocks.vq import VectorQuantizer
+from atelier.blocks.vq import VQVAE, VectorQuantizer, VQVAEConfig
 from vector_quantize_pytorch import VectorQuantize
 
 CODES, WIDTH, BETA, DECAY = 40, 6, 0.25, 0.9
@@ -66,3 +66,24 @@ def test_the_commitment_gradient_of_the_codebook_learned_by_gradient():
     theirs(z_theirs)[2].sum().backward()
     assert relative(z_ours.grad, z_theirs.grad) < 1e-5
     assert relative(BETA * ours.embedding.weight.grad, theirs._codebook.embed.grad[0]) < 1e-5
+
+
+def test_a_vq_vae_trains_the_same_around_either_layer():
+    """One step of the whole network: the encoder's gradients and the codebook afterwards."""
+    ours, theirs = pair()
+    torch.manual_seed(1)
+    model = VQVAE(VQVAEConfig(size=16, width=8, codes=CODES, code_width=WIDTH))
+    model.quantize = ours
+    pictures = torch.rand(4, 3, 16, 16)
+    reconstructions, quantized = model(pictures)
+    ((pictures - reconstructions).square().mean() + quantized.loss).backward()
+    gradients = [parameter.grad.clone() for parameter in model.encoder.parameters() if parameter.grad is not None]
+    model.zero_grad()
+    z_q, indices, loss = theirs(model.encoder(pictures))
+    ((pictures - model.decode(z_q)).square().mean() + loss.sum()).backward()
+    assert torch.equal(quantized.indices, indices)
+    assert len(gradients) == len(list(model.encoder.parameters()))
+    for gradient, parameter in zip(gradients, model.encoder.parameters(), strict=True):
+        assert parameter.grad is not None
+        assert torch.allclose(gradient, parameter.grad, atol=1e-6 * max(1.0, parameter.grad.abs().max().item()))
+    assert torch.allclose(ours.embedding.weight, theirs.codebook, atol=1e-5)

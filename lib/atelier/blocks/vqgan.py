@@ -35,6 +35,7 @@ class VQGANConfig:
         group_norm_eps: 1e-6 in the original, 1e-5 in some ports of it.
         pixel_range: what the network inside calls black and white, "[0,1]" or "[-1,1]". It belongs to the weights.
             Outside, pictures are from 0 to 1 whatever it is.
+        decoder_only: there is no encoder, because somebody published only the half that draws.
         beta: weight of the commitment term, see VectorQuantizer.
         decay: of the codebook's moving averages, or None, see VectorQuantizer.
         restart_below: see VectorQuantizer.
@@ -54,6 +55,7 @@ class VQGANConfig:
     group_norm_groups: int = 32
     group_norm_eps: float = 1e-6
     pixel_range: str = "[-1,1]"
+    decoder_only: bool = False
     beta: float = 0.25
     decay: float | None = 0.99
     restart_below: float = 0.05
@@ -291,12 +293,14 @@ class VQGAN(nn.Module):
     def __init__(self, config: VQGANConfig):
         super().__init__()
         self.config = config
-        self.encoder = Encoder(config)
+        if not config.decoder_only:
+            self.encoder = Encoder(config)
         self.decoder = Decoder(config)
         self.quantize = VectorQuantizer(
             config.codes, config.code_width, config.beta, config.decay, config.restart_below
         )
-        self.quant_conv = nn.Conv2d(config.z_channels, config.code_width, 1)
+        if not config.decoder_only:
+            self.quant_conv = nn.Conv2d(config.z_channels, config.code_width, 1)
         self.post_quant_conv = nn.Conv2d(config.code_width, config.z_channels, 1)
 
     @property
@@ -314,8 +318,12 @@ class VQGAN(nn.Module):
             z_q (n, code_width, H/f, W/f), indices (n, H/f, W/f), and the codebook's loss.
 
         Raises:
-            ValueError: if the pictures have another shape.
+            ValueError: if the pictures have another shape, or there is no encoder.
         """
+        if self.config.decoder_only:
+            raise ValueError(
+                "This VQ-GAN has no encoder: it can turn codes into pictures, but not pictures into codes."
+            )
         factor = self.config.factor
         if pictures.ndim != 4 or pictures.shape[1] != 3 or pictures.shape[2] % factor or pictures.shape[3] % factor:
             raise ValueError(
