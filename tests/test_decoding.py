@@ -135,3 +135,9 @@ def test_memory_masks_a_prefix_causally(bart: Bart) -> None:
 def test_settings_out_of_range_are_refused_in_a_sentence(wrong: dict) -> None:
     with pytest.raises(ValueError, match=f"{next(iter(wrong))} is .*; "):
         Sampling(**wrong)
+
+
+def test_rows_of_the_tables_that_are_no_codes_are_never_drawn(bart: Bart) -> None:
+    drawn = last(decode(bart, TEXT, EMPTY, Sampling(), dice(0, 2, 12).repeat(2, 1), codes=5))
+    assert 0 <= drawn.min() <= drawn.max() < 5
+    assert last(decode(bart, TEXT, EMPTY, Sampling(), dice(0, 2, 12).repeat(2, 1))).max() >= 5

@@ -130,7 +130,7 @@ def test_retrieval_is_whole_for_a_clip_that_sees_all_and_less_for_one_that_does_
 ) -> None:
     for blind, low, high in (((), 1.0, 1.0), (("colour",), 0.75, 0.97), (ATTRIBUTES, 1 / 64, 1 / 64)):
         clip = Clairvoyant(monkeypatch, blind)
-        pipeline = SimpleNamespace(clip=clip, tokenizer=clip, device="cpu")
+        pipeline = SimpleNamespace(clip=clip, tokenizer=clip, clip_tokenizer=clip, device="cpu")
         found = retrieval(pipeline, WORLD, "never", draws=4)  # ty: ignore[invalid-argument-type]
         assert low <= found <= high, (blind, found)
 
@@ -150,8 +150,8 @@ def test_novelty_counts_what_was_held_out_and_only_that() -> None:
 
 
 def test_a_judge_of_another_world_is_refused(preset: Preset) -> None:
-    names = {**preset.classifier.attributes, "colour": ("red", "crimson")}
-    other = dataclasses.replace(preset, classifier=dataclasses.replace(preset.classifier, attributes=names))
+    names = {**preset.classifier_sizes.attributes, "colour": ("red", "crimson")}
+    other = dataclasses.replace(preset, classifier=dataclasses.replace(preset.classifier_sizes, attributes=names))
     assert judged_world(preset) == WORLD
     with pytest.raises(ValueError, match="knows other names"):
         judged_world(other)

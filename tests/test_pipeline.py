@@ -1,13 +1,16 @@
 """The pipeline on a tiny preset with random weights: what must hold whatever the weights."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from atelier import Drawing, Pipeline
+from atelier.blocks.clip import CLIP
 from atelier.decoding import SamplingOptions
 from atelier.pipeline import PromptError, nearest_words, unknown_words
 from atelier.weights.presets import PresetError
+from atelier.weights.tokenizer import train_tokenizer
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from PIL import Image
@@ -62,6 +65,23 @@ def test_a_list_gives_what_each_prompt_gives_alone(pipe: Pipeline) -> None:
     prompts = [PROMPT, "a house", "a stained glass window with an image of a blue strawberry"]
     together = pipe.draw(prompts, n=3, seed=3)
     assert all(same(drawing, pipe.draw(prompt, n=3, seed=3)) for drawing, prompt in zip(together, prompts, strict=True))
+
+
+def test_a_clip_of_another_size_and_tokenizer_ranks_as_well(pipe: Pipeline) -> None:
+    assert pipe.clip is not None
+    torch.manual_seed(0)
+    clip = CLIP(replace(pipe.clip.config, image_size=32, vocabulary=300))
+    tokenizer = train_tokenizer(["a cat", "a cat on the moon"] * 3, vocabulary=300)
+    other = Pipeline(pipe.vqgan, pipe.bart, clip, pipe.tokenizer, clip_tokenizer=tokenizer)
+    drawing = other.draw(PROMPT, n=4, seed=0)
+    assert torch.equal(
+        drawing.codes.flatten(1).sort(0).values, pipe.draw(PROMPT, n=4, seed=0).codes.flatten(1).sort(0)[0]
+    )
+    larger = torch.nn.functional.interpolate(drawing.pictures, (32, 32), mode="bicubic", antialias=True).clamp(0, 1)
+    with torch.no_grad():
+        text = clip.encode_text(tokenizer.encode([PROMPT], clip.config.context_length))
+        expected = 100 * clip.encode_image(larger) @ text[0]
+    assert torch.allclose(torch.tensor(drawing.scores), expected, atol=1e-4)
 
 
 def test_without_rank_nothing_is_scored_or_reordered(pipe: Pipeline) -> None:

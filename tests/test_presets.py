@@ -164,7 +164,6 @@ def edited(preset: Preset, change) -> Path:
         (lambda values: values["bart"].update(target_length=9), "16 codes to a picture"),
         (lambda values: values["bart"].update(target_vocabulary=9), "16 codes, but"),
         (lambda values: values["bart"].update(text_vocabulary=300), "text_vocabulary is 300, but the clip's"),
-        (lambda values: values["clip"].update(image_size=32), "clip's image_size is 32"),
         (lambda values: values["classifier"].update(attributes={"subject": 10}), "has 10 for subject"),
         (lambda values: values.update(sampling={"guidence": 3}), "sampling has the unknown key guidence"),
         (lambda values: values.update(sampling={"guidance": "3"}), "sampling has '3' for guidance; give a number"),
@@ -207,6 +206,42 @@ def test_a_tokenizer_with_more_ids_than_the_translator_knows_is_refused(preset):
     assert len(larger) > preset.bart.text_vocabulary
     with pytest.raises(PresetError, match=r"tokenizer\.json has 290 ids, but the preset's text_vocabulary is 280"):
         add_file(preset, "tokenizer.json", larger.content()).load_tokenizer()
+
+
+# ---------------------------------------------------------------------------------------------- what may be missing
+
+
+def test_a_preset_can_do_without_clip_and_classifier(preset):
+    folder = edited(preset, lambda values: values.update(clip=None, classifier=None))
+    bare = save_weights(load_preset(folder), "bart", Bart(preset.bart))
+    bare = add_file(bare, "tokenizer.json", train_tokenizer(["a cat"], vocabulary=280).content())
+    assert bare.complete
+    with pytest.raises(PresetError, match="The preset tiny has no clip"):
+        bare.load_clip()
+    with pytest.raises(PresetError, match="The preset tiny has no classifier"):
+        bare.load_classifier("judge")
+
+
+def test_a_clip_can_have_its_own_size_and_its_own_tokenizer(preset):
+    def other_clip(values):
+        values["clip"].update(image_size=32, vocabulary=290)
+
+    with pytest.raises(PresetError, match="they read the same tokens"):
+        load_preset(edited(preset, other_clip))
+    edited(preset, lambda values: values["clip"].update(vocabulary=280))
+    add_file(load_preset(preset.folder), "clip_tokenizer.json", train_tokenizer(["a dog"], vocabulary=270).content())
+    other = load_preset(edited(preset, other_clip))
+    assert len(other.load_clip_tokenizer()) <= 270
+    larger = train_tokenizer([f"{a}{b} cat" for a in "bcdfgh" for b in "aeiou"] * 3, vocabulary=300)
+    assert len(larger) > 290
+    with pytest.raises(PresetError, match=r"clip_tokenizer\.json has \d+ ids, but the clip's vocabulary is 290"):
+        add_file(other, "clip_tokenizer.json", larger.content()).load_clip_tokenizer()
+
+
+def test_an_unknown_normalization_is_refused(preset):
+    add_file(preset, "tokenizer.json", train_tokenizer(["a cat"], vocabulary=280).content())
+    with pytest.raises(PresetError, match=r"config\.json does not describe a preset: .*'bert'"):
+        load_preset(edited(preset, lambda values: values.update(normalization="bert"))).load_tokenizer()
 
 
 # ---------------------------------------------------------------------------------------------- what belongs together
@@ -259,6 +294,6 @@ def test_the_courses_own_presets_can_be_read(name, size):
     preset = load_preset(name)
     assert (preset.name, preset.picture_size) == (name, size)
     assert preset.vqgan.factor == 8
-    assert preset.clip.image_size == preset.classifier.resolution == size
-    assert preset.clip.end_token == 2
-    assert preset.classifier.attributes == named_world(preset.world).attributes
+    assert preset.clip_sizes.image_size == preset.classifier_sizes.resolution == size
+    assert preset.clip_sizes.end_token == 2
+    assert preset.classifier_sizes.attributes == named_world(preset.world).attributes

@@ -64,7 +64,7 @@ def tiny_run(folder: str | Path, resume: bool = False, pause: float = 0.0, steps
     preset = tiny_preset(folder / "preset")
     torch.manual_seed(0)
     world = small_world()
-    perceptual = ClassifierRecipe("perceptual", preset.classifier, world, ClassifierSettings()).classifier
+    perceptual = ClassifierRecipe("perceptual", preset.classifier_sizes, world, ClassifierSettings()).classifier
     settings = VQGANSettings(**preset.recipes["vqgan"])
     recipe = VQGANRecipe(preset.vqgan, perceptual, settings)
     data = Slow(PaintedPictures(world, 16, 4, seed=0, paint_together=8), pause)
@@ -507,7 +507,7 @@ def test_the_grid_reads_from_left_to_right():
 
 def test_the_codes_used_are_those_of_the_quantizer(uninterrupted, tmp_path):
     preset = tiny_preset(tmp_path)
-    perceptual = ClassifierRecipe("perceptual", preset.classifier, small_world(), ClassifierSettings()).classifier
+    perceptual = ClassifierRecipe("perceptual", preset.classifier_sizes, small_world(), ClassifierSettings()).classifier
     recipe = VQGANRecipe(preset.vqgan, perceptual, VQGANSettings())
     turn = next(recipe.turns(recipe.parts, PaintedPictures(small_world(), 16, 4, seed=0, paint_together=4)[0], 0.0))
     assert turn.metrics["codes_used"].item() == pytest.approx(recipe.vqgan.quantize.usage().share)
@@ -523,7 +523,7 @@ def test_the_translator_learns_and_draws_codes_in_range(tmp_path):
     tokenizer = train_tokenizer(data[0].captions, vocabulary=preset.bart.text_vocabulary)
     vqgan = VQGANRecipe(
         preset.vqgan,
-        ClassifierRecipe("perceptual", preset.classifier, small_world(), ClassifierSettings()).classifier,
+        ClassifierRecipe("perceptual", preset.classifier_sizes, small_world(), ClassifierSettings()).classifier,
         VQGANSettings(),
     ).vqgan
     torch.nn.init.normal_(vqgan.quantize.embedding.weight)

@@ -131,7 +131,13 @@ class LayerMemory:
 
 @torch.no_grad()
 def decode(
-    bart: Bart, text: Tensor, empty: Tensor, sampling: Sampling, throws: Tensor, prefix: Tensor | None = None
+    bart: Bart,
+    text: Tensor,
+    empty: Tensor,
+    sampling: Sampling,
+    throws: Tensor,
+    prefix: Tensor | None = None,
+    codes: int | None = None,
 ) -> Iterator[Tensor]:
     """Write the codes of m pictures for each of p prompts.
 
@@ -142,6 +148,7 @@ def decode(
         sampling: how each code is chosen.
         throws: (p · m, target_length) uniform numbers from `dice`; prompt i owns rows i · m to i · m + m − 1.
         prefix: (p · m, k) codes that are given, k < target_length; writing goes on after them.
+        codes: how many codes there are, where the translator's tables have rows for more; None: as many as rows.
 
     Yields:
         The codes so far, (p · m, k + 1) to (p · m, target_length), int64.
@@ -152,7 +159,7 @@ def decode(
     longest = int(mask.sum(1).max())  # nothing looks at padding, so columns of nothing but padding can go
     prompts, mask = prompts[:, :longest], mask[:, :longest]
     seen = bart.project(bart.encode(prompts, mask))
-    copies, codes = (2 if guided else 1), bart.config.target_vocabulary
+    copies, codes = (2 if guided else 1), codes or bart.config.target_vocabulary
     rows = len(throws) * copies
     memory = Memory(bart, rows, text.device, seen[0].keys.dtype)
     written = throws.new_empty((len(throws), 0), dtype=torch.long) if prefix is None else prefix

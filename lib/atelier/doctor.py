@@ -63,7 +63,7 @@ def _presets() -> Iterator[Finding]:
         try:
             preset = load_preset(folder)
             for file in preset.files:
-                preset.read(file)
+                preset.check(file)
         except PresetError as fault:
             yield Finding("preset", False, str(fault))
         else:

@@ -118,8 +118,8 @@ def judged_world(preset: Preset) -> World:
         ValueError: the preset was not trained on a painted world, or its judge knows other names than that world has.
     """
     world = named_world(preset.world)
-    known = {name: tuple(values) for name, values in preset.classifier.attributes.items()}
-    if known != world.attributes:
+    judge = preset.classifier
+    if judge is None or {name: tuple(values) for name, values in judge.attributes.items()} != world.attributes:
         raise ValueError(f"The judge of {preset.name} knows other names than its world has; train it again.")
     return world
 
@@ -223,7 +223,7 @@ def retrieval(
         report("CLIP retrieval", draw, draws)
         scenes = different(world.sample(20 * choices, SEED + 3 + draw, held_out=held_out, complete=True))[:choices]
         captions = [caption(scene, complete=True) for scene in scenes]
-        text = pipeline.tokenizer.encode(captions, clip.config.context_length)
+        text = pipeline.clip_tokenizer.encode(captions, clip.config.context_length)
         painted = paint(scenes, clip.config.image_size, pipeline.device)
         scores = clip.encode_image(painted) @ clip.encode_text(text.to(pipeline.device)).T  # (choices, choices)
         found.append((scores.argmax(1) == torch.arange(len(scenes), device=scores.device)).float().mean())

@@ -8,15 +8,15 @@ This is DALL·E Mini's order of things (Dayma et al. 2021); every preset, ours o
 from __future__ import annotations
 
 import difflib
-import math
 import secrets
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 from typing import Unpack, overload
 
 import torch
+import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
@@ -24,6 +24,7 @@ from atelier.blocks.bart import Bart
 from atelier.blocks.clip import CLIP
 from atelier.blocks.vqgan import VQGAN
 from atelier.decoding import Sampling, SamplingOptions, decode, dice
+from atelier.drawing import Drawing
 from atelier.weights.pictures import square
 from atelier.weights.presets import Preset, PresetError, find_presets, load_preset
 from atelier.weights.tokenizer import Tokenizer, words_of
@@ -33,61 +34,6 @@ UNDRAWN = 0.93  # the grey of what is not drawn yet
 
 class PromptError(ValueError):
     """A prompt that cannot be drawn; the message says why."""
-
-
-@dataclass(frozen=True)
-class Drawing:
-    """The pictures of one prompt, the best first.
-
-    Attributes:
-        prompt: what was asked for.
-        pictures: (n, 3, size, size), from 0 to 1.
-        codes: (n, grid, grid) int64, the codes of each picture.
-        scores: 100 · cosine between prompt and picture, one each, or None if the pictures are not ranked.
-        seed: draws the same pictures again.
-        progress: share of the codes that are written, 1 when the drawing is finished.
-        remarks: sentences about the prompt, such as words the model does not know.
-    """
-
-    prompt: str
-    pictures: Tensor
-    codes: Tensor
-    scores: list[float] | None
-    seed: int
-    progress: float = 1.0
-    remarks: list[str] = field(default_factory=list)
-
-    @property
-    def images(self) -> list[Image.Image]:
-        """The pictures as PIL images."""
-        pixels = (self.pictures * 255).round().byte().permute(0, 2, 3, 1).cpu().numpy()
-        return [Image.fromarray(picture) for picture in pixels]
-
-    def grid(self, columns: int | None = None, zoom: int | None = None, gap: int = 6) -> Image.Image:
-        """All pictures on one white sheet, row by row.
-
-        Args:
-            columns: pictures in a row; by default as square as possible.
-            zoom: pixels on a side for one of a picture's; by default so many that a picture is about 256 wide.
-            gap: white pixels between pictures.
-        """
-        n, size = len(self.pictures), self.pictures.shape[-1]
-        columns = min(n, columns or math.ceil(math.sqrt(n)))
-        side = size * (zoom or max(1, 256 // size))
-        rows = math.ceil(n / columns)
-        sheet = Image.new("RGB", (columns * (side + gap) + gap, rows * (side + gap) + gap), "white")
-        for number, image in enumerate(self.images):
-            row, column = divmod(number, columns)
-            corner = (gap + column * (side + gap), gap + row * (side + gap))
-            sheet.paste(image.resize((side, side), Image.Resampling.BICUBIC), corner)
-        return sheet
-
-    def save(self, path: str | Path, columns: int | None = None) -> Path:
-        """Write the grid to a file; the format is the one of the name's ending. Returns the path."""
-        path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self.grid(columns).save(path)
-        return path
 
 
 class Pipeline:
@@ -100,6 +46,7 @@ class Pipeline:
         clip: CLIP | None,
         tokenizer: Tokenizer,
         *,
+        clip_tokenizer: Tokenizer | None = None,
         name: str = "",
         words: Sequence[str] = (),
         sampling: Sampling | None = None,
@@ -112,12 +59,14 @@ class Pipeline:
             bart: translates captions to codes.
             clip: ranks pictures; without one they come in the order in which they were drawn.
             tokenizer: turns captions into ids, for bart and clip.
+            clip_tokenizer: the clip's own, if it was not trained on the same ids as bart.
             name: of the preset.
             words: those that the captions of training used; for the others a remark is made. Empty: no remarks.
             sampling: what `draw` does where it is not told otherwise.
             device: where to compute.
         """
         self.name, self.tokenizer, self.words = name, tokenizer, tuple(words)
+        self.clip_tokenizer = clip_tokenizer or tokenizer
         self.sampling = sampling or Sampling()
         self.device = torch.device(device)
         self.vqgan, self.bart = vqgan.eval().to(self.device), bart.eval().to(self.device)
@@ -139,8 +88,9 @@ class Pipeline:
         return cls(
             preset.load_vqgan(),
             preset.load_bart(),
-            preset.load_clip(),
+            None if preset.clip is None else preset.load_clip(),
             preset.load_tokenizer(),
+            clip_tokenizer=None if preset.clip is None else preset.load_clip_tokenizer(),
             name=preset.name,
             words=preset.words,
             sampling=Sampling(**preset.sampling),
@@ -263,8 +213,12 @@ class Pipeline:
         """100 · cosine between a prompt and each picture (n, 3, size, size), as on the session's slide."""
         if self.clip is None:
             raise ValueError("This pipeline has no CLIP, so it cannot score pictures.")
-        text = self.clip.encode_text(self.tokenizer.encode([prompt], self.clip.config.context_length).to(self.device))
-        return (100 * self.clip.encode_image(pictures.to(self.device)) @ text[0]).tolist()
+        ids = self.clip_tokenizer.encode([prompt], self.clip.config.context_length)
+        text = self.clip.encode_text(ids.to(self.device))  # (1, e)
+        pictures, size = pictures.to(self.device), self.clip.config.image_size
+        if pictures.shape[-1] != size:  # it has learned from pictures of another size
+            pictures = F.interpolate(pictures, (size, size), mode="bicubic", antialias=True).clamp(0, 1)
+        return (100 * self.clip.encode_image(pictures) @ text[0]).tolist()
 
     def remarks(self, prompt: str) -> list[str]:
         """What a user should know of a prompt before believing its pictures: unknown words, and what is cut off."""
@@ -305,9 +259,10 @@ class Pipeline:
         sampling = replace(self.sampling, **how)
         seed = secrets.randbits(31) if seed is None else seed
         length, grid = self.bart.config.target_length, self.vqgan.config.grid
-        text = self.tokenizer.encode([*prompts, ""], self.bart.config.text_length).to(self.device)  # (p + 1, t)
+        text = self.tokenizer.encode(prompts, self.bart.config.text_length).to(self.device)  # (p, t)
+        nothing = self.tokenizer.nothing(self.bart.config.text_length).to(self.device)  # (t,)
         throws = dice(seed, n, length).repeat(len(prompts), 1).to(self.device)  # (p · n, length)
-        for codes in decode(self.bart, text[:-1], text[-1], sampling, throws, prefix):
+        for codes in decode(self.bart, text, nothing, sampling, throws, prefix, self.vqgan.config.codes):
             done = codes.shape[1]
             if done == length:
                 pictures = self.decode(codes.unflatten(1, (grid, grid)))
@@ -316,7 +271,7 @@ class Pipeline:
                 yield self._unfinished(prompts, codes, seed)
 
     def _check(self, prompt: str) -> None:
-        if not self.tokenizer.pieces(prompt):
+        if not "".join(self.tokenizer.pieces(prompt)).strip():
             raise PromptError("The prompt is empty; say what to draw, for example “a blue strawberry on the moon”.")
 
     def _finished(self, prompts: list[str], codes: Tensor, pictures: Tensor, seed: int, rank: bool) -> list[Drawing]:

@@ -190,7 +190,7 @@ def _run_preset(source: Preset, folder: Path, origin: World | Path) -> Preset:
     """The run's own preset, not yet written: the source's sizes and recipes, and what the run has finished so far."""
     fresh = replace(source, words=(), files={}, trained_with={}, folder=folder)
     if isinstance(origin, World):
-        fresh = replace(fresh, classifier=replace(source.classifier, attributes=origin.attributes))
+        fresh = replace(fresh, classifier=replace(source.classifier_sizes, attributes=origin.attributes))
     else:
         fresh = replace(fresh, world="")
     if not (folder / CONFIG_FILE).is_file():
@@ -261,11 +261,11 @@ def _recipe(request: Request, preset: Preset, holders: dict[str, Preset], origin
         settings = _settings(request, preset, CLIPSettings)
         vqgan = holders[VQGAN_FILE].load_vqgan() if VQGAN_FILE in holders else None
         bound_to = {TOKENIZER_FILE: bound_to[TOKENIZER_FILE]}  # another VQ-GAN's pictures would do nearly as well
-        return CLIPRecipe(preset.clip, holders[TOKENIZER_FILE].load_tokenizer(), settings, vqgan, bound_to)
+        return CLIPRecipe(preset.clip_sizes, holders[TOKENIZER_FILE].load_tokenizer(), settings, vqgan, bound_to)
     if not isinstance(origin, World):
         raise TrainingError("A classifier learns the attributes of painted scenes; train it without a data folder.")
     settings = _settings(request, preset, ClassifierSettings)
-    return ClassifierRecipe(WEIGHTS_NAMES[request.block], preset.classifier, origin, settings)
+    return ClassifierRecipe(WEIGHTS_NAMES[request.block], preset.classifier_sizes, origin, settings)
 
 
 def _settings(request: Request, preset: Preset, settings: type[AnySettings]) -> AnySettings:

@@ -5,24 +5,27 @@
     clip.safetensors     how well picture and caption match    tokenizer.json          captions to token ids
     perceptual.safetensors, judge.safetensors                  the two classifiers of painted pictures
     history.json         the training's metrics over time  README.md               the model card
+    clip_tokenizer.json  captions to token ids for a clip that was not trained on the same ids as bart
+    enwiki-words-frequency.txt  published: with it, hashtags in prompts are taken apart
 
 Weights are stored in float16 and computed with in float32. A preset may be incomplete: while it is being trained it
 has only the files that are finished. Nothing is used before its hash, its names and its shapes have been checked.
+The published models are presets as well, once `atelier download` has fetched and converted them.
 """
 
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import safetensors.torch
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from atelier.blocks.bart import Bart, BartConfig
@@ -31,16 +34,21 @@ from atelier.blocks.vq import VectorQuantizer
 from atelier.blocks.vqgan import VQGAN, VQGANConfig
 from atelier.decoding import Sampling
 from atelier.errors import AtelierError
+from atelier.weights.streams import File, described, safetensors_index, sha256
 from atelier.weights.tokenizer import Tokenizer
 from atelier.world.classifier import ClassifierConfig, PictureClassifier
 
 CONFIG_FILE = "config.json"
 TOKENIZER_FILE = "tokenizer.json"
+CLIP_TOKENIZER_FILE = "clip_tokenizer.json"
+FREQUENCIES_FILE = "enwiki-words-frequency.txt"
 HISTORY_FILE = "history.json"
+CACHE = Path.home() / ".cache" / "atelier"
 BLOCKS = ("vqgan", "bart", "clip", "perceptual", "judge")
-PIPELINE_FILES = ("vqgan.safetensors", "bart.safetensors", "clip.safetensors", TOKENIZER_FILE)
+PIPELINE_FILES = ("vqgan.safetensors", "bart.safetensors", TOKENIZER_FILE)
 
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
+AnyConfig = TypeVar("AnyConfig")
 
 
 class PresetError(AtelierError):
@@ -52,10 +60,12 @@ class Preset:
     """What a config.json says.
 
     name: of the preset. world: of the painted world it is trained on, "small_world" or "full_world"; "" for none.
-    picture_size: pixels on a side. vqgan, bart, clip, classifier: the sizes of the blocks.
+    picture_size: pixels on a side. vqgan, bart, clip, classifier: the sizes of the blocks; without a clip, pictures are
+    not ranked, and without a classifier, nothing can be trained or measured on painted pictures.
     recipes: for each trained block, what its recipe's settings are, where they differ from the recipe's defaults.
     sampling: how the pipeline chooses codes, where it differs from `atelier.decoding.Sampling`'s defaults.
     words: all words of the captions it was trained on, or none where they are not a closed list.
+    normalization: what is done to prompts before the tokenizer's own rules, see `atelier.weights.published.text`.
     files: the SHA-256 of each file that belongs to the preset and is there. folder: where it was read from.
     trained_with: for a block that means nothing without other files (a translator writes the codes of one VQ-GAN), the
     SHA-256 of each of them as it was in training. A block without a record is believed.
@@ -66,11 +76,12 @@ class Preset:
     picture_size: int
     vqgan: VQGANConfig
     bart: BartConfig
-    clip: CLIPConfig
-    classifier: ClassifierConfig
+    clip: CLIPConfig | None
+    classifier: ClassifierConfig | None
     recipes: dict[str, dict[str, Any]] = field(default_factory=dict)
     sampling: dict[str, Any] = field(default_factory=dict)
     words: tuple[str, ...] = ()
+    normalization: str | None = None
     files: dict[str, str] = field(default_factory=dict)
     trained_with: dict[str, dict[str, str]] = field(default_factory=dict)
     folder: Path = Path()
@@ -92,54 +103,94 @@ class Preset:
                 f"The vqgan has {self.vqgan.codes} codes, but the bart's target_vocabulary is "
                 f"{self.bart.target_vocabulary}; it must be at least as large."
             )
-        if self.clip.image_size != self.picture_size:
-            raise ValueError(
-                f"picture_size is {self.picture_size}, but the clip's image_size is {self.clip.image_size}; "
-                "they must be the same."
-            )
-        if self.bart.text_vocabulary != self.clip.vocabulary:
+        if self.clip is not None and self._shares_tokenizer and self.bart.text_vocabulary != self.clip.vocabulary:
             raise ValueError(
                 f"The bart's text_vocabulary is {self.bart.text_vocabulary}, but the clip's vocabulary is "
                 f"{self.clip.vocabulary}; they read the same tokens, so they must be the same."
             )
 
     @property
+    def _shares_tokenizer(self) -> bool:
+        return CLIP_TOKENIZER_FILE not in self.files
+
+    @property
     def complete(self) -> bool:
         """Whether everything that a pipeline needs is there."""
-        return all(file in self.files for file in PIPELINE_FILES)
+        ranker = [] if self.clip is None else ["clip.safetensors"]
+        return all(file in self.files for file in [*PIPELINE_FILES, *ranker])
 
     def load_vqgan(self) -> VQGAN:
         """The VQ-GAN with its weights, in float32, for use. Raises PresetError as `load_weights` does."""
-        return load_weights(self, "vqgan", VQGAN(self.vqgan))
+        return load_weights(self, "vqgan", described(lambda: VQGAN(self.vqgan)))
 
     def load_bart(self) -> Bart:
         """The translator with its weights. Raises PresetError also when they belong to another VQ-GAN or tokenizer."""
         self._check_companions("bart")
-        return load_weights(self, "bart", Bart(self.bart))
+        return load_weights(self, "bart", described(lambda: Bart(self.bart)))
 
     def load_clip(self) -> CLIP:
         """The critic with its weights. Raises PresetError also when they belong to another tokenizer."""
         self._check_companions("clip")
-        return load_weights(self, "clip", CLIP(self.clip))
+        return load_weights(self, "clip", CLIP(self.clip_sizes))
 
     def load_classifier(self, name: str) -> PictureClassifier:
         """A classifier with its weights: "perceptual" or "judge"."""
-        return load_weights(self, name, PictureClassifier(self.classifier))
+        return load_weights(self, name, PictureClassifier(self.classifier_sizes))
 
     def load_tokenizer(self) -> Tokenizer:
         """The tokenizer. Raises PresetError when its file is missing or altered, or has more ids than bart knows."""
-        self.read(TOKENIZER_FILE)
-        path = self.folder / TOKENIZER_FILE
-        try:
-            tokenizer = Tokenizer.from_file(path)
-        except ValueError as fault:
-            raise PresetError(str(fault)) from fault
+        tokenizer = self._read_tokenizer(TOKENIZER_FILE, self._normalizer())
         if len(tokenizer) > self.bart.text_vocabulary:
             raise PresetError(
-                f"{path} has {len(tokenizer)} ids, but the preset's text_vocabulary is {self.bart.text_vocabulary}; "
-                "train the tokenizer again: atelier train tokenizer."
+                f"{self.folder / TOKENIZER_FILE} has {len(tokenizer)} ids, but the preset's text_vocabulary is "
+                f"{self.bart.text_vocabulary}; train the tokenizer again: atelier train tokenizer."
             )
         return tokenizer
+
+    def load_clip_tokenizer(self) -> Tokenizer:
+        """The tokenizer of the clip: bart's, unless it has its own. Raises PresetError as `load_tokenizer` does."""
+        if self._shares_tokenizer:
+            return self.load_tokenizer()
+        tokenizer, clip = self._read_tokenizer(CLIP_TOKENIZER_FILE), self.clip_sizes
+        if len(tokenizer) > clip.vocabulary:
+            raise PresetError(
+                f"{self.folder / CLIP_TOKENIZER_FILE} has {len(tokenizer)} ids, but the clip's vocabulary is "
+                f"{clip.vocabulary}; they do not belong together."
+            )
+        return tokenizer
+
+    def _read_tokenizer(self, file: str, normalize: Callable[[str], str] | None = None) -> Tokenizer:
+        self.check(file)
+        try:
+            return Tokenizer.from_file(self.folder / file, normalize)
+        except ValueError as fault:
+            raise PresetError(str(fault)) from fault
+
+    def _normalizer(self) -> Callable[[str], str] | None:
+        if self.normalization is None:
+            return None
+        from atelier.weights.published.text import normalizer  # with it come libraries that no other preset needs
+
+        frequencies = self.read(FREQUENCIES_FILE).decode() if FREQUENCIES_FILE in self.files else ""
+        try:
+            return normalizer(self.normalization, frequencies)
+        except ValueError as fault:
+            raise PresetError(f"{self.folder / CONFIG_FILE} does not describe a preset: {fault}") from fault
+
+    @property
+    def clip_sizes(self) -> CLIPConfig:
+        """The sizes of the clip. Raises PresetError where the preset has none."""
+        return self._there("clip", self.clip)
+
+    @property
+    def classifier_sizes(self) -> ClassifierConfig:
+        """The sizes of both classifiers. Raises PresetError where the preset has none."""
+        return self._there("classifier", self.classifier)
+
+    def _there(self, name: str, config: AnyConfig | None) -> AnyConfig:
+        if config is None:
+            raise PresetError(f"The preset {self.name} has no {name}; choose another preset.")
+        return config
 
     def _check_companions(self, block: str) -> None:
         for file, trained in self.trained_with.get(block, {}).items():
@@ -152,29 +203,27 @@ class Preset:
 
     def read(self, file: str) -> bytes:
         """The checked content of one of the preset's files. Raises PresetError when it is missing or altered."""
-        path = self.folder / file
-        if file not in self.files:
-            raise PresetError(f"The preset in {self.folder} has no {file} (its {CONFIG_FILE} records none).")
-        if not path.is_file():
-            raise PresetError(f"{path} is missing, though {self.folder / CONFIG_FILE} records it; restore the file.")
-        content = path.read_bytes()
-        found = hashlib.sha256(content).hexdigest()
-        if found != self.files[file]:
-            raise PresetError(
-                f"{path} was truncated or altered: its {len(content)} bytes have the SHA-256 {found}, but "
-                f"{CONFIG_FILE} records {self.files[file]}. Restore the file."
-            )
-        return content
+        return read_recorded(self.folder / file, self.files)
+
+    def check(self, file: str) -> None:
+        """Compare one of the preset's files with its hash. Raises PresetError when it is missing or altered."""
+        check_recorded(self.folder / file, self.files)
 
 
 # ---------------------------------------------------------------------------------------------- finding and reading
 
 
 def preset_folders() -> list[Path]:
-    """Where presets are looked for: $ATELIER_DATA if it is set, then the checkout's data/."""
+    """Where presets are looked for: $ATELIER_DATA if it is set, the checkout's data/, and where downloads go else."""
     checkout = Path(__file__).parents[3] / "data"
     chosen = os.environ.get("ATELIER_DATA")
-    return [Path(chosen), checkout] if chosen else [checkout]
+    return [*([Path(chosen)] if chosen else []), checkout, CACHE]
+
+
+def downloads_folder() -> Path:
+    """Where presets that are downloaded go: $ATELIER_DATA if it is set, else the user's cache."""
+    chosen = os.environ.get("ATELIER_DATA")
+    return Path(chosen) if chosen else CACHE
 
 
 def find_presets() -> dict[str, Path]:
@@ -220,7 +269,7 @@ def _folder_of(name_or_folder: str | Path) -> Path:
     names = ", ".join(known) or "none"
     raise PresetError(
         f"There is no preset {str(name_or_folder)!r}. Known presets: {names}. "
-        f"A folder that holds a {CONFIG_FILE} can be given as well."
+        f"A folder that holds a {CONFIG_FILE} can be given as well, and `atelier download` fetches published ones."
     )
 
 
@@ -237,7 +286,8 @@ def _preset_from(values: Any, folder: Path) -> Preset:
     if not isinstance(values.get("words", []), list):
         raise ValueError(f"words is a {type(values['words']).__name__}, not a list.")
     blocks = {"vqgan": VQGANConfig, "bart": BartConfig, "clip": CLIPConfig, "classifier": ClassifierConfig}
-    built = {name: _config_from(values[name], config, name) for name, config in blocks.items()}
+    left_out = {name for name in ("clip", "classifier") if values[name] is None}
+    built = {name: config_from(values[name], config, name) for name, config in blocks.items() if name not in left_out}
     arguments: dict[str, Any] = {**values, **built, "folder": folder}
     return Preset(**arguments)
 
@@ -258,7 +308,8 @@ def _check_sampling(values: dict[str, Any]) -> None:
     Sampling(**values)  # it knows its ranges
 
 
-def _config_from(values: Any, config: type[Any], name: str) -> Any:
+def config_from(values: Any, config: type[Any], name: str) -> Any:
+    """A block's config from what JSON has of it. Raises ValueError for a missing or unknown key; name: of the block."""
     _check_object(values, name)
     _check_keys(values, config, name)
     return config(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
@@ -280,6 +331,31 @@ def _check_keys(
 # ---------------------------------------------------------------------------------------------- weights
 
 
+def read_recorded(path: Path, files: Mapping[str, str], record: str = CONFIG_FILE) -> bytes:
+    """The content of a file, if it has the SHA-256 that is recorded of it.
+
+    files: the SHA-256 by the file's name. record: the JSON file beside it that says so.
+
+    Raises PresetError when the file is not recorded, missing, truncated or altered.
+    """
+    check_recorded(path, files, record)
+    return path.read_bytes()
+
+
+def check_recorded(path: Path, files: Mapping[str, str], record: str = CONFIG_FILE) -> None:
+    """Compare a file with what is recorded of it, without holding it in memory; raises as `read_recorded` does."""
+    if path.name not in files:
+        raise PresetError(f"{path.parent} has no {path.name} (its {record} records none).")
+    if not path.is_file():
+        raise PresetError(f"{path} is missing, though {path.parent / record} records it; restore the file.")
+    found = sha256(path)
+    if found != files[path.name]:
+        raise PresetError(
+            f"{path} was truncated or altered: its {path.stat().st_size} bytes have the SHA-256 {found}, but "
+            f"{record} records {files[path.name]}. Restore the file."
+        )
+
+
 def load_weights(preset: Preset, name: str, module: AnyModule) -> AnyModule:
     """Fill a module with a preset's weights NAME.safetensors, in float32, and put it into evaluation mode.
 
@@ -287,26 +363,44 @@ def load_weights(preset: Preset, name: str, module: AnyModule) -> AnyModule:
     when a shape is not the module's. The module is then as it was.
     """
     path = preset.folder / f"{name}.safetensors"
+    preset.check(path.name)
+    with path.open("rb") as file:
+        return _filled(module, file, path, CONFIG_FILE)
+
+
+def fill_in_weights(module: AnyModule, content: bytes, path: Path, record: str = CONFIG_FILE) -> AnyModule:
+    """Fill a module with weights, in float32, and put it into evaluation mode: see `load_weights`.
+
+    content: what `stored_weights` gave. path: the file it was read from. record: the JSON file with the sizes.
+    """
+    return _filled(module, io.BytesIO(content), path, record)
+
+
+def _filled(module: AnyModule, file: File, path: Path, record: str) -> AnyModule:
     try:
-        stored = safetensors.torch.load(preset.read(path.name))
-    except SafetensorError as fault:
-        raise PresetError(f"{path} is not a safetensors file ({fault}); restore the file.") from fault
-    expected = {key: tensor for key, tensor in module.state_dict().items() if key not in _statistics(module)}
+        stored = safetensors_index(file)
+    except ValueError as fault:
+        raise PresetError(f"{path} is not a safetensors file: {fault}; restore the file.") from fault
+    expected = {key: tensor for key, tensor in module.state_dict().items() if key not in learning_only(module)}
     missing, unknown = sorted(expected.keys() - stored.keys()), sorted(stored.keys() - expected.keys())
     if missing or unknown:
         parts = [f"lacks {_some(missing)}"] * bool(missing) + [f"has the unknown {_some(unknown)}"] * bool(unknown)
-        raise PresetError(f"{path} {' and '.join(parts)}; it belongs to a model of other sizes than {CONFIG_FILE} has.")
+        raise PresetError(f"{path} {' and '.join(parts)}; it belongs to a model of other sizes than {record} has.")
     for key, tensor in expected.items():
-        if stored[key].shape != tensor.shape:
+        if stored[key].shape != tuple(tensor.shape):
             raise PresetError(
-                f"{path} has {key} with the shape {tuple(stored[key].shape)}, but {CONFIG_FILE} asks for "
-                f"{tuple(tensor.shape)}."
+                f"{path} has {key} with the shape {stored[key].shape}, but {record} asks for {tuple(tensor.shape)}."
             )
-    module.load_state_dict({key: tensor.to(expected[key].dtype) for key, tensor in stored.items()}, strict=True)
+    weights = {}
+    for key, tensor in expected.items():
+        # Room for the result first: what is read for a moment then lies behind it, and leaves no gap when it goes.
+        weights[key] = torch.empty(tensor.shape, dtype=tensor.dtype)
+        weights[key].copy_(stored[key].read(file))
+    module.load_state_dict(weights, strict=True, assign=True)
     return module.eval()
 
 
-def _statistics(module: nn.Module) -> set[str]:
+def learning_only(module: nn.Module) -> set[str]:
     """Names of what a codebook only learns by: nobody who draws needs it, and a codebook loads without."""
     books = [name for name, part in module.named_modules() if isinstance(part, VectorQuantizer)]
     return {f"{name}.{statistic}" for name in books for statistic in ("counts", "sums")}
@@ -344,17 +438,22 @@ def update_preset(preset: Preset, **changes: Any) -> Preset:
 
 
 def save_weights(preset: Preset, name: str, module: nn.Module, bound_to: Mapping[str, str] | None = None) -> Preset:
-    """Write a module's weights as NAME.safetensors, in float16, and record their hash in config.json.
-
-    Tensors that float16 cannot hold stay in float32, and whole numbers and flags are kept as they are. A codebook's
-    statistics, which only training needs, are left out.
+    """Write a module's weights as NAME.safetensors, as `stored_weights` has them, and record their hash in config.json.
 
     bound_to: the SHA-256 of each file that the weights were trained with and mean nothing without.
     """
-    left_out = _statistics(module)
+    return add_file(preset, f"{name}.safetensors", stored_weights(module), trained_with={name: dict(bound_to or {})})
+
+
+def stored_weights(module: nn.Module) -> bytes:
+    """A module's weights in float16, as the content of a safetensors file.
+
+    Tensors that float16 cannot hold stay in float32, and whole numbers and flags are kept as they are. A codebook's
+    statistics, which only training needs, are left out.
+    """
+    left_out = learning_only(module)
     tensors = {key: _halved(tensor) for key, tensor in module.state_dict().items() if key not in left_out}
-    content = safetensors.torch.save(tensors)
-    return add_file(preset, f"{name}.safetensors", content, trained_with={name: dict(bound_to or {})})
+    return safetensors.torch.save(tensors)
 
 
 def add_file(preset: Preset, file: str, content: bytes, **changes: Any) -> Preset:

@@ -5,7 +5,7 @@ write down and <unk> never occurs. Translator and critic share one tokenizer.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Self
 
@@ -21,25 +21,26 @@ START, PAD, END, UNKNOWN = range(4)
 class Tokenizer:
     """A trained byte-level BPE tokenizer.
 
-    Text is put into Unicode's NFKC form, lower-cased, freed of control and other invisible characters, and its white
-    space is made single blanks, before it is cut into pieces.
+    One that was trained here puts text into Unicode's NFKC form, lower-cases it, frees it of control and other
+    invisible characters, and makes its white space single blanks, before it cuts it into pieces.
 
     Args:
         backend: the tokenizer of the `tokenizers` library that does the cutting.
+        normalize: what is done to each text before, beyond what the backend does itself. It is not saved.
 
     Raises:
         ValueError: the backend's ids 0 to 3 are not <s>, <pad>, </s>, <unk>.
     """
 
-    def __init__(self, backend: tokenizers.Tokenizer) -> None:
+    def __init__(self, backend: tokenizers.Tokenizer, normalize: Callable[[str], str] | None = None) -> None:
         found = tuple(backend.id_to_token(i) for i in range(len(SPECIAL_TOKENS)))
         if found != SPECIAL_TOKENS:
             raise ValueError(f"A tokenizer's ids 0 to 3 must be {SPECIAL_TOKENS}, but these are {found}.")
         backend.encode_special_tokens = True  # a prompt that contains "</s>" means these four characters
-        self._backend = backend
+        self._backend, self._normalize = backend, normalize
 
     @classmethod
-    def from_file(cls, path: str | Path) -> Self:
+    def from_file(cls, path: str | Path, normalize: Callable[[str], str] | None = None) -> Self:
         """Read a tokenizer.json.
 
         Raises:
@@ -50,7 +51,7 @@ class Tokenizer:
         if not path.is_file():
             raise FileNotFoundError(f"There is no tokenizer at {path}; train one or name another preset.")
         try:
-            return cls(tokenizers.Tokenizer.from_str(path.read_text(encoding="utf-8")))
+            return cls(tokenizers.Tokenizer.from_str(path.read_text(encoding="utf-8")), normalize)
         except Exception as error:  # the library raises bare Exception for a file that it cannot read
             raise ValueError(f"{path} is no tokenizer that can be used here: {error}") from error
 
@@ -83,10 +84,18 @@ class Tokenizer:
         if length < 2:
             raise ValueError(f"length is {length}; <s> and </s> alone need 2.")
         ids = torch.full((len(texts), length), PAD)  # (n, length)
-        for row, pieces in zip(ids, self._backend.encode_batch(_clean(texts), add_special_tokens=False), strict=True):
+        cut = self._backend.encode_batch(self._prepared(texts), add_special_tokens=False)
+        for row, pieces in zip(ids, cut, strict=True):
             kept = [START, *pieces.ids[: length - 2], END]
             row[: len(kept)] = torch.tensor(kept)
         return ids
+
+    def nothing(self, length: int) -> Tensor:
+        """The ids (length,) of no text at all, <s> </s> <pad> …: what guidance pushes away from.
+
+        An empty text may have more to it, such as a blank that normalisation has put there.
+        """
+        return torch.tensor([START, END] + [PAD] * (length - 2))
 
     def decode(self, ids: Tensor) -> list[str]:
         """Turn rows of ids (n, length) back into text, without the special tokens.
@@ -107,8 +116,12 @@ class Tokenizer:
 
         A character that is cut through, as an emoji may be, shows as replacement characters.
         """
-        encoded = self._backend.encode(_clean([text])[0], add_special_tokens=False)
+        encoded = self._backend.encode(self._prepared([text])[0], add_special_tokens=False)
         return [self._backend.decode([i], skip_special_tokens=False) for i in encoded.ids]
+
+    def _prepared(self, texts: Iterable[str]) -> list[str]:
+        texts = _clean(texts)
+        return texts if self._normalize is None else [self._normalize(text) for text in texts]
 
 
 def train_tokenizer(captions: Iterable[str], vocabulary: int = 1024) -> Tokenizer:

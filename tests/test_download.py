@@ -1,0 +1,343 @@
+"""The download of published models, from a server on this machine that speaks the hub's language."""
+
+import errno
+import json
+import re
+import shutil
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import filelock
+import published_files as files
+import pytest
+import torch
+from atelier import Pipeline
+from atelier.cli import app
+from atelier.errors import AtelierError
+from atelier.weights.presets import PresetError, find_presets, load_preset
+from atelier.weights.published import download as downloads
+from atelier.weights.published.download import Flax, MinDalle, download
+from atelier.weights.published.hub import DownloadError, room_for
+from atelier.weights.published.pieces import PublishedError
+from typer.testing import CliRunner
+
+MINI, VQGAN, MIN_DALLE = "dalle-mini/dalle-mini", "dalle-mini/vqgan_imagenet_f16_16384", "kuprel/min-dalle"
+WORDS = "the 100\na 50\nfunction 20\nname 10\n"
+
+
+@pytest.fixture(scope="session")
+def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The repositories, with tiny models."""
+    root = tmp_path_factory.mktemp("hub")
+    bart, vqgan = files.tiny_bart(), files.tiny_vqgan()
+    files.write_flax_bart(root / MINI, bart)
+    (root / MINI / "enwiki-words-frequency.txt").write_text(WORDS)
+    files.write_flax_vqgan(root / VQGAN, vqgan)
+    files.write_min_dalle(root / MIN_DALLE, bart, vqgan, "_mini")
+    return root
+
+
+@pytest.fixture
+def hub(published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[files.Hub]:
+    """The server, and a machine that has never downloaded anything."""
+    shutil.copytree(published, tmp_path / "hub")
+    data = tmp_path / "data"
+    monkeypatch.setenv("ATELIER_DATA", str(data))
+    monkeypatch.setattr("atelier.weights.presets.preset_folders", lambda: [data])
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setattr("time.sleep", lambda seconds: None)  # the hub's client waits between its tries
+    small = MinDalle("_mini", files.TINY_BART, replace(files.TINY_VQGAN, group_norm_eps=1e-5, decoder_only=True))
+    monkeypatch.setitem(downloads.PUBLISHED, "dalle-mini", {"flax": Flax(MINI), "min-dalle": small})
+    with files.serve(tmp_path / "hub") as server:
+        monkeypatch.setenv("HF_ENDPOINT", server.url)
+        yield server
+
+
+def left_over(tmp_path: Path) -> list[str]:
+    """What lies in the presets' folder besides whole presets and locks."""
+    data = tmp_path / "data"
+    whole = {folder for folder in data.glob("*/") if (folder / "config.json").is_file()}
+    paths = (path for path in data.rglob("*") if path.is_file() and not any(folder in path.parents for folder in whole))
+    return [path.name for path in paths if path.suffix != ".lock"]
+
+
+def assert_refused(
+    tmp_path: Path, sentence: str, kind: type[AtelierError] = DownloadError, source: str = "flax"
+) -> None:
+    with pytest.raises(kind, match=sentence) as caught:
+        download("dalle-mini", source)
+    assert "\n" not in str(caught.value)
+    assert left_over(tmp_path) == []
+    assert "dalle-mini" not in find_presets()
+
+
+# ---------------------------------------------------------------------------------------------- what it makes
+
+
+@pytest.mark.parametrize("source", ["flax", "min-dalle"])
+@pytest.mark.parametrize("dtype", ["float16", "bfloat16", "float32"])
+def test_a_download_becomes_a_preset(hub, tmp_path, source, dtype):
+    seen: list[tuple[str, int, int]] = []
+    preset, remarks = download("dalle-mini", source, dtype, lambda *progress: seen.append(progress))
+    assert load_preset("dalle-mini") == preset
+    assert preset.folder == tmp_path / "data" / "dalle-mini"
+    assert preset.complete
+    assert left_over(tmp_path) == []
+    assert seen[-1][1] == seen[-1][2] > 0
+    assert [done for _, done, _ in seen] == sorted(done for _, done, _ in seen)
+    bart = files.tiny_bart()
+    expected = bart.lm_head.weight.half() if source == "min-dalle" else bart.lm_head.weight
+    assert torch.equal(preset.load_bart().lm_head.weight, expected.to(getattr(torch, dtype)).float())
+    vqgan, codes = files.tiny_vqgan(), torch.randint(40, (1, 4, 4))
+    loaded = preset.load_vqgan()
+    assert torch.equal(loaded.last_layer, vqgan.last_layer.to(getattr(torch, dtype)).float())
+    assert (loaded.decode_codes(codes) - vqgan.decode_codes(codes)).abs().mean() < 0.05
+    assert bool(remarks) == (source == "min-dalle")
+
+
+@pytest.mark.parametrize("source", ["flax", "min-dalle"])
+def test_the_pipeline_draws_with_it(hub, source):
+    download("dalle-mini", source)
+    pipe = Pipeline.from_pretrained("dalle-mini", device="cpu")
+    drawing = pipe.draw("a cat on the moon", n=3, seed=0)
+    assert drawing.pictures.shape == (3, 3, 32, 32)
+    assert drawing.scores is None
+    assert torch.equal(drawing.pictures, pipe.draw("a cat on the moon", n=3, seed=0).pictures)
+    assert pipe.sampling.guidance == (10 if source == "flax" else 16)
+    with pytest.raises(ValueError, match="The prompt is empty"):
+        pipe.draw(" ")
+    picture = torch.rand(3, 32, 32)
+    if source == "flax":
+        assert pipe.complete(picture, "a cat", rows=2, n=1, seed=0).pictures.shape == (1, 3, 32, 32)
+    else:
+        with pytest.raises(ValueError, match="has no encoder"):
+            pipe.complete(picture, "a cat")
+
+
+def test_prompts_are_normalised_as_the_source_does(hub):
+    flax, _ = download("dalle-mini")
+    assert "".join(flax.load_tokenizer().pieces("#FunctionName!")) == " function name"
+    minimal, _ = download("dalle-mini", "min-dalle")
+    assert "".join(minimal.load_tokenizer().pieces("#FunctionName!")) == " #functionname!"
+
+
+def test_without_a_list_of_words_a_hashtag_stays_one_word_and_that_is_said(hub, tmp_path):
+    (hub.root / MINI / "enwiki-words-frequency.txt").unlink()
+    preset, remarks = download("dalle-mini")
+    assert "hashtags in prompts are not taken apart" in remarks[0]
+    assert "".join(preset.load_tokenizer().pieces("#FunctionName")) == " functionname"
+
+
+def test_a_repository_with_a_tokenizer_json_only_will_do(hub):
+    for name in ("vocab.json", "merges.txt"):
+        (hub.root / MINI / name).unlink()
+    shutil.copy(files.FIXTURE / "scanned" / "tokenizer.json", hub.root / MINI)
+    assert download("dalle-mini")[0].load_tokenizer()
+
+
+def test_what_was_downloaded_is_recorded(hub):
+    preset, _ = download("dalle-mini")
+    origin = json.loads((preset.folder / "origin.json").read_text())
+    assert (origin["source"], origin["dtype"]) == ("flax", "float16")
+    record = next(entry for entry in origin["files"] if entry["file"] == "flax_model.msgpack")
+    assert record["repository"] == MINI
+    assert record["commit"] == hub.commit
+    assert record["bytes"] == (hub.root / MINI / "flax_model.msgpack").stat().st_size
+
+
+def test_the_command(hub, monkeypatch):
+    monkeypatch.chdir(hub.root)
+    result = CliRunner().invoke(app, ["download", "dalle-mini", "--source", "min-dalle", "--dtype", "float32"])
+    assert result.exit_code == 0, result.output
+    assert "atelier draw --preset dalle-mini" in result.stdout
+    assert "no encoder" in result.stderr
+    drawn = CliRunner().invoke(app, ["draw", "a cat", "--n", "1", "--preset", "dalle-mini"])
+    assert drawn.exit_code == 0, drawn.output
+    for words in (["dalle"], ["dalle-mini", "--source", "jax"], ["dalle-mini", "--dtype", "int8"]):
+        refused = CliRunner().invoke(app, ["download", *words])
+        assert refused.exit_code == 2
+        assert f"{words[-1]!r}; choose one of" in refused.stderr
+        assert "Traceback" not in refused.output
+
+
+# ---------------------------------------------------------------------------------------------- what is there already
+
+
+def test_nothing_is_contacted_for_what_is_there(hub, tmp_path):
+    download("dalle-mini")
+    hub.requests.clear()
+    preset, remarks = download("dalle-mini")
+    assert "is there already" in remarks[0]
+    assert download("dalle-mini", dtype="float32")[0].files != preset.files
+    shutil.rmtree(tmp_path / "data")
+    download("dalle-mini")
+    assert hub.requests == []
+
+
+def test_another_form_replaces_the_one_that_was_there(hub, tmp_path):
+    first, _ = download("dalle-mini", "min-dalle", "float32")
+    second, _ = download("dalle-mini")
+    assert not load_preset("dalle-mini").vqgan.decoder_only
+    assert first.folder == second.folder
+    assert left_over(tmp_path) == []
+
+
+def test_a_damaged_preset_is_made_again(hub):
+    preset, _ = download("dalle-mini")
+    (preset.folder / "bart.safetensors").write_bytes(b"nonsense")
+    with pytest.raises(PresetError, match="truncated or altered"):
+        load_preset("dalle-mini").load_bart()
+    assert download("dalle-mini")[0].load_bart()
+
+
+def test_a_folder_of_other_origin_is_left_alone(hub, tmp_path):
+    own = tmp_path / "data" / "dalle-mini"
+    own.mkdir(parents=True)
+    (own / "mine.txt").write_text("mine")
+    with pytest.raises(DownloadError, match="was not downloaded"):
+        download("dalle-mini")
+    assert (own / "mine.txt").read_text() == "mine"
+
+
+# ---------------------------------------------------------------------------------------------- what goes wrong
+
+
+@pytest.mark.parametrize("times", [1, 3])
+def test_a_connection_that_is_cut_is_resumed(hub, monkeypatch, times):
+    monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 1024)  # less is not worth resuming
+    hub.cuts["flax_model.msgpack"] = times
+    assert download("dalle-mini")[0].load_bart()
+    starts = [re.search(r"flax_model\.msgpack bytes=(\d+)-", line) for line in hub.requests]
+    resumed = [int(start[1]) for start in starts if start]
+    assert len(resumed) == times
+    assert resumed[0] > 0
+    assert resumed == sorted(set(resumed))
+
+
+def test_what_a_killed_download_left_is_swept_away(hub, tmp_path):
+    download("dalle-mini")
+    blobs = next((tmp_path / "cache").glob("models--dalle-mini--dalle-mini/blobs"))
+    model = next(blob for blob in blobs.iterdir() if blob.stat().st_size > 20_000)
+    model.with_name(f"{model.name}.0123.incomplete").write_bytes(b"half")
+    shutil.rmtree(tmp_path / "data")
+    model.unlink()
+    (tmp_path / "data" / ".unfinished" / "dalle-mini").mkdir(parents=True)
+    (tmp_path / "data" / ".unfinished" / "dalle-mini" / "config.json").write_text("{}")
+    assert download("dalle-mini")[0].load_bart()
+    assert list(blobs.glob("*.incomplete")) == []
+    assert left_over(tmp_path) == []
+
+
+FLAX = "flax_model.msgpack"
+
+
+@pytest.mark.parametrize(
+    ("file", "change", "sentence"),
+    [
+        (FLAX, lambda content: content[:-50], "Consistency check failed: file should be of size"),
+        (FLAX, lambda content: content + b"x", "Consistency check failed: file should be of size"),
+        (FLAX, lambda content: content[:-1] + bytes([content[-1] ^ 1]), r"msgpack was truncated or altered .*SHA-256"),
+        ("merges.txt", lambda content: content.replace(b"a", b"b"), r"merges\.txt was truncated or altered .*git hash"),
+    ],
+)
+def test_what_is_altered_on_the_way_is_refused_and_not_kept(
+    hub: files.Hub, tmp_path: Path, file: str, change: Callable[[bytes], bytes], sentence: str
+):
+    hub.changes[file] = change
+    assert_refused(tmp_path, sentence)
+    hub.changes.clear()
+    assert download("dalle-mini")[0].load_bart()
+
+
+def test_what_is_altered_in_the_cache_is_refused_and_fetched_again(hub, tmp_path):
+    download("dalle-mini")
+    shutil.rmtree(tmp_path / "data")
+    model = next((tmp_path / "cache").glob(f"models--dalle-mini--dalle-mini/snapshots/*/{FLAX}"))
+    model.write_bytes(model.read_bytes()[:-1])
+    assert_refused(tmp_path, "truncated or altered")
+    assert download("dalle-mini")[0].load_bart()
+
+
+@pytest.mark.parametrize("source", ["flax", "min-dalle"])
+@pytest.mark.parametrize("content", [b"", b"nonsense", b"\x80", b"PK\x03\x04"])
+def test_files_of_the_wrong_format_are_refused(hub, tmp_path, source, content):
+    for path in (hub.root / MINI / FLAX, hub.root / MIN_DALLE / "decoder_mini.pt"):
+        path.write_bytes(content)
+    assert_refused(tmp_path, r"msgpack|decoder_mini\.pt", PublishedError, source=source)
+
+
+def test_a_model_of_other_sizes_is_refused(hub, tmp_path):
+    bart = files.tiny_bart(replace(files.TINY_BART, width=32))
+    torch.save(files.min_dalle_bart(bart, "encoder"), hub.root / MIN_DALLE / "encoder_mini.pt")
+    assert_refused(tmp_path, "of another size", PublishedError, source="min-dalle")
+
+
+def test_blocks_that_do_not_fit_together_are_refused(hub, tmp_path):
+    vqgan = files.tiny_vqgan(replace(files.TINY_VQGAN, resolution=64, attention_resolutions=(8,)))
+    files.write_flax_vqgan(hub.root / VQGAN, vqgan)
+    assert_refused(tmp_path, "64 codes to a picture, but the bart's target_length is 16", PublishedError)
+
+
+def test_an_absent_file_and_an_absent_repository_are_named(hub, tmp_path):
+    (hub.root / MINI / FLAX).unlink()
+    assert_refused(tmp_path, rf"{MINI} at http://.* has no file {FLAX}")
+    shutil.rmtree(hub.root / MINI)
+    assert_refused(tmp_path, f"no repository {MINI}")
+
+
+def test_a_broken_server_is_named(hub, tmp_path):
+    hub.broken = True
+    assert_refused(tmp_path, "could not be downloaded from http://127")
+
+
+def test_no_network_is_one_sentence(hub, tmp_path, monkeypatch):
+    with socket.socket() as nobody:
+        nobody.bind(("127.0.0.1", 0))  # taken, but nobody listens
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{nobody.getsockname()[1]}")
+        assert_refused(tmp_path, "could not be downloaded from http://127.*Check the connection")
+
+
+def test_a_full_disk_is_noticed_before_anything_is_sent(hub, tmp_path, monkeypatch):
+    usage = shutil.disk_usage(tmp_path)
+    monkeypatch.setattr("shutil.disk_usage", lambda place: usage._replace(free=100))
+    assert_refused(tmp_path, r"config\.json of dalle-mini/dalle-mini needs 0\.00 GB, but there are only 0\.00 GB free")
+    with pytest.raises(DownloadError, match=r"only 0\.00 GB free"):
+        room_for(tmp_path / "not" / "there", 101, "x")
+
+
+@pytest.mark.parametrize("written", ["streams.write_safetensors", "presets.replace_file"])
+def test_a_disk_that_fills_up_leaves_nothing(hub, tmp_path, monkeypatch, written):
+    def full(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    module, name = written.split(".")
+    owner = "atelier.weights.published.download" if name == "write_safetensors" else f"atelier.weights.{module}"
+    monkeypatch.setattr(f"{owner}.{name}", full)
+    assert_refused(tmp_path, "The disk is full")
+
+
+def test_two_downloads_at_once_are_one_too_many(hub, tmp_path):
+    place = tmp_path / "data" / ".unfinished"
+    place.mkdir(parents=True)
+    with filelock.FileLock(place / "dalle-mini.lock"):
+        assert_refused(tmp_path, "Another download of dalle-mini is under way")
+
+
+@pytest.mark.parametrize(("name", "how"), [("dalle", {}), ("dalle-mini", {"source": "jax"}), ("laptop", {})])
+def test_unknown_names_are_refused(hub, name, how):
+    with pytest.raises(DownloadError, match=r"There is no .*; choose one of"):
+        download(name, **how)
+    assert hub.requests == []
+
+
+def test_both_models_are_published_in_both_places():
+    for name, suffix in (("dalle-mini", "_mini"), ("dalle-mega", "")):
+        flax, minimal = downloads.PUBLISHED[name]["flax"], downloads.PUBLISHED[name]["min-dalle"]
+        assert isinstance(flax, Flax)
+        assert isinstance(minimal, MinDalle)
+        assert (flax.repository, minimal.suffix) == (f"dalle-mini/{name}", suffix)
+        assert minimal.vqgan.grid**2 == minimal.bart.target_length
+        assert minimal.bart.decoder_start == 16384

@@ -1,0 +1,492 @@
+"""The readers of the published formats: every number to its place, or a sentence and nothing."""
+
+import json
+import re
+import sys
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import msgpack
+import numpy as np
+import published_files as files
+import pytest
+import safetensors.torch
+import torch
+import transformers
+from atelier.blocks.bart import Bart, BartConfig
+from atelier.blocks.vqgan import VQGAN
+from atelier.weights.published import bart_base, flax, mindalle, taming
+from atelier.weights.published.msgpack import read_msgpack
+from atelier.weights.published.pieces import PublishedError
+from atelier.weights.published.text import Words, dalle_mini_text, min_dalle_text, normalizer, read_tokenizer
+from atelier.weights.streams import Source, write_safetensors
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from torch import nn
+
+MANY = settings(max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+
+
+def assert_same_weights(ours: nn.Module, theirs: nn.Module) -> None:
+    expected = files.stored(theirs)
+    found = files.stored(ours)
+    assert found.keys() == expected.keys()
+    for name, value in expected.items():
+        assert torch.equal(found[name], value), name
+
+
+@pytest.fixture(scope="module")
+def bart() -> Bart:
+    return files.tiny_bart()
+
+
+@pytest.fixture(scope="module")
+def vqgan() -> VQGAN:
+    return files.tiny_vqgan()
+
+
+# ---------------------------------------------------------------------------------------------- msgpack
+
+names = st.text(st.characters(exclude_characters="/", codec="utf-8"), min_size=1, max_size=40)
+arrays = st.tuples(
+    st.lists(st.integers(0, 4), max_size=3), st.sampled_from(["float32", "float16"]), st.integers(0, 2**32 - 1)
+)
+
+
+@MANY
+@given(tree=st.dictionaries(names, arrays, max_size=20), chunk=st.sampled_from([None, 1, 5]))
+def test_whatever_flax_writes_is_read(tmp_path, tree, chunk):
+    made = {}
+    for name, (shape, dtype, seed) in tree.items():
+        made[f"a/{name}"] = np.random.default_rng(seed).standard_normal(shape).astype(dtype)
+    files.write_msgpack(tmp_path / "x", {**made, "b": np.arange(3, dtype=np.float32)}, chunk)
+    read = read_msgpack(tmp_path / "x")
+    assert read.keys() == {*made, "b"}
+    for name, array in made.items():
+        tensor = read[name].read()
+        assert torch.equal(tensor, torch.from_numpy(array))
+        assert tensor.dtype == torch.from_numpy(array).dtype
+        for i in range(len(array) if array.ndim else 0):
+            assert torch.equal(read[name][i].read(), torch.from_numpy(array)[i])
+
+
+def test_bfloat16_is_read(tmp_path):
+    numbers = torch.randn(2, 3).bfloat16()
+    content = msgpack.packb(((2, 3), "bfloat16", numbers.view(torch.uint8).numpy().tobytes()))
+    (tmp_path / "x").write_bytes(msgpack.packb({"a": msgpack.ExtType(1, content)}))
+    assert torch.equal(read_msgpack(tmp_path / "x")["a"].read(), numbers)
+
+
+@MANY
+@given(share=st.floats(0, 1, exclude_max=True))
+def test_a_cut_file_is_refused(tmp_path, share):
+    whole = (files.FIXTURE / "scanned" / "flax_model.msgpack").read_bytes()[:300_000]
+    (tmp_path / "x").write_bytes(whole[: int(share * len(whole))])
+    with pytest.raises(PublishedError, match="not a whole msgpack file of Flax"):
+        read_msgpack(tmp_path / "x")
+
+
+@MANY
+@given(content=st.binary(max_size=200))
+def test_a_file_of_anything_is_refused(tmp_path, content):
+    (tmp_path / "x").write_bytes(b"\x82" + content)
+    with pytest.raises(PublishedError, match="not a whole msgpack file of Flax"):
+        read_msgpack(tmp_path / "x")
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (msgpack.packb({"a": 1}), "no array at a"),
+        (msgpack.packb([1, 2]), "no array at its top"),
+        (msgpack.packb({"a": msgpack.ExtType(3, b"x")}), "extension of type 3"),
+        (msgpack.packb({"a": msgpack.ExtType(1, msgpack.packb([[2], "float32", b"1234"]))}), "another number of bytes"),
+        (msgpack.packb({"a": msgpack.ExtType(1, msgpack.packb([[1], "int64", b"12345678"]))}), "of type 'int64'"),
+        (msgpack.packb({"a": msgpack.ExtType(1, msgpack.packb([[-1], "float32", b""]))}), r"the shape \[-1\]"),
+        (msgpack.packb({}) + b"x", "goes on after its end"),
+        (b"\x82\xa1a\x80\xa1a\x80", "stands there twice"),
+        (b"\x81\xa1a" * 100 + b"\x80", "deeper than any model"),
+        (b"\xc1", "begins nothing"),
+    ],
+)
+def test_what_is_no_tree_of_arrays_is_refused(tmp_path, content, sentence):
+    (tmp_path / "x").write_bytes(content)
+    with pytest.raises(PublishedError, match=sentence):
+        read_msgpack(tmp_path / "x")
+
+
+# ---------------------------------------------------------------------------------------------- Flax folders
+
+
+@pytest.mark.parametrize("scanned", [True, False])
+def test_flax_translators_are_read(tmp_path, bart, scanned):
+    loaded = flax.load_bart(files.write_flax_bart(tmp_path, bart, scanned))
+    assert_same_weights(loaded, bart)
+    assert loaded.config == bart.config
+    assert not loaded.training
+
+
+def test_the_files_of_these_tests_have_the_official_names(bart):
+    for form in ("scanned", "unscanned"):
+        official = {re.sub(r"_\d+/", "_0/", name) for name in read_msgpack(files.FIXTURE / form / "flax_model.msgpack")}
+        assert {re.sub(r"_\d+/", "_0/", name) for name in files.flax_bart(bart, form == "scanned")} == official
+
+
+def test_flax_vqgans_are_read(tmp_path, vqgan):
+    loaded = flax.load_vqgan(files.write_flax_vqgan(tmp_path, vqgan))
+    assert_same_weights(loaded, vqgan)
+    assert loaded.config == vqgan.config
+    assert "decoder/up_0/block_1/conv1/kernel" in files.flax_vqgan(vqgan)
+    assert "decoder/mid/block_1/conv1/kernel" in files.flax_vqgan(vqgan)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
+def test_numbers_get_the_type_asked_for(tmp_path, bart, dtype):
+    loaded = flax.load_bart(files.write_flax_bart(tmp_path, bart), dtype)
+    assert {value.dtype for value in loaded.state_dict().values()} == {dtype}
+    assert torch.equal(loaded.lm_head.weight, bart.lm_head.weight.to(dtype))
+
+
+@pytest.mark.parametrize(("number", "dtype"), [(1e6, torch.float16), (float("nan"), torch.float32)])
+def test_numbers_that_are_lost_in_a_type_are_refused(tmp_path, bart, number, dtype):
+    tree = files.flax_bart(bart)
+    tree["model/decoder/final_ln/bias"] = np.full(16, number, np.float32)
+    files.write_msgpack(files.write_flax_bart(tmp_path, bart) / "flax_model.msgpack", tree)
+    with pytest.raises(PublishedError, match="final_ln/bias, there are numbers in it that are not finite"):
+        flax.load_bart(tmp_path, dtype)
+
+
+KERNEL = "model/decoder/layers/FlaxBartDecoderLayers/FlaxBartAttention_1/q_proj/kernel"
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda tree: tree.pop(KERNEL), r"nothing for decoder\.layers\.0\.encoder_attn\.q_proj\.weight and 2 more"),
+        (lambda tree: tree.pop("lm_head/kernel"), r"nothing for lm_head\.weight"),
+        (lambda tree: tree.update({"model/extra/kernel": tree["lm_head/kernel"]}), "has model/extra/kernel, for which"),
+        (
+            lambda tree: tree.update({KERNEL.replace("Attention_1", "Attention_2"): tree.pop(KERNEL)}),
+            "FlaxBartAttention_2/q_proj/kernel, for which",
+        ),
+        (lambda tree: tree.update({"lm_head/kernel": np.zeros((16, 40), np.float32)}), r"becomes \(40, 16\) here"),
+        (lambda tree: tree.update({KERNEL: tree[KERNEL][:2]}), r"shape \(2, 16, 16\), but 3 layers"),
+        (
+            lambda tree: tree.update({"lm_head/scale": tree["lm_head/kernel"]}),
+            "has both lm_head/kernel and lm_head/sca",
+        ),
+        (
+            lambda tree: tree.update({"model/decoder/final_ln/scale": np.ones(16, np.float32)}),
+            "final_ln/scale, for which",
+        ),
+    ],
+)
+def test_flax_files_of_other_models_are_refused(tmp_path, bart, change, sentence):
+    tree = files.flax_bart(bart)
+    change(tree)
+    files.write_msgpack(files.write_flax_bart(tmp_path, bart) / "flax_model.msgpack", tree)
+    with pytest.raises(PublishedError, match=sentence) as caught:
+        flax.load_bart(tmp_path)
+    assert "flax_model.msgpack" in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        ({"ln_positions": "swinv2"}, "has 'swinv2' for ln_positions; only models with 'normformer'"),
+        ({"use_glu": False}, "has False for use_glu"),
+        ({"decoder_ffn_dim": 5}, "has 5 for decoder_ffn_dim; only models with 22"),
+        ({"d_model": 17}, "width 17 cannot be split"),
+        ({"d_model": "wide"}, "does not describe a DALL·E Mini"),
+        ({"d_model": None}, "does not describe a DALL·E Mini"),
+        ({"decoder_start_token_id": 99}, "start_token 99"),
+    ],
+)
+def test_configs_of_other_architectures_are_refused(tmp_path, bart, change, sentence):
+    path = files.write_flax_bart(tmp_path, bart) / "config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(PublishedError, match=sentence) as caught:
+        flax.load_bart(tmp_path)
+    assert "config.json" in str(caught.value)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff", b'{"d_model": 16}'])
+def test_damaged_configs_are_refused(tmp_path, bart, vqgan, content):
+    (files.write_flax_bart(tmp_path / "bart", bart) / "config.json").write_bytes(content)
+    (files.write_flax_vqgan(tmp_path / "vqgan", vqgan) / "config.json").write_bytes(content)
+    for load, folder in ((flax.load_bart, "bart"), (flax.load_vqgan, "vqgan")):
+        with pytest.raises(PublishedError, match=r"config\.json"):
+            load(tmp_path / folder)
+
+
+def test_a_vqgan_of_another_kind_is_refused(tmp_path, vqgan):
+    path = files.write_flax_vqgan(tmp_path, vqgan) / "config.json"
+    path.write_text(json.dumps(files.flax_vqgan_config(vqgan.config) | {"double_z": True}))
+    with pytest.raises(PublishedError, match="has True for double_z"):
+        flax.load_vqgan(tmp_path)
+
+
+def test_missing_files_are_named(tmp_path, bart):
+    with pytest.raises(PublishedError, match=r"config\.json cannot be read"):
+        flax.load_bart(tmp_path)
+    (files.write_flax_bart(tmp_path, bart) / "flax_model.msgpack").unlink()
+    with pytest.raises(PublishedError, match=r"flax_model\.msgpack is missing"):
+        flax.load_bart(tmp_path)
+    with pytest.raises(PublishedError, match=r"encoder\.pt is missing"):
+        mindalle.load_bart(tmp_path / "encoder.pt", tmp_path / "decoder.pt", bart.config)
+
+
+# ---------------------------------------------------------------------------------------------- PyTorch's files
+
+
+def test_min_dalle_files_are_read(tmp_path, bart, vqgan):
+    files.write_min_dalle(tmp_path, bart, vqgan)
+    loaded = mindalle.load_bart(tmp_path / "encoder.pt", tmp_path / "decoder.pt", bart.config)
+    for name, value in files.stored(loaded).items():
+        assert torch.equal(value, bart.state_dict()[name].half().float()), name
+    detoker = mindalle.load_detoker(tmp_path / "detoker.pt", replace(vqgan.config, decoder_only=True))
+    codes = torch.randint(40, (2, 4, 4))
+    assert torch.equal(detoker.decode_codes(codes), vqgan.decode_codes(codes))
+    with pytest.raises(ValueError, match="has no encoder"):
+        detoker.encode(torch.rand(1, 3, 32, 32))
+
+
+def test_the_published_detoker_is_described():
+    config = mindalle.detoker_config()
+    assert (config.group_norm_eps, config.pixel_range, config.codes) == (1e-5, "[0,1]", 16384)
+
+
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda state: state.pop("lm_head.weight"), r"nothing for lm_head\.weight"),
+        (lambda state: state.update(extra=torch.zeros(1)), "has extra, for which"),
+        (lambda state: state.update({"lm_head.weight": torch.zeros(3, 16)}), r"becomes \(3, 16\) here"),
+        (lambda state: state.clear(), "does not hold named tensors"),
+        (lambda state: state.update(step=3), "does not hold named tensors"),
+    ],
+)
+def test_min_dalle_files_of_other_models_are_refused(tmp_path, bart, vqgan, change, sentence):
+    files.write_min_dalle(tmp_path, bart, vqgan)
+    state = torch.load(tmp_path / "decoder.pt", weights_only=True)
+    change(state)
+    torch.save(state, tmp_path / "decoder.pt")
+    with pytest.raises(PublishedError, match=sentence):
+        mindalle.load_bart(tmp_path / "encoder.pt", tmp_path / "decoder.pt", bart.config)
+
+
+@MANY
+@given(share=st.floats(0, 1, exclude_max=True))
+def test_cut_pytorch_files_are_refused(tmp_path, vqgan, share):
+    path = tmp_path / "detoker.pt"
+    if not path.exists():
+        torch.save(files.min_dalle_vqgan(vqgan), tmp_path / "whole.pt")
+    whole = (tmp_path / "whole.pt").read_bytes()
+    path.write_bytes(whole[: int(share * len(whole))])
+    with pytest.raises(PublishedError, match=r"detoker\.pt is damaged, or no file of PyTorch's"):
+        mindalle.load_detoker(path, replace(vqgan.config, decoder_only=True))
+
+
+def test_a_file_that_could_run_code_is_not_opened(tmp_path, bart):
+    torch.save({"a": Path("x")}, tmp_path / "encoder.pt")
+    with pytest.raises(PublishedError, match=r"does not only hold weights.*pathlib"):
+        mindalle.load_bart(tmp_path / "encoder.pt", tmp_path / "decoder.pt", bart.config)
+
+
+def lightning_checkpoint(path: Path, vqgan: VQGAN, monkeypatch: pytest.MonkeyPatch, module: str, name: str) -> None:
+    """A last.ckpt, in which a class of that name is the key of a callback's state."""
+    parts = module.split(".")
+    for length in range(1, len(parts) + 1):
+        monkeypatch.setitem(sys.modules, ".".join(parts[:length]), type(sys)(".".join(parts[:length])))
+    callback = type(name, (), {"__module__": module, "__qualname__": name})
+    setattr(sys.modules[module], name, callback)
+    state = {**files.stored(vqgan), "loss.discriminator.main.0.weight": torch.zeros(3)}
+    content = {"state_dict": state, "callbacks": {callback: {"best": torch.tensor(1.0)}}, "epoch": 3}
+    torch.save(content, path)
+    monkeypatch.undo()
+
+
+def test_taming_checkpoints_are_read(tmp_path, vqgan, monkeypatch):
+    module = "pytorch_lightning.callbacks.model_checkpoint"
+    lightning_checkpoint(tmp_path / "last.ckpt", vqgan, monkeypatch, module, "ModelCheckpoint")
+    assert_same_weights(taming.load_vqgan(tmp_path / "last.ckpt", vqgan.config), vqgan)
+    half = taming.load_vqgan(tmp_path / "last.ckpt", vqgan.config, torch.bfloat16)
+    assert half.last_layer.dtype == torch.bfloat16
+
+
+def test_another_class_in_a_checkpoint_is_refused(tmp_path, vqgan, monkeypatch):
+    lightning_checkpoint(tmp_path / "last.ckpt", vqgan, monkeypatch, "pytorch_lightning.evil", "Callback")
+    with pytest.raises(PublishedError, match=r"does not only hold weights.*pytorch_lightning\.evil\.Callback"):
+        taming.load_vqgan(tmp_path / "last.ckpt", vqgan.config)
+
+
+def test_a_checkpoint_of_other_sizes_is_refused(tmp_path, vqgan):
+    torch.save({"state_dict": files.stored(vqgan)}, tmp_path / "last.ckpt")
+    with pytest.raises(PublishedError, match=r"last\.ckpt has"):
+        taming.load_vqgan(tmp_path / "last.ckpt")
+    torch.save(files.stored(vqgan), tmp_path / "last.ckpt")
+    with pytest.raises(PublishedError, match="does not hold named tensors under 'state_dict'"):
+        taming.load_vqgan(tmp_path / "last.ckpt", vqgan.config)
+
+
+def test_files_of_old_pytorch_are_read(tmp_path, vqgan):
+    torch.save(files.min_dalle_vqgan(vqgan), tmp_path / "x.pt", _use_new_zipfile_serialization=False)
+    loaded = mindalle.load_detoker(tmp_path / "x.pt", replace(vqgan.config, decoder_only=True))
+    assert torch.equal(loaded.last_layer, vqgan.last_layer)
+
+
+# ---------------------------------------------------------------------------------------------- the classic BART
+
+
+def classic_config(**changes: Any) -> transformers.BartConfig:
+    sizes = {"encoder_layers": 1, "decoder_layers": 2, "encoder_ffn_dim": 20, "decoder_ffn_dim": 20}
+    heads = {"encoder_attention_heads": 2, "decoder_attention_heads": 2}
+    values: dict[str, Any] = {
+        "vocab_size": 60,
+        "d_model": 16,
+        "max_position_embeddings": 24,
+        **sizes,
+        **heads,
+        **changes,
+    }
+    return transformers.BartConfig.from_dict(values)
+
+
+def test_a_classic_bart_is_read_from_its_folder(tmp_path):
+    torch.manual_seed(0)
+    reference = transformers.BartForConditionalGeneration(classic_config()).eval()
+    reference.save_pretrained(tmp_path)
+    loaded = bart_base.load_bart(tmp_path)
+    text, targets = torch.randint(4, 60, (2, 7)), torch.randint(4, 60, (2, 5))
+    with torch.no_grad():
+        theirs = reference(input_ids=text, labels=targets).logits
+        assert (loaded(text, targets) - theirs).abs().max() <= 1e-5 * theirs.abs().max()
+    assert bart_base.load_bart(tmp_path, torch.bfloat16).text_embedding.weight.dtype == torch.bfloat16
+
+
+def test_the_published_bart_base_has_the_sizes_that_its_config_gives():
+    published = {"encoder_layers": 6, "decoder_layers": 6, "encoder_ffn_dim": 3072, "decoder_ffn_dim": 3072}
+    heads = {"encoder_attention_heads": 12, "decoder_attention_heads": 12}
+    sizes = {"vocab_size": 50265, "d_model": 768, "max_position_embeddings": 1024}
+    config = transformers.BartConfig.from_dict({**sizes, **published, **heads})
+    assert bart_base.bart_config(config) == BartConfig.bart_base()
+
+
+@pytest.mark.parametrize("change", [{"scale_embedding": True}, {"activation_function": "relu"}, {"encoder_ffn_dim": 4}])
+def test_other_classic_barts_are_refused(change):
+    with pytest.raises(PublishedError, match="This BART has"):
+        bart_base.bart_config(classic_config(**change))
+
+
+def test_a_folder_without_a_bart_is_refused(tmp_path):
+    with pytest.raises(PublishedError, match="There is no BART to be had from"):
+        bart_base.load_bart(tmp_path)
+
+
+# ---------------------------------------------------------------------------------------------- safetensors
+
+
+def test_what_is_streamed_is_what_safetensors_reads(tmp_path, bart):
+    weights = files.stored(bart)
+    halved = {name: value.bfloat16() for name, value in weights.items()}
+    sources = {name: Source(tuple(value.shape), lambda value=value: value) for name, value in halved.items()}
+    write_safetensors(tmp_path / "x.safetensors", sources, torch.bfloat16)
+    read = safetensors.torch.load_file(tmp_path / "x.safetensors")
+    assert read.keys() == weights.keys()
+    assert all(torch.equal(read[name], value) for name, value in halved.items())
+
+
+# ---------------------------------------------------------------------------------------------- texts
+
+
+@pytest.mark.parametrize(
+    ("text", "normalized"),
+    [
+        ("Smith &amp;amp; Sons", " smith & sons"),
+        ("<person> and <person>, <person>", " people"),
+        ("a photo of <PERSON>", " a photo of a person"),
+        ("[3] a tower[12]", " a tower"),
+        ("12,345,678,901 stars", " 12345678901 stars"),
+        ("rock 'n' roll, it's 'fine'", ' rock " n " roll, it\'s " fine "'),
+        ("Ünïcödé — dash", " unicode, dash"),
+        ("xxxx xxx 1111", " x xxx 1111"),
+        ("#a.b_c d#e", " a.b c de"),
+        (",,a,", " a"),
+        ("  ", " "),
+        ("#", " "),
+        ("北京", " bei jing"),
+    ],
+)
+def test_texts_become_what_dalle_mini_was_trained_on(text, normalized):
+    assert dalle_mini_text(text, Words([])).replace("xtokxdotxtokx", ".") == normalized
+
+
+def test_hashtags_are_cut_at_the_cheapest_places():
+    words = Words(["the", "a", "blue", "berry", "blueberry", "in", "park", "2020"])
+    assert words.split("blueberryinthepark") == "blueberry in the park"
+    assert words.split("Park2020") == "Park 2020"
+    assert words.split("inxpark") == "in x p a r k"  # what holds something that is no word falls into letters
+    assert words.split("park20202020") == "park 20202020"
+    assert Words([]).split("blue_berry") == "blue berry"
+    assert Words.read("the 100\na 50\n\n").costs == {"the": 0.0, "a": pytest.approx(0.6931, abs=1e-3)}
+
+
+def test_min_dalle_texts():
+    assert min_dalle_text("A  Café\U0001f600 x") == " a cafgrinning_face x"
+    assert normalizer("min-dalle")("A") == " a"
+    with pytest.raises(ValueError, match="no text normalization 'bert'"):
+        normalizer("bert")
+
+
+@pytest.mark.parametrize("by_blanks", [False, True])
+def test_any_text_gets_ids(by_blanks):
+    tokenizer = read_tokenizer(files.FIXTURE / "scanned", 1000, by_blanks)
+    texts = ["", " a cat", "\x00\x7f \udc80", "\U0001f600" * 50, "</s><pad>", "x" * 10_000]
+    ids = tokenizer.encode(texts, 12)
+    assert ids.shape == (6, 12)
+    assert (ids[:, 0] == 0).all()
+    assert ((ids == 2).sum(1) == 1).all()
+    assert not (ids == 3).any()
+    assert tokenizer.nothing(5).tolist() == [0, 2, 1, 1, 1]
+
+
+def test_both_forms_of_a_vocabulary_are_one_tokenizer(tmp_path):
+    (tmp_path / "tokenizer.json").write_bytes((files.FIXTURE / "scanned" / "tokenizer.json").read_bytes())
+    assert read_tokenizer(tmp_path, 1000).content() == read_tokenizer(files.FIXTURE / "scanned", 1000).content()
+
+
+def test_special_tokens_without_a_row_are_left_out(tmp_path):
+    vocabulary = json.loads((files.FIXTURE / "scanned" / "vocab.json").read_text())
+    known = len(vocabulary)
+    (tmp_path / "merges.txt").write_bytes((files.FIXTURE / "scanned" / "merges.txt").read_bytes())
+    (tmp_path / "vocab.json").write_text(json.dumps(vocabulary | {"<extra>": 1000}))
+    assert len(read_tokenizer(tmp_path, 1000)) == known
+    assert len(read_tokenizer(tmp_path, 1001)) == known + 1
+    (tmp_path / "vocab.json").write_text(json.dumps(vocabulary | {"mask": 1000}))
+    with pytest.raises(PublishedError, match="has the id 1000, but the model only 1000 rows"):
+        read_tokenizer(tmp_path, 1000)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"vocab.json": b"{"},
+        {"vocab.json": b"{}"},
+        {"vocab.json": b"[1]"},
+        {"merges.txt": b"#version: 0.2\na b c\n"},
+        {"merges.txt": b"#version: 0.2\nnot there\n"},
+        {"merges.txt": b"\xff\xfe"},
+        {"vocab.json": b'{"a": 0}'},
+    ],
+)
+def test_damaged_vocabularies_are_refused(tmp_path, damage):
+    for name in ("vocab.json", "merges.txt"):
+        (tmp_path / name).write_bytes(damage.get(name, (files.FIXTURE / "scanned" / name).read_bytes()))
+    with pytest.raises(PublishedError, match="holds no tokenizer that can be used here"):
+        read_tokenizer(tmp_path, 1000)
+
+
+def test_a_folder_without_a_vocabulary_is_named(tmp_path):
+    with pytest.raises(PublishedError, match=r"neither vocab\.json and merges\.txt nor a tokenizer\.json"):
+        read_tokenizer(tmp_path, 1000)
