@@ -13,6 +13,9 @@ app = typer.Typer(help="DALL·E Mini from scratch: draw, train, measure.", no_ar
 
 
 PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
+SPRITES = "sprites"
+SPRITE_OPTIONS = {"block", "minutes", "steps", "resume", "run_dir", "seed", "only", "out"}
+ONLY_SPRITE_OPTIONS = {"only", "out"}
 
 
 @contextmanager
@@ -33,9 +36,23 @@ def main() -> None:
     """DALL·E Mini from scratch: draw, train, measure."""
 
 
+def refuse_misplaced_options(context: typer.Context, block: str) -> None:
+    """Raise ValueError for an option on the command line that means nothing to the block to train."""
+    sources = {name: context.get_parameter_source(name) for name in context.params}
+    given = {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
+    misplaced = given - SPRITE_OPTIONS if block == SPRITES else given & ONLY_SPRITE_OPTIONS
+    if misplaced:
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(misplaced))
+        raise ValueError(f"Training {block} has no option {names}; leave it out.")
+
+
 @app.command()
 def train(
-    block: Annotated[str, typer.Argument(help="vqgan, bart, clip, classifier, judge or tokenizer.")],
+    context: typer.Context,
+    block: Annotated[
+        str,
+        typer.Argument(help="vqgan, bart, clip, classifier, judge or tokenizer; or sprites, part 2's small models."),
+    ],
     preset: Annotated[str, typer.Option(help="A preset's name or folder: sizes and settings.")] = "laptop",
     minutes: Annotated[float | None, typer.Option(help="Training time in all, over all resumed runs.")] = None,
     steps: Annotated[int | None, typer.Option(help="Steps in all. With --minutes, whichever ends first.")] = None,
@@ -48,10 +65,21 @@ def train(
     seed: Annotated[int, typer.Option(help="Another seed, another training.")] = 0,
     batch_size: Annotated[int | None, typer.Option(help="Pictures in a batch, instead of the preset's.")] = None,
     precision: Annotated[str, typer.Option(help="auto, bf16 or no.")] = "auto",
+    only: Annotated[str | None, typer.Option(help="Of the sprites' models this one, and what it needs.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Where the sprites' models go. Default: RUN_DIR/models.")] = None,
 ) -> None:
     """Train a block; its weights go to RUN_DIR/preset/."""
     with sentences():
         from accelerate import PartialState
+
+        refuse_misplaced_options(context, block)
+        if block == SPRITES:
+            from atelier.training.sprites import SpriteRequest, train_sprites
+
+            run = run_dir or Path("runs") / SPRITES
+            for sentence in train_sprites(SpriteRequest(only, out, run, steps, minutes, resume, seed)):
+                typer.echo(sentence)
+            return
 
         from atelier.training.command import Request, run_folder, run_training, summary
 
@@ -186,6 +214,48 @@ def paint(
 
         save_captioned(named_world(world).sample(n, seed), folder, size)
         typer.echo(f"{n} pictures and their captions are in {folder}.")
+
+
+@app.command()
+def serve(
+    port: Annotated[int, typer.Option(help="Where to listen.", min=1, max=65535)] = 7860,
+    host: Annotated[str, typer.Option(help="0.0.0.0 lets other machines in.")] = "127.0.0.1",
+    preset: Annotated[str | None, typer.Option(help="Which preset the page begins with.")] = None,
+    browse: Annotated[bool, typer.Option("--browse", help="Open the page in a browser.")] = False,
+) -> None:
+    """Serve the page with the DRAW button, until Ctrl-C."""
+    with sentences():
+        try:
+            from atelier.app import serve as serve_page
+        except ModuleNotFoundError as fault:
+            raise ValueError(f"The page needs the package {fault.name}; install it: pip install gradio.") from fault
+
+        serve_page(host, port, preset, browse)
+
+
+@app.command()
+def download(
+    name: Annotated[str, typer.Argument(help="dalle-mini or dalle-mega.")],
+    source: Annotated[str, typer.Option(help="Whose publication: flax, the original, or min-dalle.")] = "flax",
+    dtype: Annotated[str, typer.Option(help="Of the stored numbers: float16, bfloat16 or float32.")] = "float16",
+) -> None:
+    """Fetch a published model, check it and make it a preset: then `draw --preset NAME` draws with it."""
+    with sentences():
+        from tqdm.auto import tqdm
+
+        from atelier.weights.published.download import download as fetch
+
+        with tqdm(total=0, unit="B", unit_scale=True, desc=name) as bar:
+
+            def report(what: str, done: int, of: int) -> None:
+                bar.set_description(what, refresh=False)
+                bar.total, bar.n = of, done
+                bar.refresh()
+
+            preset, remarks = fetch(name, source, dtype, report)
+        for remark in remarks:
+            typer.echo(remark, err=True)
+        typer.echo(f'{preset.folder}  (atelier draw --preset {name} "…")')
 
 
 @app.command()

@@ -1,0 +1,180 @@
+"""The page with the DRAW button: `atelier serve`. It needs no network, and reaches no file of the machine."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Iterator
+from functools import lru_cache
+from typing import Any
+
+import gradio as gr
+
+from atelier.gallery import grid_link, inside_html, pictures_html, settings
+from atelier.inside import attention_to_words
+from atelier.pipeline import Drawing, Pipeline, best_preset
+from atelier.weights.presets import find_presets, load_preset
+
+MOST_CHARACTERS = 500
+COUNTS = (1, 4, 9)
+EXAMPLES = (
+    "the Eiffel tower landing on the moon",
+    "a stained glass window with an image of a blue strawberry",
+    "sunset over a lake in the mountains",
+    "a photo of the food of china",
+    "a cartoon of a green cat in the snow",
+)
+# Fonts that are there already: a theme's own would be fetched from elsewhere.
+FONTS = ["ui-sans-serif", "system-ui", "sans-serif"]
+MONO = ["ui-monospace", "monospace"]
+CSS = """
+.gradio-container { max-width: 1000px !important; margin: 0 auto; }
+#draw { min-width: 8rem; font-weight: 700; letter-spacing: .06em; }
+#title h1 { margin-bottom: 0; }
+footer { display: none !important; }
+"""
+
+
+class PageError(ValueError):
+    """What was asked of the page cannot be done; the message says why, in one sentence."""
+
+
+@lru_cache(maxsize=2)
+def pipeline(preset: str) -> Pipeline:
+    """The pipeline of a preset, loaded when it is first asked for."""
+    return Pipeline.from_pretrained(preset)
+
+
+def complete_presets() -> list[str]:
+    """Names of the presets that can draw."""
+    return [name for name in find_presets() if load_preset(name).complete]
+
+
+def checked(
+    prompt: str, seed: float | None, guidance: float, temperature: float, n: int, preset: str
+) -> dict[str, Any]:
+    """What the page sent, as arguments of `Pipeline.stream`. Whoever talks to the page without its controls, too.
+
+    Raises:
+        PageError: something is out of range.
+    """
+    if not isinstance(prompt, str) or not prompt.strip():
+        raise PageError("The prompt is empty; say what to draw.")
+    if len(prompt) > MOST_CHARACTERS:
+        raise PageError(f"The prompt has {len(prompt):,} characters; give at most {MOST_CHARACTERS}.")
+    if preset not in complete_presets():
+        raise PageError(f"There is no preset {str(preset)[:40]!r} here; choose one from the list.")
+    if n not in COUNTS:
+        raise PageError(f"Draw {', '.join(map(str, COUNTS))} pictures, not {n!r}.")
+    whole = None if seed is None else int(seed)
+    if whole is not None and (whole != seed or not 0 <= whole < 2**31):
+        raise PageError(f"The seed is {seed:g}; give a whole number from 0 to {2**31 - 1}, or leave it empty.")
+    if not 0 <= guidance <= 10 or not 0 <= temperature <= 2:
+        raise PageError("Give a guidance from 0 to 10 and a temperature from 0 to 2.")
+    return {"prompt": prompt, "seed": whole, "guidance": guidance, "temperature": temperature, "n": n}
+
+
+Update = tuple[str, str, Drawing | None]
+
+
+def draw(prompt: str, seed: float | None, guidance: float, temperature: float, n: int, preset: str) -> Iterator[Update]:
+    """Stream a drawing to the page: pictures, a line on how it stands, and at the end the drawing itself."""
+    try:
+        asked = checked(prompt, seed, guidance, temperature, n, preset)
+        for step in pipeline(preset).stream(**asked):
+            finished = step.progress >= 1
+            facts = settings(step, preset=preset, guidance=guidance, temperature=temperature)
+            yield pictures_html(step, facts), status(step, facts), step if finished else None
+    except ValueError as fault:  # every error of ours that a visitor can mend is one, with a sentence
+        yield "", f'<p role="alert"><b>{html.escape(str(fault))}</b></p>', None
+
+
+def status(step: Drawing, facts: dict[str, Any]) -> str:
+    """One line: how far the drawing is; when it is finished, its seed, its remarks, and a link to save it."""
+    if step.progress < 1:
+        return f'<p role="status">drawing … {step.progress:.0%}</p>'
+    ranked = "the best first, by CLIP’s score" if step.scores else "not ranked"
+    remarks = " ".join(map(html.escape, step.remarks))
+    return f'<p role="status">Seed {step.seed}, {ranked}. {grid_link(step, facts)}. {remarks}</p>'
+
+
+def inside(drawing: Drawing | None, place: int, preset: str) -> str:
+    """What is inside the picture at a place, from 1, of the drawing last made."""
+    if drawing is None:
+        return "Draw something first."
+    place = min(max(int(place), 1), len(drawing.pictures))
+    return inside_html(drawing, attention_to_words(pipeline(preset), drawing.prompt, drawing.codes), place - 1)
+
+
+def build_page(preset_first: str | None = None) -> gr.Blocks:
+    """The page, not yet served.
+
+    Args:
+        preset_first: the preset that is chosen at first; None chooses the best.
+
+    Raises:
+        PresetError: there is no such preset, or no complete one to draw with.
+    """
+    first = best_preset().name if preset_first is None else load_preset(preset_first).name
+    usual = pipeline(first).sampling
+    with gr.Blocks(title="Atelier", analytics_enabled=False) as page:
+        gr.Markdown("# Atelier\nType a prompt, press DRAW. Nine pictures, the best first.", elem_id="title")
+        drawn = gr.State(None)
+        with gr.Row(equal_height=True):
+            prompt = gr.Textbox(
+                value=EXAMPLES[0],
+                label="Prompt",
+                placeholder="a cartoon of a green cat in the snow",
+                lines=1,
+                scale=5,
+                max_length=MOST_CHARACTERS,
+                elem_id="prompt",
+            )
+            button = gr.Button("DRAW", variant="primary", scale=1, elem_id="draw")
+        gr.Examples(
+            [[example] for example in EXAMPLES], inputs=prompt, label="Or take one of these", cache_examples=False
+        )
+        line = gr.HTML("", elem_id="status")
+        pictures = gr.HTML("", elem_id="pictures")
+        with gr.Accordion("Settings", open=False):
+            with gr.Row():
+                preset = gr.Dropdown(complete_presets(), value=first, label="Preset")
+                count = gr.Radio(COUNTS, value=9, label="Pictures")
+                seed = gr.Number(None, label="Seed (empty: another each time)", precision=None, minimum=0)
+            with gr.Row():
+                guidance = gr.Slider(0, 10, usual.guidance, step=0.1, label="Guidance: how much the prompt counts")
+                temperature = gr.Slider(0, 2, usual.temperature, step=0.05, label="Temperature: how much chance")
+        with gr.Accordion("Look inside", open=False):
+            place = gr.Slider(1, 9, 1, step=1, label="Picture")
+            look = gr.Button("Show its codes, and the words they looked at", elem_id="look")
+            shown = gr.HTML("", elem_id="inside")
+        asked = [prompt, seed, guidance, temperature, count, preset]
+        told = [pictures, line, drawn]
+        for wish in (button.click, prompt.submit):
+            wish(draw, asked, told, show_progress="hidden", concurrency_id="draw", concurrency_limit=1)
+        look.click(inside, [drawn, place, preset], shown, show_progress="hidden")
+    return page
+
+
+def serve(host: str = "127.0.0.1", port: int = 7860, preset: str | None = None, open_browser: bool = False) -> None:
+    """Serve the page until Ctrl-C.
+
+    Args:
+        host: address to listen at; 0.0.0.0 lets other machines in.
+        port: to listen at.
+        preset: that is chosen at first; None chooses the best.
+        open_browser: whether to open the page.
+
+    Raises:
+        PresetError: see `build_page`.
+        OSError: the port is taken.
+    """
+    build_page(preset).queue(max_size=64).launch(
+        server_name=host,
+        server_port=port,
+        inbrowser=open_browser,
+        quiet=True,
+        footer_links=[],
+        theme=gr.themes.Soft(primary_hue="amber", font=FONTS, font_mono=MONO),
+        css=CSS,
+        max_file_size=1,
+    )
