@@ -40,7 +40,7 @@ STYLE: Any = {
     "xtick.color": INK,
     "ytick.color": INK,
 }
-PIXELS_PER_INCH = 160  # stored; on screen an inch takes 96 of the browser's pixels, so that lines stay sharp
+PIXELS_PER_INCH = 128  # stored; on screen an inch takes 96 of the browser's pixels, so that lines stay sharp
 SCREEN_PIXELS_PER_INCH = 96
 
 

@@ -7,9 +7,10 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+import matplotlib as mpl
 from IPython.display import HTML, display
 
-from atelier.teaching.figures import show
+from atelier.teaching.figures import STYLE, show
 from atelier.teaching.pipeline_map import describe, pipeline_map
 
 NOTEBOOKS = Path(__file__).resolve().parents[3] / "notebooks"
@@ -41,14 +42,6 @@ class Lesson:
 LESSONS: dict[str, Lesson] = {
     lesson.key: lesson
     for lesson in (
-        Lesson(
-            "2a",
-            "2a_vanilla_gan",
-            "The vanilla GAN",
-            "How can a network learn to draw when nobody can say what a good picture is?",
-            ("GAN",),
-            {"gan": ()},
-        ),
         Lesson(
             "2b",
             "2b_autoencoder",
@@ -109,6 +102,8 @@ def minutes(folder: Path = NOTEBOOKS) -> dict[str, Minutes]:
 def lesson_header(key: str) -> None:
     """Begin a lesson: where on the map we are, the question it answers, and what it takes.
 
+    From here on all plots of the notebook are in the course's style.
+
     Args:
         key: of the lesson, "2a".
 
@@ -118,6 +113,7 @@ def lesson_header(key: str) -> None:
     if key not in LESSONS:
         raise ValueError(f"There is no lesson {key!r}; there are {', '.join(LESSONS)}.")
     lesson = LESSONS[key]
+    mpl.rcParams.update(STYLE)
     show(pipeline_map(lesson.lit), describe(lesson.lit))
     takes = minutes().get(lesson.name)
     time = f"<br>{takes}" if takes else ""

@@ -143,9 +143,7 @@ def expect_close(
         if numbers.shape == result.shape and _alike(result, numbers, tolerance):
             raise AnswerError(words)
     if not torch.isfinite(result.double()).all():
-        raise AnswerError(
-            "some numbers are infinite or not numbers: is there a division by 0, or a logarithm of it?"
-        )
+        raise AnswerError("some numbers are infinite or not numbers: is there a division by 0, or a logarithm of it?")
     worst = (result.double() - wanted.double()).abs().max().item()
     raise AnswerError(f"the shape is right, but the numbers are not: the largest difference is {worst:.3g}.")
 
