@@ -68,10 +68,16 @@ class Discriminator(nn.Module):
 
 
 def discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-    """−E[log D(x)] − E[log(1 − D(G(z)))], the negative of eq. 1, of logits (n,): 2 log 2 for a tossed coin."""
+    """What the discriminator minimises: −E[log D(x)] − E[log(1 − D(G(z)))], the negative of eq. 1.
+
+    D is the sigmoid of the logits (n,), E their mean, log the natural one. Coin tossing has 2 log 2 ≈ 1.386.
+    """
     return F.softplus(-real_logits).mean() + F.softplus(fake_logits).mean()  # softplus(−x) = −log sigmoid(x)
 
 
 def generator_loss(fake_logits: Tensor) -> Tensor:
-    """−E[log D(G(z))] of logits (n,), not eq. 1's E[log(1 − D(G(z)))], which saturates early on (section 3)."""
+    """What the generator minimises: −E[log D(G(z))], of logits (n,).
+
+    The non-saturating form (section 3): unlike eq. 1's, its gradient is large while the pictures are bad.
+    """
     return F.softplus(-fake_logits).mean()

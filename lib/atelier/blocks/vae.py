@@ -29,7 +29,10 @@ def kl_divergence(mean: Tensor, log_variance: Tensor) -> Tensor:
 
 
 def vae_loss(pictures: Tensor, reconstructions: Tensor, posterior: Posterior, beta: float = 1.0) -> Tensor:
-    """The mean over n of ½ ‖x − x̂‖² + β KL, in nats; if β = 1, minus the bound of eq. 10 for pixels from N(x̂, 1)."""
+    """The mean over n of ½ ‖x − x̂‖² + β KL, in nats, for pictures (n, 3, H, W).
+
+    With β = 1 it is, but for a constant, the negative of the bound of eq. 10 for pixels distributed as N(x̂, 1).
+    """
     squared_error = (pictures - reconstructions).square().flatten(1).sum(1)  # (n,)
     return (squared_error / 2 + beta * kl_divergence(*posterior)).mean()
 

@@ -60,13 +60,17 @@ def straight_through(z_e: Tensor, z_q: Tensor) -> Tensor:
 
 
 def vq_loss(z_e: Tensor, z_q: Tensor, beta: float, learned: bool) -> Tensor:
-    """Terms 2 (only if the codebook is learned by gradient) and 3 of eq. 3: ‖sg[z_e] − z_q‖² + β ‖z_e − sg[z_q]‖²."""
+    """Second and third term of eq. 3, as means over all numbers: ‖sg[z_e] − z_q‖² + β ‖z_e − sg[z_q]‖².
+
+    The second, which moves the codebook towards the vectors, is left out unless the codebook is learned by gradient.
+    z_e and z_q have the same shape, whichever it is.
+    """
     commitment = beta * F.mse_loss(z_e, z_q.detach())
     return F.mse_loss(z_q, z_e.detach()) + commitment if learned else commitment
 
 
 class Codebook(nn.Module):
-    """The words, and how often each was used. ValueError if an argument, see VectorQuantizer, is out of range."""
+    """The words, and how often each was used; for the arguments see VectorQuantizer."""
 
     counts: Tensor
     sums: Tensor
@@ -143,6 +147,9 @@ class VectorQuantizer(MovingCodebook):
             the codebook term of eq. 3 as well.
         restart_below: in training, a code used less than this many times as often as the mean code is replaced by a
             random vector of the batch; 0: never. A share, unlike Jukebox's count, does not depend on the batch's size.
+
+    Raises:
+        ValueError: if an argument is out of range.
     """
 
     def __init__(

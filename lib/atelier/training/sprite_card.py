@@ -1,0 +1,251 @@
+"""What the sprite models can do, in numbers, measured on sprites that none of them has seen; and their card."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from atelier.blocks.vae import VAE, kl_divergence
+from atelier.blocks.vq import codebook_usage
+from atelier.training.recipes.autoencoder import psnr
+from atelier.training.recipes.sprite_judge import KIND, NONE, blended, nothing, strangers
+from atelier.weights.presets import replace_file
+from atelier.weights.sprites import BUILT_FROM, SpriteModel, SpriteModels, load_sprite_model, read_sprite_models
+from atelier.world import sprites
+from atelier.world.classifier import PictureClassifier
+
+CARD_FILE = "README.md"
+FRESH, OTHER = 1_000_000, 1_000_001  # seeds of sprites that no training has seen
+FRESH_SPRITES = 1200
+FEW = 200
+FINE = 8  # cycles per picture: details of two pixels and less
+
+TABLES = {
+    ("judge", "perceptual"): {
+        "named": "sprites named rightly",
+        "blends": "blends called none",
+        "nothing": "blends, halves, blurs, blanks and noise called none",
+    },
+    ("gan",): {
+        "recognised": "pictures that show a subject",
+        "kinds": f"subjects among {FEW} pictures",
+        "rarest": "share of the rarest subject",
+    },
+    ("autoencoder", "vae"): {
+        "psnr": "reconstruction, dB",
+        "named": "reconstructions named rightly",
+        "drawn": "decoded random points that show a subject",
+        "kl": "KL from N(0, I), nats",
+    },
+    ("vqvae", "vqgan_without_adversary", "vqgan"): {
+        "psnr": "reconstruction, dB",
+        "named": "reconstructions named rightly",
+        "codes_used": "codes in use",
+        "perplexity": "perplexity of the codes",
+        "fine": "fine detail, sprites = 1",
+        "feature_distance": "Fréchet distance of the judge's features",
+    },
+}
+COUNTED = ("psnr", "kinds", "kl", "perplexity", "fine", "feature_distance")  # all other numbers are shares
+
+
+# ---------------------------------------------------------------------------------------------- measuring
+
+
+@torch.no_grad()
+def measure(name: str, folder: Path) -> dict[str, float]:
+    """What a model of a folder does, by the judge of that folder. The same numbers every time."""
+    model, judge = load_sprite_model(name, folder), load_sprite_model("judge", folder)
+    known = read_sprite_models(folder)[name]
+    fresh = sprites(FRESH_SPRITES, FRESH, subjects=known.subjects, colours=known.colours)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(FRESH)
+        found = MEASURES[name](model, judge, *fresh)
+    return {key: round(value, 4) for key, value in found.items()}
+
+
+def judged(judge: PictureClassifier, pictures: Tensor) -> Tensor:
+    """The classes (n,) that the judge sees in pictures (n, 3, h, w)."""
+    return torch.cat([judge(some.clamp(0, 1))[KIND].argmax(1) for some in pictures.split(256)])
+
+
+def share_recognised(judge: PictureClassifier, pictures: Tensor) -> float:
+    """The share of pictures (n, 3, h, w) that show any subject."""
+    return share(judged(judge, pictures) != judge.config.attributes[KIND].index(NONE))
+
+
+def share(flags: Tensor) -> float:
+    """The share of flags (n,) that are set."""
+    return flags.float().mean().item()
+
+
+def judging(model: PictureClassifier, judge: PictureClassifier, pictures: Tensor, kinds: Tensor) -> dict[str, float]:
+    """How well a classifier names sprites, and sees where there are none."""
+    others = pictures[strangers(kinds)]
+    return {
+        "named": share(judged(model, pictures) == kinds),
+        "blends": 1 - share_recognised(model, blended(pictures, others)),
+        "nothing": 1 - share_recognised(model, nothing(pictures, others)),
+    }
+
+
+def drawing(model: Any, judge: PictureClassifier, pictures: Tensor, kinds: Tensor) -> dict[str, float]:
+    """How many of a generator's pictures show something, and how many different things."""
+    drawn = judged(judge, model(torch.randn(len(pictures), model.config.latent)))
+    none = judge.config.attributes[KIND].index(NONE)
+    counts = drawn.bincount(minlength=none + 1)[:none]
+    return {
+        "recognised": share(drawn != none),
+        "kinds": float((drawn[:FEW].bincount(minlength=none + 1)[:none] > 0).sum()),
+        "rarest": counts.min().item() / len(drawn),
+    }
+
+
+def on_the_plane(model: Any, judge: PictureClassifier, pictures: Tensor, kinds: Tensor) -> dict[str, float]:
+    """How well an autoencoder gives pictures back, and what it draws from random points.
+
+    The points come from N(0, I) for a VAE, and from the normal distribution with the mean and covariance of the
+    latents for an autoencoder, which has no other.
+    """
+    random = torch.randn(len(pictures), model.config.latent)
+    extra = {}
+    if isinstance(model, VAE):
+        posterior = model.encode(pictures)
+        z, points = posterior.mean, random
+        extra["kl"] = kl_divergence(*posterior).mean().item()
+    else:
+        z = model.encode(pictures)
+        points = z.mean(0) + random @ torch.linalg.cholesky(z.T.cov()).T
+    reconstructions = model.decode(z)
+    return {
+        "psnr": psnr(pictures, reconstructions).item(),
+        "named": share(judged(judge, reconstructions) == kinds),
+        "drawn": share_recognised(judge, model.decode(points)),
+        **extra,
+    }
+
+
+def through_codes(model: Any, judge: PictureClassifier, pictures: Tensor, kinds: Tensor) -> dict[str, float]:
+    """How well codes give pictures back, how many codes it takes, and how sharp the pictures are."""
+    given = [model(some) for some in pictures.split(256)]
+    reconstructions = torch.cat([picture for picture, _ in given]).clamp(0, 1)
+    counts = torch.cat([quantized.indices for _, quantized in given]).flatten().bincount(minlength=model.config.codes)
+    usage = codebook_usage(counts)
+    others, _ = sprites(len(pictures), OTHER)
+    return {
+        "psnr": psnr(pictures, reconstructions).item(),
+        "named": share(judged(judge, reconstructions) == kinds),
+        "codes_used": usage.share,
+        "perplexity": usage.perplexity,
+        "fine": fine_energy(reconstructions) / fine_energy(pictures),
+        "feature_distance": frechet_distance(features(judge, reconstructions), features(judge, others)),
+    }
+
+
+MEASURES: dict[str, Callable[[Any, PictureClassifier, Tensor, Tensor], dict[str, float]]] = {
+    "judge": judging,
+    "perceptual": judging,
+    "gan": drawing,
+    "autoencoder": on_the_plane,
+    "vae": on_the_plane,
+    "vqvae": through_codes,
+    "vqgan_without_adversary": through_codes,
+    "vqgan": through_codes,
+}
+
+
+def fine_energy(pictures: Tensor) -> float:
+    """The mean energy of pictures (n, 3, h, w) in waves that are shorter than an eighth of the picture."""
+    energy = torch.fft.fft2(pictures, norm="ortho").abs().square().mean((0, 1))  # (h, w)
+    height, width = energy.shape
+    down, across = torch.fft.fftfreq(height) * height, torch.fft.fftfreq(width) * width
+    return energy[torch.hypot(down[:, None], across) >= FINE].sum().item()
+
+
+def features(judge: PictureClassifier, pictures: Tensor) -> Tensor:
+    """What the judge sees in pictures (n, 3, h, w) just before it decides: (n, 2·widths[-1]) float64."""
+    maps = torch.cat([judge.features(some)[-1] for some in pictures.split(256)])
+    return torch.cat([maps.mean((2, 3)), maps.amax((2, 3))], dim=1).double()
+
+
+def frechet_distance(a: Tensor, b: Tensor) -> float:
+    """The squared Fréchet distance of two sets of features, (n, d) and (m, d), each taken for a normal distribution.
+
+    Heusel et al. 2017, "GANs Trained by a Two Time-Scale Update Rule…", section 4, with another network's features.
+    """
+    cov_a, cov_b = a.T.cov(), b.T.cov()  # (d, d)
+    # The trace of the root of a product of two covariances: its eigenvalues are real and not negative.
+    root = torch.linalg.eigvals(cov_a @ cov_b).real.clamp(min=0).sqrt().sum()
+    distance = (a.mean(0) - b.mean(0)).square().sum() + cov_a.trace() + cov_b.trace() - 2 * root
+    return distance.clamp(min=0).item()
+
+
+# ---------------------------------------------------------------------------------------------- the card
+
+
+def write_sprite_card(kept: SpriteModels) -> None:
+    """Write README.md into the folder of sprite models."""
+    replace_file(kept.folder / CARD_FILE, card_text(kept).encode())
+
+
+def card_text(kept: SpriteModels) -> str:
+    """The text of the model card."""
+    made = [_made(name, model) for name, model in kept.models.items()]
+    tables = [_table(kept, names, rows) for names, rows in TABLES.items()]
+    return f"""# Sprite models
+
+The small models of part 2, trained on `atelier.world.sprites`: one thing on plain paper, 32×32 pixels. \
+`atelier.weights.sprites.load_sprite_model(NAME)` loads one. All were trained from scratch, on painted pictures; \
+nothing was downloaded. Licence: MIT, as the code.
+
+| model | parameters | sprites | steps | minutes | seed | at the end |
+|---|---|---|---|---|---|---|
+{chr(10).join(made)}
+
+The `judge` names the subject of a picture or says `{NONE}`; it measures and is used for nothing else. `perceptual` is \
+its twin of another seed, whose features the VQ-GAN's loss compares. `vqgan` begins as `vqgan_without_adversary` and \
+goes on with its discriminator. Make them all again with `atelier train sprites`.
+
+## What was measured
+
+By the judge, on {FRESH_SPRITES} sprites that no training has seen (seed {FRESH}), with the weights as they are stored.
+
+{chr(10).join(filter(None, tables))}
+## What they cannot do
+
+They know six subjects in five colours and have seen nothing else: no setting, no second thing, no photograph.
+"""
+
+
+def _made(name: str, model: SpriteModel) -> str:
+    """The row of a model in the first table."""
+    _, build = BUILT_FROM[name]
+    size = sum(parameter.numel() for parameter in build(model.config).parameters())
+    seen = f"{len(model.subjects)} subjects, {', '.join(model.colours)}"
+    trained = dict(model.training)
+    steps, minutes, chance = (trained.pop(key) for key in ("steps", "minutes", "seed"))
+    losses = ", ".join(f"{key} {value:.3g}" for key, value in trained.items())
+    return _row(name, f"{size:,}", seen, steps, f"{minutes:.0f}", chance, losses)
+
+
+def _table(kept: SpriteModels, names: tuple[str, ...], rows: dict[str, str]) -> str:
+    """What was measured of models of one kind, side by side; empty where there is none of them."""
+    columns = {name: kept.models[name].measured for name in names if name in kept.models}
+    lines = [_row("", *columns), "|---" * (len(columns) + 1) + "|"]
+    for key, meaning in rows.items():
+        lines.append(_row(meaning, *(_number(key, found[key]) if key in found else "" for found in columns.values())))
+    return "\n".join(lines) + "\n" if columns else ""
+
+
+def _number(key: str, value: float) -> str:
+    if key == "kinds":
+        return f"{value:.0f}"
+    return f"{value:.2f}" if key in COUNTED else f"{100 * value:.1f} %"
+
+
+def _row(*cells: object) -> str:
+    return "| " + " | ".join(map(str, cells)) + " |"
