@@ -18,7 +18,7 @@ ifneq (yes,$(shell test "$$(cat $(READY) 2>/dev/null)" = "$$(pwd)" && $(BIN)/pyt
 .PHONY: $(READY)
 endif
 
-.PHONY: help setup draw lab test test-all notebooks bench pictures lock clean
+.PHONY: help setup draw serve lab test test-all notebooks bench pictures lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
@@ -56,6 +56,9 @@ draw: setup ## draw PROMPT="..." into OUT=drawing.png
 	fi
 	@$(BIN)/atelier draw --out "$$ATELIER_OUT" -- "$$ATELIER_PROMPT"
 
+serve: setup ## serve the page with the DRAW button
+	$(BIN)/atelier serve --browse
+
 lab: setup ## open JupyterLab on the lessons
 	$(BIN)/python -m jupyter lab --notebook-dir=notebooks
 
@@ -66,7 +69,8 @@ test: setup ## style, types, every test that needs Python only, every lesson
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope --nbval-lax --nbval-current-env notebooks
 
-test-all: test ## everything that can be tested on this machine
+test-all: test ## and what needs a browser: the page, JupyterLab
+	$(BIN)/python -m pytest tests/browser
 
 notebooks: setup ## build and execute the lessons; LESSON=2d builds one, REPO=owner/name stamps the course's home
 	$(BIN)/python -m atelier.teaching.workshop $(LESSON) $(if $(REPO),--repo "$(REPO)")

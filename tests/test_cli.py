@@ -2,6 +2,8 @@
 
 import csv
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -101,12 +103,6 @@ def test_paint_makes_a_captioned_folder(tmp_path: Path) -> None:
         assert image.size == (32, 32)
 
 
-def test_doctor_examines_everything(presets: Path) -> None:
-    result = run("doctor")
-    assert result.exit_code == 0, result.output
-    for what in ("python", "packages", "device", "disk", "preset", "drawing"):
-        assert f"ok      {what}" in result.stdout
-    (presets / "tiny" / "clip.safetensors").write_bytes(b"")
-    result = run("doctor")
-    assert result.exit_code == 1
-    assert "PROBLEM preset" in result.stdout
+def test_python_m_atelier_is_atelier():
+    shown = subprocess.run([sys.executable, "-m", "atelier", "--help"], capture_output=True, text=True, check=True)
+    assert "Usage: atelier" in shown.stdout

@@ -38,9 +38,10 @@ def test_doubling_is_nearest_upsampling_and_a_convolution():
     transposed, pool = list(Generator(TINY).layers)[-2:]
     assert isinstance(transposed, nn.ConvTranspose2d)
     x = torch.randn(2, transposed.in_channels, 5, 7)
-    kernel = transposed.weight.transpose(0, 1).flip(2, 3) / 4
+    kernel = transposed.weight.transpose(0, 1).flip(2, 3)
     repeated = x.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)
-    assert torch.allclose(pool(transposed(x)), F.conv2d(repeated, kernel, transposed.bias, padding=1), atol=1e-6)
+    bias = 4 * transposed.get_parameter("bias")  # four neighbours are added, each with the bias
+    assert torch.allclose(pool(transposed(x)), F.conv2d(repeated, kernel, bias, padding=1), atol=1e-5)
 
 
 def test_each_picture_is_drawn_and_judged_by_itself():

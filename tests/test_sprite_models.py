@@ -299,6 +299,19 @@ def test_the_gan_plays_and_only_the_player_whose_turn_it_is_learns(batch: Batch)
     assert shown.shape == (3, 128, 256)
 
 
+def test_the_discriminator_learns_at_a_pace_of_its_own() -> None:
+    recipe = GANRecipe(GANConfig(latent=4, width=8), GANSettings(discriminator_pace=0.5))
+    for part, pace in (("generator", 1.0), ("discriminator", 0.5)):
+        optimizer = recipe.settings.optimizer(recipe.parts[part])
+        for _ in range(2):  # as the loop does before every step
+            for group in optimizer.param_groups:
+                group["lr"] = 0.01
+            optimizer.step()
+            assert {group["lr"] for group in optimizer.param_groups} == {0.01 * pace}
+    with pytest.raises(ValueError, match=r"discriminator_pace was 0\.0; it must be above 0"):
+        GANSettings(discriminator_pace=0.0)
+
+
 def test_the_judge_sees_sprites_in_one_half_and_nothing_in_the_other(batch: Batch) -> None:
     recipe = SpriteJudgeRecipe("judge", JUDGE, ClassifierSettings(shift=0, soft_share=0.0, noise=0.0))
     seen = {}
@@ -500,6 +513,7 @@ def test_the_shipped_models_bear_out_the_lessons(shipped: SpriteModels) -> None:
     """What part 2 shows with them, with room for it to be shown."""
     found = {name: model.measured for name, model in shipped.models.items()}
     assert found["gan"]["kinds"] == len(SPRITES)
+    assert found["gan"]["rarest"] > 0.03
     assert min(found[name]["named"] for name in ("autoencoder", "vae", "vqvae", "vqgan")) > 0.9
     assert found["vae"]["drawn"] > found["autoencoder"]["drawn"]
     plain, sharp = found["vqgan_without_adversary"], found["vqgan"]

@@ -15,6 +15,7 @@ from atelier.pipeline import Drawing, Pipeline, best_preset
 from atelier.weights.presets import find_presets, load_preset
 
 MOST_CHARACTERS = 500
+LARGEST_SEED = 2**31 - 1
 COUNTS = (1, 4, 9)
 EXAMPLES = (
     "the Eiffel tower landing on the moon",
@@ -65,12 +66,16 @@ def checked(
         raise PageError(f"There is no preset {str(preset)[:40]!r} here; choose one from the list.")
     if n not in COUNTS:
         raise PageError(f"Draw {', '.join(map(str, COUNTS))} pictures, not {n!r}.")
-    whole = None if seed is None else int(seed)
-    if whole is not None and (whole != seed or not 0 <= whole < 2**31):
-        raise PageError(f"The seed is {seed:g}; give a whole number from 0 to {2**31 - 1}, or leave it empty.")
-    if not 0 <= guidance <= 10 or not 0 <= temperature <= 2:
+    if seed is not None and not (_within(seed, 0, LARGEST_SEED) and seed == int(seed)):
+        raise PageError(f"The seed is {seed}; give a whole number from 0 to {LARGEST_SEED}, or leave it empty.")
+    if not _within(guidance, 0, 10) or not _within(temperature, 0, 2):
         raise PageError("Give a guidance from 0 to 10 and a temperature from 0 to 2.")
+    whole = None if seed is None else int(seed)
     return {"prompt": prompt, "seed": whole, "guidance": guidance, "temperature": temperature, "n": n}
+
+
+def _within(number: Any, low: float, high: float) -> bool:
+    return isinstance(number, int | float) and low <= number <= high
 
 
 Update = tuple[str, str, Drawing | None]

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Generator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -259,13 +261,18 @@ def download(
 
 
 @app.command()
-def doctor() -> None:
-    """Check this machine: Python, packages, presets, memory, speed. Paste what it prints into an issue."""
+def doctor(
+    as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
+) -> None:
+    """Check this machine: Python, packages, GPU, memory, weights, Jupyter, speed. Made to be pasted."""
     from atelier.doctor import examine
 
-    healthy = True
+    findings = []
     for finding in examine():
-        healthy &= finding.good
-        typer.echo(f"{'ok     ' if finding.good else 'PROBLEM'} {finding.what:12} {finding.text}")
-    if not healthy:
+        findings.append(finding)
+        if not as_json:
+            typer.echo(finding)
+    if as_json:
+        typer.echo(json.dumps([asdict(finding) for finding in findings], indent=1, ensure_ascii=False))
+    if not all(finding.good for finding in findings):
         raise typer.Exit(1)

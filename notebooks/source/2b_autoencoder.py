@@ -464,8 +464,8 @@ print(f"yours {ours:.1f}, shipped {reconstruction_loss(fresh, shipped(fresh)):.1
 # From here on we use the shipped network, so that the prose fits what you see.
 
 # %%
-z = shipped.encode(fresh)  # (600, 2)
-low, high = z.amin(0), z.amax(0)
+fresh_z = shipped.encode(fresh)  # (600, 2)
+low, high = fresh_z.amin(0), fresh_z.amax(0)
 corner, far_corner = low - 0.08 * (high - low), high + 0.08 * (high - low)
 TILES, PIXELS = 12, 24  # the grid of pictures, and the side to which each is shrunk
 
@@ -482,7 +482,7 @@ world = tiles.permute(0, 3, 1, 4, 2).reshape(TILES * PIXELS, TILES * PIXELS, 3)
 extent = [corner[0].item(), far_corner[0].item(), corner[1].item(), far_corner[1].item()]
 
 drawn, (left, right) = figure(10.5, 5.2, columns=2, sharex=True, sharey=True)
-draw_plane(left, z, fresh_kinds)
+draw_plane(left, fresh_z, fresh_kinds)
 right.imshow(world, extent=extent, aspect="auto", interpolation="nearest")
 right.grid(False)
 right.set(xlabel="$z_1$")
@@ -515,7 +515,7 @@ def walk_to(z_1: float, z_2: float) -> tuple[Figure, str]:
     probability, kind = judge(picture)["kind"].softmax(1)[0].max(0)
     said = f"{NAMES[int(kind)]}, {probability:.0%} sure"
     drawn, (left, right) = figure(7.5, 3.5, columns=2)
-    draw_plane(left, z, fresh_kinds, names=False)
+    draw_plane(left, fresh_z, fresh_kinds, names=False)
     left.plot(z_1, z_2, "X", markersize=12, color=INK, markeredgecolor="white")
     right.imshow(picture[0].permute(1, 2, 0))
     right.axis("off")
@@ -524,7 +524,8 @@ def walk_to(z_1: float, z_2: float) -> tuple[Figure, str]:
 
 
 (left_end, bottom), (right_end, top) = corner.tolist(), far_corner.tolist()
-start = z[(z - z[fresh_kinds == 0].mean(0)).norm(dim=1).argmin()].tolist()  # in the middle of the strawberries
+middle = fresh_z[fresh_kinds == 0].mean(0)  # of the strawberries
+start = fresh_z[(fresh_z - middle).norm(dim=1).argmin()].tolist()
 explore(
     walk_to,
     z_1=slider(math.floor(left_end), math.ceil(right_end), round(start[0], 1), 0.1, "z₁"),

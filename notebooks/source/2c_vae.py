@@ -424,8 +424,8 @@ def plane(decode: Callable[[Tensor], Tensor], side: int, reach: float = 2.4) -> 
 
 
 def coarse(pictures: Tensor) -> Tensor:
-    """Rounded to 24 shades a channel: hardly seen, and the file is much smaller."""
-    return (pictures * 23).round() / 23
+    """Rounded to 32 shades a channel: hardly seen, and the file is much smaller."""
+    return (pictures * 31).round() / 31
 
 
 centres = live.encode(pictures[:12]).mean
@@ -481,7 +481,7 @@ def draw_clouds(axis: Axes, posterior: Posterior, kinds: Tensor, reach: float = 
 fresh, fresh_kinds = sprites(420, seed=1_000_002, subjects=subjects, colours=shipped.colours)  # in no training
 posterior = Posterior(*vae.encode(fresh))
 decoded = sheet(coarse(plane(vae.decode, side=7, reach=2.4)), columns=7, scale=1, gap=0)
-both, axes = figure(6.4, 3.4, columns=2, sharey=True)
+both, axes = figure(6.8, 3.4, columns=2, sharey=True)
 draw_clouds(axes[0], Posterior(*(part[:120] for part in posterior)), fresh_kinds[:120])
 axes[1].imshow(decoded, extent=(-2.8, 2.8, -2.8, 2.8), interpolation="nearest")
 axes[1].set(xlabel="$z_1$")

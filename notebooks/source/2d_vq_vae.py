@@ -897,9 +897,9 @@ for name, codes_in_use in mean_of_last.items():
 assert mean_of_last["with"] > mean_of_last["without"]
 
 # %% [markdown]
-# What died in the first steps, when the encoder's vectors were still close together, never came back by itself. The
-# pictures of so short a run hardly show it. Over hours they would: words not in use are capacity that you pay for and
-# do not get.
+# What died in the first steps, when the encoder's vectors were still close together, hardly comes back by itself. The
+# pictures of so short a run do not show it much. Over hours they would: words not in use are capacity that you pay for
+# and do not get.
 #
 # ### Claim 1: “The latent space is discrete.”
 #

@@ -1301,7 +1301,7 @@ def balanced_loss(nll: Tensor, adversarial: Tensor, last_layer: Tensor, weight: 
 # %% [markdown] tags=["quiz"]
 # **1.** Why does a decoder that is trained on pixels alone draw soft edges?
 # - [ ] Convolutions cannot draw sharp edges — they can: the same decoder does, once a critic asks for it.
-# - [x] Where the codes leave the edge's place open, a soft edge has the smallest mean error — yes, the mean of all
+# - [x] Where the codes leave the edge's place open, a soft edge has the smallest mean error — the mean of all
 #   possible pictures wins, and it is soft.
 # - [ ] The codebook's vectors are rounded — every vector is one of the codebook's, but the decoder is free to draw
 #   from them what it likes.
@@ -1310,13 +1310,13 @@ def balanced_loss(nll: Tensor, adversarial: Tensor, last_layer: Tensor, weight: 
 # **2.** You train with the critic, and the PSNR falls a little while the pictures look better. What follows?
 # - [ ] There is a bug, for better pictures have a better PSNR — PSNR rewards the mean of the possibilities,
 #   and so blur.
-# - [x] A crisp edge in a slightly wrong place costs more squared error than a soft one — yes, PSNR and the look of a
+# - [x] A crisp edge in a slightly wrong place costs more squared error than a soft one — PSNR and the look of a
 #   picture are two different questions.
 # - [ ] The rate must have fallen as well — the codes are as many as before, out of the same codebook.
 
 # %% [markdown] tags=["quiz"]
 # **3.** Why does the discriminator give a map of logits instead of one?
-# - [x] Blur and grain are local, and every patch is a separate lesson — yes, many verdicts a picture, each about the
+# - [x] Blur and grain are local, and every patch is a separate lesson — many verdicts a picture, each about the
 #   texture and not about the content.
 # - [ ] So that it sees the whole picture — on the contrary, each logit sees only its receptive field.
 # - [ ] Because the codes form a grid too — the two grids have nothing to do with each other, and differ in size.
@@ -1324,11 +1324,11 @@ def balanced_loss(nll: Tensor, adversarial: Tensor, last_layer: Tensor, weight: 
 # %% [markdown] tags=["quiz"]
 # **4.** The adversarial gradient at the last layer suddenly becomes ten times as long. What does the decoder feel?
 # - [ ] Ten times the pull of the critic — without λ it would.
-# - [x] The same pull as before — λ becomes a tenth, yes, for it divides by that very length.
+# - [x] The same pull as before — λ becomes a tenth, for it divides by that very length.
 # - [ ] A hundred times the pull — λ shrinks with a longer adversarial gradient; it does not grow.
 
 # %% [markdown] tags=["quiz"]
 # **5.** In section 4 encoder and codebook stood still. What did this show?
 # - [ ] That they need no training — they were trained before, in the warm start.
 # - [ ] That the codes hold the sharp edges already — they cannot: the decoder had to learn what sharp edges look like.
-# - [x] That a decoder can be made to draw the very same codes more sharply — yes, nothing else had changed.
+# - [x] That a decoder can be made to draw the very same codes more sharply — nothing else had changed.

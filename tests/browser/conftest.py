@@ -2,19 +2,12 @@
 
 import os
 import shutil
-import socket
-import subprocess
 import sys
-import time
-import urllib.request
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, sync_playwright
-
-ROOT = Path(__file__).resolve().parents[2]
-PATIENCE = 90  # seconds for a server to answer
+from servers import free_port, serving
 
 
 @pytest.fixture(scope="session")
@@ -27,36 +20,10 @@ def browser() -> Iterator[Browser]:
         browser.close()
 
 
-def free_port() -> int:
-    with socket.socket() as asked:
-        asked.bind(("127.0.0.1", 0))
-        return asked.getsockname()[1]
-
-
-def wait_for(address: str, server: subprocess.Popen) -> None:
-    """Until the address answers. Raises RuntimeError if the server ends, or takes too long."""
-    end = time.monotonic() + PATIENCE
-    while time.monotonic() < end:
-        if server.poll() is not None:
-            raise RuntimeError(f"The server of {address} ended with {server.returncode}.")
-        try:
-            urllib.request.urlopen(address, timeout=2).close()
-            return
-        except OSError:
-            time.sleep(0.2)
-    raise RuntimeError(f"{address} did not answer in {PATIENCE} seconds.")
-
-
 @pytest.fixture(scope="session")
 def page_address() -> Iterator[str]:
     """Where `atelier serve` serves the page."""
     port = free_port()
-    command = [sys.executable, "-m", "atelier.cli", "serve", "--port", str(port), "--preset", "laptop"]
-    server = subprocess.Popen(command, cwd=ROOT)
-    address = f"http://127.0.0.1:{port}/"
-    try:
-        wait_for(address, server)
+    command = [sys.executable, "-m", "atelier", "serve", "--port", str(port), "--preset", "laptop"]
+    with serving(command, port) as address:
         yield address
-    finally:
-        server.terminate()
-        server.wait(20)

@@ -3,8 +3,9 @@
 import nbformat
 import pytest
 from atelier.teaching import workshop
-from atelier.teaching.lessons import Lesson
+from atelier.teaching.lessons import LESSONS, Lesson
 from atelier.teaching.workshop import WorkshopError
+from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
 
 LESSON = Lesson("9z", "9z_a_lesson", "A lesson", "Does it build?", (), {})
@@ -38,7 +39,7 @@ def two() -> int:
 # %% [markdown] tags=["quiz"]
 # **1.** What is it?
 # - [ ] one — one is odd.
-# - [x] two — it is,
+# - [x] the `two` — it is,
 #   whatever you do.
 """
 
@@ -71,7 +72,7 @@ def test_source_becomes_a_notebook(folder) -> None:
     assert hint.index("Another hint") > hint.index("It is even.")
     assert hint.count("<details>") == hint.count("</details>") == 2
     assert "```python\ndef two() -> int:\n    return 2\n```" in solution
-    assert "<summary>two</summary>\n\n✓ Yes: it is, whatever you do." in quiz
+    assert "<summary>the <code>two</code></summary>\n\n✓ Yes: it is, whatever you do." in quiz
     assert "✗ No: one is odd." in quiz
     assert not any("badge" in cell.source for cell in cells)
 
@@ -108,6 +109,47 @@ def test_execution_fills_outputs_and_passes_the_gates(folder) -> None:
     assert seconds > 0
     assert workshop.faults(notebook, "9z") == []
     assert workshop.without_outputs(notebook) == workshop.without_outputs(workshop.assemble(LESSON, folder))
+
+
+LEFT_BEHIND = """
+
+# %%
+from atelier.teaching import explore, figure, slider
+
+height = 1.0
+
+
+def draw(share: float):
+    drawn, axis = figure(2, 1)
+    axis.plot([0, share * height])
+    return drawn, "a line that rises from the left"
+
+
+explore(draw, share=slider(0.0, 1.0, 0.5))
+"""
+
+
+@pytest.mark.parametrize("later", ["", "\n# %%\nheight = None\n"])
+def test_controls_are_moved_after_the_last_cell(folder, later: str) -> None:
+    (folder / "source" / "9z_a_lesson.py").write_text(SOURCE + LEFT_BEHIND + later, encoding="utf-8")
+    assembled = workshop.assemble(LESSON, folder)
+    if later:
+        with pytest.raises(CellExecutionError, match="NoneType"):
+            workshop.execute(assembled, folder)
+    else:
+        notebook, _ = workshop.execute(assembled, folder)
+        assert len(notebook.cells) == len(assembled.cells)
+        assert notebook.cells[-1].outputs[0].data["text/html"].startswith('<img alt="a line that rises')
+
+
+def test_header_says_what_was_measured_last(folder) -> None:
+    lesson = LESSONS["2b"]
+    header = nbformat.v4.new_code_cell('lesson_header("2b")')
+    header.outputs = [nbformat.v4.new_output("display_data", data={"text/html": "<p>11 to run</p>"})]
+    notebook = nbformat.v4.new_notebook(cells=[header])
+    workshop.note_minutes(lesson, 20, 100, "", folder)
+    workshop.state_minutes(notebook, lesson, folder)
+    assert "20 minutes to read, 1.5 to run on two CPU cores" in header.outputs[0].data["text/html"]
 
 
 def test_a_sound_notebook_has_no_faults() -> None:

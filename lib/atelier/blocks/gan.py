@@ -17,7 +17,7 @@ class GANConfig:
     """Shape of a generator and its discriminator; ValueError if a number is out of range."""
 
     size: int = 32  # pixels along a side of the pictures, a power of two from 8
-    latent: int = 64  # random numbers that a picture is made of
+    latent: int = 16  # random numbers that a picture is made of
     width: int = 32  # channels of the generator at half the side; they double wherever the side halves
 
     def __post_init__(self):
@@ -42,7 +42,7 @@ class Generator(nn.Module):
         self.layers = nn.Sequential(nn.Linear(config.latent, widths[0] * 4 * 4), nn.Unflatten(1, (widths[0], 4, 4)))
         for inputs, outputs in pairwise([*widths, 3]):
             # The two together are a 3 × 3 convolution of twice repeated pixels, several times as fast: no checkerboard.
-            double = [nn.ConvTranspose2d(inputs, outputs, 3, stride=2), nn.AvgPool2d(2, stride=1)]
+            double = [nn.ConvTranspose2d(inputs, outputs, 3, stride=2), nn.AvgPool2d(2, stride=1, divisor_override=1)]
             self.layers.extend([nn.BatchNorm2d(inputs), nn.ReLU(), *double])
 
     def forward(self, z: Tensor) -> Tensor:

@@ -2,6 +2,7 @@
 
 from atelier.teaching.claims import verdict
 from atelier.teaching.controls import Control, choice, explore, slider
+from atelier.teaching.drawing_panel import drawing_panel
 from atelier.teaching.exercises import check
 from atelier.teaching.figures import (
     BLUE,
@@ -39,6 +40,7 @@ __all__ = [
     "check",
     "choice",
     "curves",
+    "drawing_panel",
     "explore",
     "figure",
     "glossary",

@@ -25,6 +25,8 @@ class Claim:
 
 
 CLAIMS: dict[str, Claim] = {
+    "gan-sharpens": Claim("Vanilla GAN: the two networks' game teaches the generator to draw.", "2a"),
+    "gan-collapses": Claim("A vanilla GAN may draw only some of what it was shown (mode collapse).", "2a"),
     "ae-loss": Claim("loss = ‖x − x̂‖₂ = ‖x − d_φ(e_θ(x))‖₂", "2b"),
     "ae-gaps": Claim("The latent space is discontinuous and has significant “gaps”.", "2b"),
     "vae-unit-normal": Claim("The latent space is more cohesive – resembles the unit norm.", "2c"),

@@ -14,7 +14,8 @@ from PIL import Image
 
 from atelier.teaching.figures import described
 
-Control = widgets.ValueWidget
+Control = widgets.IntSlider | widgets.FloatSlider | widgets.SelectionSlider | widgets.Dropdown | widgets.Text
+SHOWN: list[Control] = []  # what `explore` has shown in this process, for `try_controls`
 
 
 def slider(low: float, high: float, value: float, step: float = 0.1, label: str = "") -> Control:
@@ -45,14 +46,27 @@ def choice(options: Sequence[Any] | Sequence[tuple[str, Any]], value: Any = None
     )
 
 
+def entry(value: str, label: str = "") -> Control:
+    """A line to type into; what is typed counts when Enter is pressed."""
+    return widgets.Text(
+        value=value,
+        description=label,
+        continuous_update=False,
+        style={"description_width": "initial"},
+        layout=widgets.Layout(width="min(36em, 95%)"),
+    )
+
+
 def explore(draw: Callable[..., tuple[Figure | Image.Image, str]], **controls: Control) -> None:
-    """Show a picture and the controls that change it.
+    """Show a picture and the controls that change it; where no controls can be, on a page, the picture alone.
 
     Args:
         draw: takes the controls' values by name, and returns the picture and the words that stand for it.
-        **controls: made by `slider` or `choice`.
+        **controls: made by `slider`, `choice` or `entry`.
     """
-    display(panel(draw, **controls))
+    SHOWN.extend(controls.values())
+    made = panel(draw, **controls)
+    display({**made._repr_mimebundle_(), "text/html": made.children[-1].value}, raw=True)
 
 
 def panel(draw: Callable[..., tuple[Figure | Image.Image, str]], **controls: Control) -> widgets.VBox:
@@ -67,6 +81,23 @@ def panel(draw: Callable[..., tuple[Figure | Image.Image, str]], **controls: Con
         control.observe(redraw, names="value")
     redraw()
     return widgets.VBox([*controls.values(), picture])
+
+
+def try_controls() -> None:
+    """Move each control that `explore` has shown to its ends, and put it back. Raises whatever its picture raises.
+
+    A learner moves them when all cells have run: the picture must not need a name that a later cell gave away.
+    """
+    for control in SHOWN:
+        before = control.value
+        if isinstance(control, widgets.SelectionSlider | widgets.Dropdown):
+            for place in range(len(control.options)):
+                control.index = place
+        elif isinstance(control, widgets.Text):
+            control.value, control.value = "", "🦒 any words at all"
+        else:
+            control.value, control.value = control.min, control.max
+        control.value = before
 
 
 def _as_html(picture: Figure | Image.Image, alt: str) -> str:

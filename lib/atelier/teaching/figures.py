@@ -157,7 +157,7 @@ def picture_grid(
     for place, axis in enumerate(axes.flat):
         plain(axis)
         if place < len(pictures):
-            axis.imshow(pixels[place])
+            axis.imshow(pixels[place], interpolation="nearest")  # also where the style is not set
         if place < len(titles):
             axis.set_title(titles[place], loc="center", fontsize=9, fontweight="normal", pad=3)
     for axis, name in zip(axes[:, 0], rows, strict=False):

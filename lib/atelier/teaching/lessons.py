@@ -43,6 +43,14 @@ LESSONS: dict[str, Lesson] = {
     lesson.key: lesson
     for lesson in (
         Lesson(
+            "2a",
+            "2a_vanilla_gan",
+            "The vanilla GAN",
+            "How can a network learn to draw when nobody can say what a good picture is?",
+            ("GAN",),
+            {"gan": ()},
+        ),
+        Lesson(
             "2b",
             "2b_autoencoder",
             "The autoencoder",
@@ -115,6 +123,11 @@ def lesson_header(key: str) -> None:
     lesson = LESSONS[key]
     mpl.rcParams.update(STYLE)
     show(pipeline_map(lesson.lit), describe(lesson.lit))
-    takes = minutes().get(lesson.name)
+    display(HTML(question(lesson)))
+
+
+def question(lesson: Lesson, folder: Path = NOTEBOOKS) -> str:
+    """What a lesson answers and what it takes, as a paragraph of HTML."""
+    takes = minutes(folder).get(lesson.name)
     time = f"<br>{takes}" if takes else ""
-    display(HTML(f"<p><b>The question:</b> {html.escape(lesson.question)}{time}</p>"))
+    return f"<p><b>The question:</b> {html.escape(lesson.question)}{time}</p>"

@@ -31,9 +31,10 @@ from nbformat import NotebookNode
 
 from atelier.errors import AtelierError
 from atelier.teaching.claims import CLAIMS, METADATA
-from atelier.teaching.lessons import LESSONS, MINUTES_FILE, NOTEBOOKS, Lesson
+from atelier.teaching.lessons import LESSONS, MINUTES_FILE, NOTEBOOKS, Lesson, question
 
 CLAIMS_FILE = "CLAIMS.md"
+TRY_CONTROLS = "from atelier.teaching.controls import try_controls\n\ntry_controls()"
 REPOSITORY_FILE = "REPOSITORY"
 TAGS = {"checked": "nbval-check-output", "ignored": "nbval-ignore-output"}
 SOURCE_TAGS = {"stub", "hint", "solution", "quiz", *TAGS}
@@ -160,6 +161,7 @@ def fold_quiz(source: str) -> str:
 
 
 def _details(summary: str, content: str) -> str:
+    summary = re.sub(r"`([^`]+)`", r"<code>\1</code>", summary)  # Markdown ends where HTML begins
     return f"<details><summary>{summary}</summary>\n\n{content}\n\n</details>"
 
 
@@ -170,9 +172,10 @@ def execute(notebook: NotebookNode, folder: Path = NOTEBOOKS) -> tuple[NotebookN
     """A copy of the notebook with its outputs, and the seconds it took from kernel's start to the last cell.
 
     Raises:
-        nbclient.exceptions.CellExecutionError: if a cell raises.
+        nbclient.exceptions.CellExecutionError: if a cell raises, or a control that is moved afterwards.
     """
     executed = copy.deepcopy(notebook)
+    executed.cells.append(nbformat.v4.new_code_cell(TRY_CONTROLS))
     client = NotebookClient(
         executed,
         timeout=CELL_SECONDS,
@@ -184,6 +187,7 @@ def execute(notebook: NotebookNode, folder: Path = NOTEBOOKS) -> tuple[NotebookN
     start = time.perf_counter()
     client.execute()
     seconds = time.perf_counter() - start
+    executed.cells.pop()
     executed.metadata["language_info"] = notebook.metadata["language_info"]  # the kernel wrote its own version
     for cell in executed.cells:
         if cell.cell_type == "code":
@@ -345,8 +349,9 @@ def build(lesson: Lesson, folder: Path = NOTEBOOKS, say: Callable[[str], None] =
     wrong = faults(notebook, lesson.name)
     if wrong:
         raise WorkshopError("\n".join(wrong))
-    nbformat.write(notebook, folder / f"{lesson.name}.ipynb")
     note_minutes(lesson, reading_minutes(notebook), seconds, gpu, folder)
+    state_minutes(notebook, lesson, folder)
+    nbformat.write(notebook, folder / f"{lesson.name}.ipynb")
     say(f"{lesson.name}: {seconds:.0f} s{f' on {gpu}' if gpu else ''}")
     return notebook
 
@@ -359,6 +364,15 @@ def note_minutes(lesson: Lesson, read: float, seconds: float, gpu: str, folder: 
     order = [each.name for each in LESSONS.values()]
     known = {name: row for name, row in {**known, lesson.name: row}.items() if name in order}
     table.write_text(json.dumps(dict(sorted(known.items(), key=lambda item: order.index(item[0]))), indent=1) + "\n")
+
+
+def state_minutes(notebook: NotebookNode, lesson: Lesson, folder: Path = NOTEBOOKS) -> None:
+    """Let the header say what the lesson takes by the newest measurement: it ran before that was known."""
+    for cell in notebook.cells:
+        if cell.source == f'lesson_header("{lesson.key}")':
+            for output in cell.outputs:
+                if "text/html" in output.get("data", {}):
+                    output.data["text/html"] = question(lesson, folder)
 
 
 def main(

@@ -1,0 +1,53 @@
+"""The page's drawing in a notebook: a prompt, a button, and pictures that come into being under it."""
+
+from __future__ import annotations
+
+import html
+
+import ipywidgets as widgets
+
+from atelier.gallery import pictures_html, settings
+from atelier.pipeline import Pipeline, SamplingOptions
+
+COUNTS = (1, 4, 9)
+WIDE = widgets.Layout(width="min(42em, 95%)")
+
+
+def drawing_panel(pipe: Pipeline, prompt: str = "the Eiffel tower landing on the moon") -> widgets.VBox:
+    """A small panel that draws what is typed into it; the last expression of a cell shows it.
+
+    Args:
+        pipe: that draws.
+        prompt: what stands in the box at first.
+    """
+    words = widgets.Text(prompt, description="Prompt", layout=WIDE)
+    count = widgets.Dropdown(options=COUNTS, value=9, description="Pictures")
+    seed = widgets.Text("", description="Seed", placeholder="empty: another each time")
+    guidance = widgets.FloatSlider(pipe.sampling.guidance, min=0, max=10, step=0.1, description="Guidance")
+    temperature = widgets.FloatSlider(pipe.sampling.temperature, min=0, max=2, step=0.05, description="Temperature")
+    button = widgets.Button(description="DRAW", button_style="warning")
+    line, pictures = widgets.HTML(), widgets.HTML(layout=WIDE)
+
+    def draw(_: object) -> None:
+        button.disabled = True
+        chosen: SamplingOptions = {"guidance": guidance.value, "temperature": temperature.value}
+        try:
+            for step in pipe.stream(words.value, n=count.value, seed=_whole(seed.value), **chosen):
+                line.value = f"drawing … {step.progress:.0%}"
+                pictures.value = pictures_html(step, settings(step, **chosen))
+            line.value = html.escape(" ".join([f"Seed {step.seed}, the best first.", *step.remarks]))
+        except ValueError as fault:  # every error of ours that a visitor can mend is one, with a sentence
+            line.value, pictures.value = f"<b>{html.escape(str(fault))}</b>", ""
+        finally:
+            button.disabled = False
+
+    button.on_click(draw)
+    return widgets.VBox([words, widgets.HBox([count, seed]), guidance, temperature, button, line, pictures])
+
+
+def _whole(text: str) -> int | None:
+    if not text.strip():
+        return None
+    if not text.strip().isdecimal():
+        raise ValueError(f"The seed is {text!r}; give a whole number from 0, or leave it empty.")
+    return int(text)

@@ -1,0 +1,164 @@
+"""Checkers of the exercises of lesson 2a, the vanilla GAN."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from atelier.teaching.exercises import AnswerError, exercise, expect_close, expect_tensor
+
+LATENT, PIXELS, BATCH = 3, 5, 7
+
+
+@exercise("2a.1")
+def check_game_value(game_value: Callable[[Tensor, Tensor], Tensor]) -> None:
+    """V of eq. 1: of logits (n,) and (m,), a scalar, finite for large ones too."""
+    real, fake = torch.tensor([2.0, 0.5, -1.0, 3.0]), torch.tensor([-1.5, 0.25])
+    result = expect_tensor(game_value(real, fake), (), "game_value")
+    log_real, log_fooled, log_caught = F.logsigmoid(real), F.logsigmoid(fake), F.logsigmoid(-fake)
+    wanted = log_real.mean() + log_caught.mean()
+    expect_close(
+        result,
+        wanted,
+        {
+            "this is −V: the discriminator's loss. V itself is what it makes as large as it can.": -wanted,
+            "you added over the batch; E is the mean, so that V does not depend on how many pictures there are.": (
+                log_real.sum() + log_caught.sum()
+            ),
+            "both terms have log D; for the drawn pictures it is log(1 − D).": log_real.mean() + log_fooled.mean(),
+            "the two kinds of picture are exchanged: D is to be near 1 on the real ones.": (
+                F.logsigmoid(-real).mean() + log_fooled.mean()
+            ),
+            "these are logarithms to the base 2; the game is written with the natural one.": wanted / math.log(2),
+            "the logarithm stands outside the mean; eq. 1 is the mean of logarithms.": (
+                real.sigmoid().mean().log() + (-fake).sigmoid().mean().log()
+            ),
+            "the sigmoids themselves were averaged: where is the logarithm?": (
+                real.sigmoid().mean() + (-fake).sigmoid().mean()
+            ),
+        },
+    )
+    extreme = game_value(torch.tensor([-200.0]), torch.tensor([200.0]))
+    if not torch.isfinite(extreme).all():
+        raise AnswerError(
+            "right for small logits, but at a logit of −200 it is no longer finite: the sigmoid is rounded to 0 "
+            "before the logarithm sees it. Take both in one function."
+        )
+    expect_close(extreme, torch.tensor(-400.0), tolerance=1e-3)
+
+
+@exercise("2a.2")
+def check_gradient_ratio(ratio: float) -> None:
+    """How many times larger the slope of the non-saturating loss is at a logit of −5."""
+    if isinstance(ratio, Tensor) and ratio.numel() != 1:
+        raise AnswerError(f"it has the shape {tuple(ratio.shape)}, where one number is wanted.")
+    value = float(ratio)
+    sigmoid = 1 / (1 + math.exp(5))
+    saturating_loss, other_loss = math.log(1 - sigmoid), -math.log(sigmoid)
+    wrong = {
+        sigmoid / (1 - sigmoid): "this is the ratio the other way round: the saturating slope is the small one.",
+        1 / sigmoid: "you divided 1 by the saturating slope. The other slope is not quite 1 at this logit.",
+        1 - sigmoid: "this is the slope of the non-saturating loss alone; divide it by that of the other.",
+        sigmoid: "this is the slope of the saturating loss alone; it is the one to divide by.",
+        1.0: "the two losses want the same, but they do not pull equally hard.",
+        abs(other_loss / saturating_loss): "this is the ratio of the losses; asked for is that of their slopes.",
+        1 / (sigmoid * (1 - sigmoid)): "this is 1 over the sigmoid's own slope: the chain rule has one more factor.",
+        math.exp(-5.0): "this is the ratio the other way round: the saturating slope is the small one.",
+    }
+    wanted = math.exp(5)
+    if abs(value - wanted) <= 0.005 * wanted:
+        return
+    for number, words in wrong.items():
+        if math.isclose(abs(value), number, rel_tol=2e-3):
+            raise AnswerError(words)
+    if value < 0:
+        raise AnswerError(f"{value:.4g} is negative: both slopes have the same sign, so their ratio is positive.")
+    side = "small" if value < wanted else "large"
+    raise AnswerError(f"{value:.4g} is too {side}; the two slopes are D and 1 − D, up to the sign.")
+
+
+class _Probe(nn.Module):
+    """A stand-in for either network: a linear layer."""
+
+    def __init__(self, inputs: int, outputs: int):
+        super().__init__()
+        self.linear = nn.Linear(inputs, outputs)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """x (n, inputs) → (n, outputs), or (n,) where there is one output."""
+        return self.linear(x).squeeze(1)
+
+
+@exercise("2a.3")
+def check_generator_turn(generator_turn: Callable[[nn.Module, nn.Module, Tensor], Tensor]) -> None:
+    """The loss of the generator's turn: its value, whom its gradient reaches, and what is left behind."""
+    generator, discriminator = _Probe(LATENT, PIXELS), _Probe(PIXELS, 1)
+    z = torch.randn(BATCH, LATENT)
+    logits = discriminator(generator(z))
+    wanted = F.softplus(-logits).mean()
+    wanted_gradient = torch.autograd.grad(wanted, generator.linear.weight, retain_graph=True)[0]
+    result = expect_tensor(generator_turn(generator, discriminator, z), (), "generator_turn")
+    expect_close(
+        result,
+        wanted,
+        {
+            "this is the loss that saturates, log(1 − D); wanted is −log D.": F.logsigmoid(-logits).mean(),
+            "this is the discriminator's part: it falls when the pictures are caught.": F.softplus(logits).mean(),
+            "the sign is wrong: with this loss the generator tries to be caught.": -wanted,
+            "you added over the batch, where the loss is the mean.": F.softplus(-logits).sum(),
+            "these are plain logits; the loss is −log of their sigmoid.": -logits.mean(),
+        },
+    )
+    if not result.requires_grad:
+        raise AnswerError(
+            "the number is right, but the gradient is cut off from the generator: it has to pass through the "
+            "discriminator, so neither detach nor no_grad will do."
+        )
+    result.backward()
+    if generator.linear.weight.grad is None:
+        raise AnswerError("the number is right, but no gradient reaches the generator: the path to it is cut.")
+    expect_close(generator.linear.weight.grad, wanted_gradient)
+    if any(parameter.grad is not None for parameter in discriminator.parameters()):
+        raise AnswerError("the generator gets its gradient, but one is left in the discriminator's weights as well.")
+    if not all(parameter.requires_grad for parameter in discriminator.parameters()):
+        raise AnswerError(
+            "the gradients are right, but the discriminator's weights are left frozen: in its own turn it will learn "
+            "nothing."
+        )
+
+
+@exercise("2a.4")
+def check_walk(walk: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
+    """Spherical interpolation: start (d,), end (d,), shares (n,) → (n, d)."""
+    start, end = torch.randn(2, 16)
+    end = end * (start.norm() / end.norm())
+    shares = torch.tensor([0.0, 0.2, 0.5, 0.9, 1.0])
+    result = expect_tensor(walk(start, end, shares), (len(shares), len(start)), "walk")
+    share = shares[:, None]  # (n, 1)
+    angle = torch.acos(F.cosine_similarity(start, end, dim=0))
+    straight = (1 - share) * start + share * end
+    wanted = _arc(start, end, share, angle)
+    expect_close(
+        result,
+        wanted,
+        {
+            "this is the straight line: in the middle its points are much shorter than any that the generator was "
+            "trained on.": straight,
+            "this walks backwards: a share of 0 is to be the start.": _arc(end, start, share, angle),
+            "these points have length 1; those that the generator knows are as long as start.": wanted / start.norm(),
+            "the length is right, but the steps are not even: you pulled the straight line out to the sphere.": (
+                F.normalize(straight, dim=1) * start.norm()
+            ),
+            "the weights are not divided by sin θ.": wanted * torch.sin(angle),
+            "the angle is in degrees; torch.sin takes radians.": _arc(start, end, share, torch.rad2deg(angle)),
+            "the cosine was taken for the angle: the arc cosine is missing.": _arc(start, end, share, angle.cos()),
+        },
+    )
+
+
+def _arc(start: Tensor, end: Tensor, share: Tensor, angle: Tensor) -> Tensor:
+    return (torch.sin((1 - share) * angle) * start + torch.sin(share * angle) * end) / torch.sin(angle)

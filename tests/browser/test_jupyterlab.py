@@ -1,0 +1,69 @@
+"""A lesson in JupyterLab, in a real browser: it runs from top to bottom, and moving a slider changes its picture."""
+
+import json
+import os
+import shutil
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from atelier.teaching.lessons import LESSONS, NOTEBOOKS
+from playwright.sync_api import Browser, Page, expect
+from servers import free_port, serving
+
+LESSON = LESSONS["2b"].name
+MINUTES_TO_RUN = 5
+SETTINGS = {  # no question about news, and all cells on the page, not only those in sight
+    "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
+    "notebook-extension/tracker": {"windowingMode": "none"},
+}
+
+
+@pytest.fixture
+def lab_address(tmp_path: Path) -> Iterator[str]:
+    """Where JupyterLab serves a copy of the lesson."""
+    for name, values in SETTINGS.items():
+        written = tmp_path / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
+        written.parent.mkdir(parents=True, exist_ok=True)
+        written.write_text(json.dumps(values), encoding="utf-8")
+    folder = tmp_path / "notebooks"
+    folder.mkdir()
+    shutil.copy(NOTEBOOKS / f"{LESSON}.ipynb", folder)
+    port = free_port()
+    command = [sys.executable, "-m", "jupyter", "lab", "--no-browser", "--allow-root", "--expose-app-in-browser"]
+    command += [f"--ServerApp.port={port}", f"--ServerApp.root_dir={folder}", "--IdentityProvider.token="]
+    folders = {"JUPYTERLAB_SETTINGS_DIR": str(tmp_path / "settings"), "JUPYTERLAB_WORKSPACES_DIR": str(tmp_path)}
+    with serving(command, port, "api", env=os.environ | folders) as address:
+        yield address
+
+
+def run_all(page: Page) -> None:
+    """Run the open notebook's cells as soon as its kernel is there, and wait for the last one."""
+    page.locator("#jp-main-statusbar").get_by_text("| Idle").wait_for()
+    page.evaluate("window.jupyterapp.commands.execute('notebook:run-all-cells')")
+    expect(page.locator(".jp-CodeCell .jp-InputPrompt", has_text="[*]")).to_have_count(
+        0, timeout=60_000 * MINUTES_TO_RUN
+    )
+
+
+def test_lesson_runs_and_its_slider_changes_the_picture(browser: Browser, lab_address: str) -> None:
+    context = browser.new_context(viewport={"width": 1300, "height": 1000})
+    context.set_default_timeout(30_000)
+    page = context.new_page()
+    page.goto(f"{lab_address}lab/tree/{LESSON}.ipynb")
+    run_all(page)
+    assert page.locator("[data-mime-type='application/vnd.jupyter.stderr']").count() == 0
+    assert page.locator(".jp-OutputArea-output img").count() >= 8
+    panel = page.locator(".jp-OutputArea-output", has=page.locator(".widget-slider")).last
+    picture = panel.locator("img")
+    before = picture.get_attribute("src") or ""
+    handle = panel.locator(".noUi-handle").first
+    handle.focus()
+    for _ in range(8):
+        handle.press("ArrowRight")
+    expect(picture).not_to_have_attribute("src", before)
+    if shots := os.environ.get("ATELIER_SCREENSHOTS"):
+        panel.scroll_into_view_if_needed()
+        page.screenshot(path=Path(shots) / "jupyterlab.png")
+    context.close()

@@ -1,0 +1,107 @@
+"""Wrong answers to the exercises of lesson 2a, each of which must be told what is wrong in it."""
+
+import torch
+import torch.nn.functional as F
+
+
+def negated(real_logits, fake_logits):
+    return -(F.logsigmoid(real_logits).mean() + F.logsigmoid(-fake_logits).mean())
+
+
+def summed(real_logits, fake_logits):
+    return F.logsigmoid(real_logits).sum() + F.logsigmoid(-fake_logits).sum()
+
+
+def same_term_twice(real_logits, fake_logits):
+    return F.logsigmoid(real_logits).mean() + F.logsigmoid(fake_logits).mean()
+
+
+def overflowing(real_logits, fake_logits):
+    return real_logits.sigmoid().log().mean() + (1 - fake_logits.sigmoid()).log().mean()
+
+
+def log_of_mean(real_logits, fake_logits):
+    return real_logits.sigmoid().mean().log() + (1 - fake_logits.sigmoid().mean()).log()
+
+
+def per_picture(real_logits, fake_logits):
+    return F.logsigmoid(real_logits)
+
+
+def logits_for_probabilities(real_logits, fake_logits):
+    return real_logits.log().mean() + (1 - fake_logits).log().mean()
+
+
+def weights_not_spared(generator, discriminator, z):
+    return F.softplus(-discriminator(generator(z))).mean()
+
+
+def left_frozen(generator, discriminator, z):
+    discriminator.requires_grad_(False)
+    return F.softplus(-discriminator(generator(z))).mean()
+
+
+def pictures_detached(generator, discriminator, z):
+    return F.softplus(-discriminator(generator(z).detach())).mean()
+
+
+def no_gradient_at_all(generator, discriminator, z):
+    with torch.no_grad():
+        return F.softplus(-discriminator(generator(z))).mean()
+
+
+def saturating(generator, discriminator, z):
+    discriminator.requires_grad_(False)
+    loss = -F.softplus(discriminator(generator(z))).mean()
+    discriminator.requires_grad_(True)
+    return loss
+
+
+def wants_to_be_caught(generator, discriminator, z):
+    return F.softplus(discriminator(generator(z))).mean()
+
+
+def forgotten_return(generator, discriminator, z):
+    F.softplus(-discriminator(generator(z))).mean()
+
+
+def straight_line(start, end, shares):
+    return torch.lerp(start, end, shares[:, None])
+
+
+def backwards(start, end, shares):
+    return arc(end, start, shares)
+
+
+def unit_length(start, end, shares):
+    return F.normalize(arc(start, end, shares), dim=1)
+
+
+def pulled_out_line(start, end, shares):
+    return F.normalize(torch.lerp(start, end, shares[:, None]), dim=1) * start.norm()
+
+
+def one_point(start, end, shares):
+    return arc(start, end, shares)[0]
+
+
+def arc(start, end, shares):
+    angle = torch.acos(F.cosine_similarity(start, end, dim=0))
+    share = shares[:, None]
+    return (torch.sin((1 - share) * angle) * start + torch.sin(share * angle) * end) / torch.sin(angle)
+
+
+WRONG = {
+    "2a.1": [negated, summed, same_term_twice, overflowing, log_of_mean, per_picture, logits_for_probabilities],
+    "2a.2": [1.0, 0.0067379, 0.0066929, 0.9933071, 746.0, 150.2, 50.0],
+    "2a.3": [
+        weights_not_spared,
+        left_frozen,
+        pictures_detached,
+        no_gradient_at_all,
+        saturating,
+        wants_to_be_caught,
+        forgotten_return,
+    ],
+    "2a.4": [straight_line, backwards, unit_length, pulled_out_line, one_point],
+}

@@ -1,0 +1,184 @@
+"""The doctor: a sound machine gets no FAIL, and each of the things that go wrong gets its own remedy."""
+
+import importlib
+import importlib.metadata
+import json
+import shutil
+import socket
+from collections import namedtuple
+from pathlib import Path
+from types import SimpleNamespace
+
+import psutil
+import pytest
+import torch
+from atelier import doctor
+from atelier.cli import app
+from atelier.pipeline import Pipeline
+from jupyter_client.kernelspec import KernelSpecManager
+from tiny_preset import filled_preset
+from typer.testing import CliRunner
+
+DATA = Path(__file__).parents[1] / "data"
+FREE_PORT = 47853
+
+
+@pytest.fixture(autouse=True)
+def sound(tmp_path, monkeypatch) -> Path:
+    """A machine on which all is well, with a preset that draws in no time; the preset's folder."""
+    monkeypatch.setenv("ATELIER_DATA", str(tmp_path))
+    monkeypatch.setattr(doctor, "PORTS", {FREE_PORT: "a test"})
+    monkeypatch.setattr(doctor, "_driver_sees_a_gpu", lambda: False)
+    return filled_preset(tmp_path / "tiny").folder
+
+
+def failures() -> list[doctor.Finding]:
+    return [finding for finding in doctor.examine() if not finding.good]
+
+
+def test_a_sound_machine_has_no_failures():
+    findings = list(doctor.examine())
+    assert [str(finding) for finding in findings if not finding.good] == []
+    seen = {finding.what for finding in findings}
+    assert seen >= {"python", "torch", "torchvision", "transformers", "open_clip_torch", "gpu", "disk", "memory"}
+    assert seen >= {"weights", "jupyter", "kernel", "port", "drawing"}
+
+
+def without(name: str):
+    version = importlib.metadata.version
+
+    def lookup(asked: str) -> str:
+        if asked == name:
+            raise importlib.metadata.PackageNotFoundError(name)
+        return version(asked)
+
+    return lookup
+
+
+def broken(name: str):
+    load = importlib.import_module
+
+    def loaded(asked: str):
+        if asked == name:
+            raise RuntimeError("operator torchvision::nms does not exist")
+        return load(asked)
+
+    return loaded
+
+
+Usage = namedtuple("Usage", "total used free")
+
+
+def old_python(patch, folder):
+    patch.setattr(doctor.sys, "version_info", (3, 10, 4))
+
+
+def no_open_clip(patch, folder):
+    patch.setattr(importlib.metadata, "version", without("open_clip_torch"))
+
+
+def foreign_torchvision(patch, folder):
+    patch.setattr(importlib, "import_module", broken("torchvision"))
+
+
+def old_driver(patch, folder):
+    patch.setattr(doctor, "_driver_sees_a_gpu", lambda: True)
+    patch.setattr(torch.cuda, "is_available", lambda: False)
+
+
+def full_gpu(patch, folder):
+    patch.setattr(torch.cuda, "is_available", lambda: True)
+    patch.setattr(torch.cuda, "mem_get_info", lambda: (0.2e9, 16e9))
+    patch.setattr(torch.cuda, "get_device_name", lambda _: "a GPU")
+    patch.setattr(doctor, "LOOKS", {"gpu": doctor._gpu})
+
+
+def full_disk(patch, folder):
+    patch.setattr(shutil, "disk_usage", lambda _: Usage(100, 99, 10_000_000))
+
+
+def little_memory(patch, folder):
+    patch.setattr(psutil, "virtual_memory", lambda: SimpleNamespace(available=5e8, total=4e9))
+
+
+def altered_weights(patch, folder):
+    file = folder / "clip.safetensors"
+    file.write_bytes(file.read_bytes()[:-1] + b"\0")
+    patch.setattr(doctor, "LOOKS", {"weights": doctor._weights})
+
+
+def no_widgets(patch, folder):
+    patch.setattr(importlib.metadata, "version", without("jupyterlab_widgets"))
+
+
+def foreign_kernel(patch, folder):
+    other = folder / "python"
+    other.touch()
+    patch.setattr(KernelSpecManager, "get_kernel_spec", lambda *_: SimpleNamespace(argv=[str(other)]))
+
+
+def slow_drawing(patch, folder):
+    patch.setattr(doctor, "SLOW", 0.0)
+
+
+def no_drawing(patch, folder):
+    def fail(*_: object, **__: object) -> None:
+        raise MemoryError("no room")
+
+    patch.setattr(Pipeline, "draw", fail)
+
+
+@pytest.mark.parametrize(
+    ("fault", "what", "remedy"),
+    [
+        (old_python, "python", "Install Python 3.11"),
+        (no_open_clip, "open_clip_torch", "make clean setup"),
+        (foreign_torchvision, "torchvision", "torch and torchvision must come from the same place"),
+        (old_driver, "gpu", "Update the NVIDIA driver"),
+        (full_gpu, "gpu", "Another program holds the GPU's memory"),
+        (full_disk, "disk", "Free some space"),
+        (little_memory, "memory", "Close other programs"),
+        (altered_weights, "weights", "git restore data/tiny"),
+        (no_widgets, "jupyter", "jupyterlab_widgets"),
+        (foreign_kernel, "kernel", "ipykernel install --sys-prefix"),
+        (slow_drawing, "drawing", "Colab"),
+        (no_drawing, "drawing", "make clean setup"),
+    ],
+)
+def test_each_fault_has_its_remedy(fault, what, remedy, monkeypatch, sound):
+    fault(monkeypatch, sound)
+    (failure,) = failures()
+    assert failure.what == what
+    assert remedy in failure.remedy
+    assert str(failure).startswith("FAIL")
+
+
+def test_a_taken_port_is_named():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", FREE_PORT))
+        taken.listen()
+        (failure,) = failures()
+    assert (failure.what, str(FREE_PORT) in failure.text) == ("port", True)
+    assert f"--port {FREE_PORT + 1}" in failure.remedy
+
+
+def test_damaged_sprites_are_named(tmp_path):
+    shutil.copytree(DATA / "sprites", tmp_path / "sprites")
+    (tmp_path / "sprites" / "vae.safetensors").write_bytes(b"")
+    (failure,) = failures()
+    assert "vae.safetensors" in failure.text
+    assert "git restore data/sprites" in failure.remedy
+
+
+def test_command_prints_lines_or_json_and_fails_where_something_fails(monkeypatch):
+    shown = CliRunner().invoke(app, ["doctor"])
+    assert shown.exit_code == 0, shown.output
+    assert all(line.startswith("OK ") for line in shown.stdout.splitlines())
+    monkeypatch.setattr(doctor, "SLOW", 0.0)
+    shown = CliRunner().invoke(app, ["doctor"])
+    assert shown.exit_code == 1
+    assert "FAIL  drawing" in shown.stdout
+    shown = CliRunner().invoke(app, ["doctor", "--json"])
+    assert shown.exit_code == 1
+    (failure,) = (finding for finding in json.loads(shown.stdout) if not finding["good"])
+    assert failure.keys() == {"what", "good", "text", "remedy"}

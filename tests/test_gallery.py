@@ -1,0 +1,72 @@
+"""A drawing as HTML and as PNG files that say how they were drawn."""
+
+import base64
+import io
+import json
+import re
+from typing import Any
+
+import pytest
+import torch
+from atelier.drawing import Drawing
+from atelier.gallery import file_name, grid_link, pictures_html, png, settings
+from PIL import Image
+
+PROMPT = 'a "red" <car> & más'
+
+
+def drawing(n: int = 4, **more: Any) -> Drawing:
+    pictures = torch.linspace(0, 1, n * 3 * 8 * 8).view(n, 3, 8, 8)
+    codes = torch.zeros(n, 2, 2, dtype=torch.long)
+    facts: dict[str, Any] = {"scores": [31.5, 30.25, 2.0, -1.0][:n], "seed": 3} | more
+    return Drawing(PROMPT, pictures, codes, **facts)
+
+
+def files(markup: str, kind: str) -> list[bytes]:
+    return [base64.b64decode(data) for data in re.findall(rf'src="data:image/{kind};base64,([^"]+)"', markup)]
+
+
+def test_png_tells_how_it_was_made():
+    facts = settings(drawing(), preset="laptop", guidance=1.5)
+    with Image.open(io.BytesIO(png(Image.new("RGB", (4, 4)), facts))) as image:
+        assert json.loads(image.info["atelier"]) == {"prompt": PROMPT, "seed": 3, "preset": "laptop", "guidance": 1.5}
+
+
+def test_finished_pictures_have_score_place_and_link():
+    markup = pictures_html(drawing())
+    assert re.findall(r"<span>([-\d.]+)</span>", markup) == ["31.50", "30.25", "2.00", "-1.00"]
+    places = []
+    for data in files(markup, "png"):
+        with Image.open(io.BytesIO(data)) as image:
+            assert image.size == (256, 256)
+            places.append(json.loads(image.info["atelier"])["place"])
+    assert places == [1, 2, 3, 4]
+    assert "<car>" not in markup
+    assert 'download="a-red-car-más-3-1.png"' in markup
+
+
+def test_unfinished_pictures_cannot_be_saved():
+    markup = pictures_html(drawing(scores=[], progress=0.5))
+    assert len(files(markup, "jpeg")) == 4
+    assert "download" not in markup
+    assert "unfinished" in markup
+
+
+def test_the_grid_can_be_saved():
+    (data,) = re.findall(r'href="data:image/png;base64,([^"]+)"', grid_link(drawing(), {"seed": 3}))
+    with Image.open(io.BytesIO(base64.b64decode(data))) as image:
+        assert json.loads(image.info["atelier"]) == {"seed": 3}
+
+
+@pytest.mark.parametrize(
+    ("prompt", "name"),
+    [
+        ("A red car!", "a-red-car"),
+        ("../../etc/passwd", "etc-passwd"),
+        ("🍓", "drawing"),
+        ("月", "月"),
+        ("a" * 90, "a" * 40),
+    ],
+)
+def test_any_prompt_makes_a_file_name(prompt, name):
+    assert file_name(prompt) == name
