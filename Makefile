@@ -18,7 +18,7 @@ ifneq (yes,$(shell test "$$(cat $(READY) 2>/dev/null)" = "$$(pwd)" && $(BIN)/pyt
 .PHONY: $(READY)
 endif
 
-.PHONY: help setup draw serve lab test test-all notebooks bench pictures lock clean
+.PHONY: help setup draw serve lab test test-all notebooks slides bench pictures lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
@@ -75,11 +75,19 @@ test-all: test ## and what needs a browser: the page, JupyterLab
 notebooks: setup ## build and execute the lessons; LESSON=2d builds one, REPO=owner/name stamps the course's home
 	$(BIN)/python -m atelier.teaching.workshop $(LESSON) $(if $(REPO),--repo "$(REPO)")
 
+slides: setup slides/node_modules/.package-lock.json ## draw the deck's figures and build it; needs Node and chromium
+	$(BIN)/python slides/figures.py
+	$(BIN)/python slides/deck.py
+
+slides/node_modules/.package-lock.json: slides/package-lock.json
+	cd slides && npm ci --no-progress
+
 bench: setup ## time the library, side by side with the reference implementations
 	$(BIN)/python -m pytest tests/bench -p no:xdist -s
 
-pictures: setup ## make the pictures of the documentation
+pictures: setup ## make the pictures of the documentation; one is of the page, and needs chromium
 	$(BIN)/python docs/pictures.py
+	$(BIN)/python docs/page.py
 
 lock: setup ## renew requirements.txt: the newest releases inside pyproject.toml's ranges, with their hashes
 	$(BIN)/python -m uv lock --upgrade --quiet

@@ -78,6 +78,20 @@ def test_a_damaged_preset_is_named(presets: Path) -> None:
     assert not Path("drawing.png").exists()
 
 
+def test_export_clip_writes_what_open_clip_reads(presets: Path, tmp_path: Path) -> None:
+    result = run("export-clip", str(tmp_path / "own"))
+    assert result.exit_code == 0, result.output
+    assert f"local-dir:{tmp_path / 'own'}" in result.output
+    names = {path.name for path in (tmp_path / "own").iterdir()}
+    assert {"open_clip_config.json", "open_clip_model.safetensors", "tokenizer.json"} <= names
+
+
+def test_draw_with_an_unknown_ranker_says_which_there_are(presets: Path, tmp_path: Path) -> None:
+    result = run("draw", "a cat", "--ranker", "ViT-B-32/nobody", "--out", str(tmp_path / "cat.png"))
+    assert result.exit_code == 2
+    assert "publishes no CLIP 'ViT-B-32/nobody'; give MODEL/TAG, such as ViT-B-32/openai" in result.stderr
+
+
 def test_evaluate_prints_json_and_writes_the_card(presets: Path) -> None:
     result = run("evaluate", "--json", "--card", "--prompts", "2", "--pictures", "10")
     assert result.exit_code == 0, result.output

@@ -1,9 +1,12 @@
 """Decoding: filters, dice, the memory, guidance, prefixes."""
 
+import copy
+from collections.abc import Callable
+
 import pytest
 import torch
 from atelier.blocks.bart import Bart, BartConfig
-from atelier.decoding import Memory, Sampling, decode, dice, pick, probabilities
+from atelier.decoding import Memory, Sampling, Step, decode, dice, pick, probabilities, recorded
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -120,13 +123,74 @@ def test_codes_are_never_the_start_token(bart: Bart) -> None:
 
 def test_memory_masks_a_prefix_causally(bart: Bart) -> None:
     memory = Memory(bart, 2, torch.device("cpu"), torch.float32)
+    memory.look_at(memory.places[:3], shown=3)
     positions, mask = memory.place(3)
     assert positions.tolist() == [0, 1, 2]
     assert mask is not None
     assert mask.tolist() == [[True, False, False], [True, True, False], [True, True, True]]
+    memory.look_at(memory.places[3:4], shown=4)
     positions, mask = memory.place(1)
     assert positions.tolist() == [3]
     assert mask is None
+
+
+def test_only_the_filled_part_of_the_memory_is_looked_at(bart: Bart) -> None:
+    memory = Memory(bart, 2, torch.device("cpu"), torch.float32)
+    memory.look_at(memory.places[:2], shown=2)
+    new = torch.randn(2, 2, CONFIG.heads, 2, 8).unbind()
+    seen = memory.layers[1].extend(*new)
+    for found, written, held in zip(seen, new, (memory.layers[1].keys, memory.layers[1].values), strict=True):
+        assert torch.equal(found, written)
+        assert found.data_ptr() == held.data_ptr()  # nothing was copied
+    memory.look_at(memory.places[2:3], shown=None)
+    seen = memory.layers[1].extend(new[0][:, :, :1], new[1][:, :, :1])
+    assert seen[0].shape[2] == CONFIG.target_length
+    _, mask = memory.place(1)
+    assert mask is not None
+    assert mask.tolist() == [[True] * 3 + [False] * 9]
+
+
+def replayed(function: Callable[..., torch.Tensor], own: tuple[torch.Tensor, ...]) -> Callable[..., torch.Tensor]:
+    """What torch.cuda.make_graphed_callables does, without a GPU: it runs the function a few times with these tensors;
+    afterwards each call copies its arguments into them and does the same again, into the same result."""
+    for _ in range(4):
+        result = function(*own)
+
+    def replay(*arguments: torch.Tensor) -> torch.Tensor:
+        for mine, new in zip(own, arguments, strict=True):
+            assert mine.shape == new.shape
+            mine.copy_(new)
+        return result.copy_(function(*own))
+
+    return replay
+
+
+@pytest.mark.parametrize("guidance", [1.0, 3.0])
+@pytest.mark.parametrize("given", [0, 5])
+def test_a_recorded_step_writes_the_same_codes(bart: Bart, monkeypatch, guidance: float, given: int) -> None:
+    """The step that a GPU launches as a graph: its shapes are always the same, and it looks at all places."""
+    monkeypatch.setattr(torch.cuda, "make_graphed_callables", replayed)
+    sampling, throws = Sampling(guidance=guidance, top_k=8), dice(3, 3, 12).repeat(2, 1)
+    expected = last(decode(bart, TEXT, EMPTY, sampling, throws))
+    with torch.no_grad():
+        step = Step(bart, TEXT, EMPTY, 6, sampling, CONFIG.target_vocabulary)
+        places, written = step.memory.places.clone(), expected[:, :given]
+        tokens = torch.cat([torch.full((6, 1), CONFIG.decoder_start), written], dim=1)
+        tokens = step(tokens, places[: given + 1], throws[:, given], given + 1)
+        launch = recorded(step, tokens, step.memory.places[given + 1 : given + 2], throws[:, given + 1])
+        for at in range(given + 1, 12):
+            written = torch.cat([written, tokens], dim=1)
+            tokens = launch(tokens, places[at : at + 1], throws[:, at], at + 1)
+    assert torch.equal(torch.cat([written, tokens], dim=1), expected)
+    assert torch.equal(step.memory.places, places)
+
+
+def test_bfloat16_writes_codes_too(bart: Bart) -> None:
+    half = copy.deepcopy(bart).bfloat16()
+    codes = last(decode(half, TEXT, EMPTY, Sampling(temperature=0), dice(0, 2, 12).repeat(2, 1)))
+    exact = last(decode(bart, TEXT, EMPTY, Sampling(temperature=0), dice(0, 2, 12).repeat(2, 1)))
+    assert torch.equal(codes[:, 0], exact[:, 0])
+    assert 0 <= codes.min() <= codes.max() < CONFIG.target_vocabulary
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+from itertools import combinations
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -14,6 +15,7 @@ from atelier.evaluate import (
     Novelty,
     Retrieval,
     Shares,
+    best_of,
     different,
     evaluate,
     judge_accuracy,
@@ -73,7 +75,24 @@ def test_evaluate_measures_everything_and_reports(preset: Preset) -> None:
     assert set(found.judge) == {"64", "128"}
     assert set(found.novel) == {"setting", "colour", "style"}
     assert all(0 <= new.together <= new.attribute <= 1 for new in found.novel.values())
-    assert set(seen) == {"seen captions", "held-out captions", "reconstructions", "CLIP retrieval"}
+    ranked = {f"ranking, {kind} captions, {way}" for kind in ("seen", "held-out") for way in ("preset", "free")}
+    assert set(seen) == {"seen captions", "held-out captions", "reconstructions", "CLIP retrieval", *ranked}
+    assert set(found.ranking) == {"seen", "held_out"}
+    for curves in found.ranking.values():
+        assert {name: list(curve) for name, curve in curves.items()} == {
+            "preset": ["1", "2", "4", "9", "16"],
+            "free": ["1", "2", "4", "9", "16"],
+        }
+
+
+def test_the_best_of_k_is_the_mean_over_all_choices_of_k() -> None:
+    right = torch.zeros(2, 16)
+    right[0, 0] = right[1, 15] = 1  # once CLIP puts the only right one first, once last
+    found = best_of(right)
+    assert found == pytest.approx({"1": 1 / 16, "2": 2 / 32, "4": 4 / 32, "9": 9 / 32, "16": 1 / 2})
+    chosen = [min(choice) for choice in combinations(range(16), 4)]  # the best-ranked of four
+    some = (torch.rand(1, 16) < 0.5).float()
+    assert best_of(some)["4"] == pytest.approx(some[0, chosen].mean().item())
 
 
 def test_reconstruction_of_a_perfect_autoencoder_is_perfect(preset: Preset) -> None:
@@ -175,7 +194,7 @@ def evaluation() -> Evaluation:
     shares = Shares(0.9, 0.8, 0.7, 0.6, 0.5, 0.625)
     ones = dict.fromkeys(ATTRIBUTES, 1.0)
     new = {"colour": Novelty(0.75, 0.5)}
-    return Evaluation(shares, shares, 22.25, 0.99, Retrieval(0.98, 0.97), new, {"64": ones, "128": ones}, ones)
+    return Evaluation(shares, shares, 22.25, 0.99, Retrieval(0.98, 0.97), new, {"64": ones, "128": ones}, ones, {})
 
 
 def test_the_card_says_what_was_measured(preset: Preset, tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ from atelier import Drawing, Pipeline
 from atelier.blocks.clip import CLIP
 from atelier.decoding import SamplingOptions
 from atelier.pipeline import PromptError, nearest_words, unknown_words
+from atelier.weights.pictures import seen_by_clip
 from atelier.weights.presets import PresetError
 from atelier.weights.tokenizer import train_tokenizer
 from hypothesis import HealthCheck, given, settings
@@ -77,7 +78,8 @@ def test_a_clip_of_another_size_and_tokenizer_ranks_as_well(pipe: Pipeline) -> N
     assert torch.equal(
         drawing.codes.flatten(1).sort(0).values, pipe.draw(PROMPT, n=4, seed=0).codes.flatten(1).sort(0)[0]
     )
-    larger = torch.nn.functional.interpolate(drawing.pictures, (32, 32), mode="bicubic", antialias=True).clamp(0, 1)
+    larger = seen_by_clip(drawing.pictures, 32)
+    assert larger.shape[-2:] == (32, 32)
     with torch.no_grad():
         text = clip.encode_text(tokenizer.encode([PROMPT], clip.config.context_length))
         expected = 100 * clip.encode_image(larger) @ text[0]

@@ -13,6 +13,7 @@ from atelier.weights.presets import (
     Preset,
     PresetError,
     add_file,
+    downloads_folder,
     find_presets,
     load_preset,
     load_weights,
@@ -244,6 +245,17 @@ def test_an_unknown_normalization_is_refused(preset):
         load_preset(edited(preset, lambda values: values.update(normalization="bert"))).load_tokenizer()
 
 
+def test_numbers_can_stay_in_the_type_that_the_file_has(preset):
+    bart = Bart(preset.bart)
+    bart.lm_head.weight.data[0, 0] = 1e6  # beyond float16
+    preset = save_weights(preset, "bart", bart)
+    loaded, stored = preset.load_bart(), preset.load_bart(as_stored=True)
+    assert stored.lm_head.weight.dtype == torch.float32
+    assert {name for name, value in stored.named_parameters() if value.dtype != torch.float16} == {"lm_head.weight"}
+    assert all(torch.equal(stored.get_parameter(name).float(), value) for name, value in loaded.named_parameters())
+    assert not stored.training
+
+
 # ---------------------------------------------------------------------------------------------- what belongs together
 
 
@@ -282,6 +294,16 @@ def test_presets_are_found_by_name_in_the_environments_folder_first(preset, monk
     monkeypatch.delenv("ATELIER_DATA")
     with pytest.raises(PresetError, match=r"no preset 'tiny'.*laptop"):
         load_preset("tiny")
+
+
+def test_downloads_go_where_presets_are_found(tmp_path, monkeypatch):
+    monkeypatch.setattr("atelier.weights.presets.CACHE", tmp_path / "cache")
+    monkeypatch.delenv("ATELIER_DATA", raising=False)
+    assert downloads_folder() == tmp_path / "cache" == preset_folders()[-1]
+    monkeypatch.setenv("ATELIER_DATA", str(tmp_path / "data"))
+    assert downloads_folder() == tmp_path / "data" == preset_folders()[0]
+    with pytest.raises(PresetError, match=r"no preset 'dalle-mini'.*atelier download"):
+        load_preset("dalle-mini")
 
 
 def test_a_folder_without_a_config_is_no_preset(tmp_path):

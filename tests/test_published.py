@@ -2,6 +2,8 @@
 
 import json
 import re
+import shutil
+import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
@@ -15,9 +17,10 @@ import safetensors.torch
 import torch
 import transformers
 from atelier.blocks.bart import Bart, BartConfig
-from atelier.blocks.vqgan import VQGAN
+from atelier.blocks.vqgan import VQGAN, VQGANConfig
+from atelier.weights.presets import Preset, save_weights
 from atelier.weights.published import bart_base, flax, mindalle, taming
-from atelier.weights.published.msgpack import read_msgpack
+from atelier.weights.published.msgpack import CHUNKED, read_msgpack
 from atelier.weights.published.pieces import PublishedError
 from atelier.weights.published.text import Words, dalle_mini_text, min_dalle_text, normalizer, read_tokenizer
 from atelier.weights.streams import Source, write_safetensors
@@ -95,6 +98,9 @@ def test_a_file_of_anything_is_refused(tmp_path, content):
         read_msgpack(tmp_path / "x")
 
 
+ONE_NUMBER = msgpack.ExtType(1, msgpack.packb([[1], "float32", b"1234"]))
+
+
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
@@ -104,6 +110,11 @@ def test_a_file_of_anything_is_refused(tmp_path, content):
         (msgpack.packb({"a": msgpack.ExtType(1, msgpack.packb([[2], "float32", b"1234"]))}), "another number of bytes"),
         (msgpack.packb({"a": msgpack.ExtType(1, msgpack.packb([[1], "int64", b"12345678"]))}), "of type 'int64'"),
         (msgpack.packb({"a": msgpack.ExtType(1, msgpack.packb([[-1], "float32", b""]))}), r"the shape \[-1\]"),
+        (msgpack.packb({"a": msgpack.ExtType(1, msgpack.packb([[1], "float32", 7]))}), "a shape, a type and numbers"),
+        (msgpack.packb({"a": msgpack.ExtType(1, msgpack.packb({"shape": [1]}))}), "a shape, a type and numbers"),
+        (msgpack.packb({"a": {CHUNKED: True}}), "chunks that do not belong together"),
+        (msgpack.packb({"a": {CHUNKED: True, "chunks": {"0": 1}, "shape": {"0": 1}}}), "chunks that do not belong"),
+        (msgpack.packb({"a": {CHUNKED: True, "chunks": ONE_NUMBER, "shape": ONE_NUMBER}}), "chunks that do not belong"),
         (msgpack.packb({}) + b"x", "goes on after its end"),
         (b"\x82\xa1a\x80\xa1a\x80", "stands there twice"),
         (b"\x81\xa1a" * 100 + b"\x80", "deeper than any model"),
@@ -230,6 +241,8 @@ def test_a_vqgan_of_another_kind_is_refused(tmp_path, vqgan):
 def test_missing_files_are_named(tmp_path, bart):
     with pytest.raises(PublishedError, match=r"config\.json cannot be read"):
         flax.load_bart(tmp_path)
+    with pytest.raises(PublishedError, match=r"cannot be read: Is a directory"):
+        read_msgpack(tmp_path)
     (files.write_flax_bart(tmp_path, bart) / "flax_model.msgpack").unlink()
     with pytest.raises(PublishedError, match=r"flax_model\.msgpack is missing"):
         flax.load_bart(tmp_path)
@@ -490,3 +503,64 @@ def test_damaged_vocabularies_are_refused(tmp_path, damage):
 def test_a_folder_without_a_vocabulary_is_named(tmp_path):
     with pytest.raises(PublishedError, match=r"neither vocab\.json and merges\.txt nor a tokenizer\.json"):
         read_tokenizer(tmp_path, 1000)
+
+
+# ---------------------------------------------------------------------------------------------- memory
+
+# Each way to load has a process of its own, forked after the imports. When it has loaded a small model, and with it the
+# libraries' code, it loads a large one, and prints the most memory that this took, in units of the weights.
+PEAKS = """
+import os, sys, torch
+from pathlib import Path
+from atelier.weights.presets import read_preset
+from atelier.weights.published import flax, mindalle
+
+def memory(field):
+    line = next(line for line in open("/proc/self/status") if line.startswith(field))
+    return 1024 * int(line.split()[1])
+
+def load(folder, form, dtype):
+    if form == "flax":
+        return flax.load_bart(folder / form, dtype)
+    if form == "min-dalle":
+        config = flax.bart_config(folder / "flax")
+        return mindalle.load_bart(folder / form / "encoder.pt", folder / form / "decoder.pt", config, dtype)
+    return read_preset(folder / form).load_bart(as_stored=dtype == torch.float16)
+
+torch.set_num_threads(1)
+small, large, *ways = sys.argv[1:]
+for way in ways:
+    if os.fork() == 0:
+        form, dtype = way.split("/")
+        load(Path(small), form, getattr(torch, dtype))
+        before = memory("VmRSS:")
+        weights = load(Path(large), form, getattr(torch, dtype)).state_dict().values()
+        assert {value.dtype for value in weights} == {getattr(torch, dtype)}
+        print(way, (memory("VmHWM:") - before) / sum(value.nbytes for value in weights), flush=True)
+        os._exit(0)
+    os.wait()
+"""
+
+
+def write_all_forms(folder: Path, bart: Bart, sizes: VQGANConfig) -> None:
+    files.write_flax_bart(folder / "flax", bart)
+    files.write_min_dalle(folder / "min-dalle", bart, files.tiny_vqgan())
+    preset = Preset("any", "", sizes.resolution, sizes, bart.config, None, None, folder=folder / "preset")
+    save_weights(preset, "bart", bart)
+
+
+@pytest.mark.hardware
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells how much memory a process has had")
+def test_loading_takes_little_more_memory_than_the_weights(tmp_path, bart, vqgan):
+    """A translator of 41 million parameters. The larger the model, the less it is that comes on top."""
+    large = Bart(BartConfig(20000, 8000, 16, 1024, 512, 8, 1365, encoder_layers=3, decoder_layers=3)).eval()
+    write_all_forms(tmp_path / "small", bart, vqgan.config)
+    write_all_forms(tmp_path / "large", large, replace(VQGANConfig.f16_16384(), resolution=512, codes=8000))
+    ways = [f"{form}/{dtype}" for form in ("flax", "min-dalle", "preset") for dtype in ("float32", "float16")]
+    command = [sys.executable, "-c", PEAKS, str(tmp_path / "small"), str(tmp_path / "large"), *ways]
+    result = subprocess.run(command, capture_output=True, encoding="utf8", check=True)
+    peaks = {way: float(peak) for way, peak in (line.split() for line in result.stdout.splitlines())}
+    shutil.rmtree(tmp_path / "large")  # 0.5 GB
+    assert peaks.keys() == set(ways)
+    assert min(peaks.values()) > 0.9, peaks
+    assert max(peaks.values()) < 1.2, peaks

@@ -29,10 +29,15 @@ FONTS = ["ui-sans-serif", "system-ui", "sans-serif"]
 MONO = ["ui-monospace", "monospace"]
 CSS = """
 .gradio-container { max-width: 1000px !important; margin: 0 auto; }
-#draw { min-width: 8rem; font-weight: 700; letter-spacing: .06em; }
+#draw { min-width: 8rem; font-weight: 700; letter-spacing: .06em; color: #1F2937; }
 #title h1 { margin-bottom: 0; }
 footer { display: none !important; }
 """
+LOOK: dict[str, Any] = {  # what `launch` is told of how the page looks
+    "theme": gr.themes.Soft(primary_hue="amber", font=FONTS, font_mono=MONO),
+    "css": CSS,
+    "footer_links": [],
+}
 
 
 class PageError(ValueError):
@@ -99,7 +104,7 @@ def status(step: Drawing, facts: dict[str, Any]) -> str:
         return f'<p role="status">drawing … {step.progress:.0%}</p>'
     ranked = "the best first, by CLIP’s score" if step.scores else "not ranked"
     remarks = " ".join(map(html.escape, step.remarks))
-    return f'<p role="status">Seed {step.seed}, {ranked}. {grid_link(step, facts)}. {remarks}</p>'
+    return f'<p role="status">Seed {step.seed}, {ranked}. {grid_link(step, facts)} {remarks}</p>'
 
 
 def inside(drawing: Drawing | None, place: int, preset: str) -> str:
@@ -178,8 +183,6 @@ def serve(host: str = "127.0.0.1", port: int = 7860, preset: str | None = None, 
         server_port=port,
         inbrowser=open_browser,
         quiet=True,
-        footer_links=[],
-        theme=gr.themes.Soft(primary_hue="amber", font=FONTS, font_mono=MONO),
-        css=CSS,
         max_file_size=1,
+        **LOOK,
     )

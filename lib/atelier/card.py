@@ -16,6 +16,13 @@ CURVES = (
     ("clip", "loss", "CLIP: contrastive loss"),
 )
 
+LABELS = {
+    "seen": "seen",
+    "held_out": "held-out",
+    "preset": "sampled as the preset does",
+    "free": "sampled without guidance at temperature 1",
+}
+
 
 def table(evaluation: Evaluation) -> str:
     """The evaluation as a Markdown table and a few lines."""
@@ -38,6 +45,12 @@ def table(evaluation: Evaluation) -> str:
     lines += [f"- reconstruction {evaluation.psnr:.1f} dB, {percent(evaluation.codes_used)} of the codes in use"]
     lines += [f"- the judge on reconstructions: {_shares(evaluation.reconstructed)}"]
     lines += [f"- the judge on painted pictures: {judge}"]
+    for kind, ways in evaluation.ranking.items():
+        for way, curve in ways.items():
+            steps = ", ".join(f"{k}: {percent(share)}" for k, share in curve.items())
+            lines.append(
+                f"- all four in CLIP's first of so many pictures, {LABELS[kind]} captions, {LABELS[way]}: {steps}"
+            )
     return "\n".join(lines)
 
 

@@ -118,6 +118,7 @@ def draw(
     top_k: Annotated[int | None, typer.Option(help="Choose among so many codes.")] = None,
     top_p: Annotated[float | None, typer.Option(help="Choose among codes that together are so probable.")] = None,
     rank: Annotated[bool, typer.Option(help="Put the best picture first, by CLIP.")] = True,
+    ranker: Annotated[str | None, typer.Option(help="A published CLIP to rank with: ViT-B-32/openai.")] = None,
 ) -> None:
     """Draw a prompt: pictures, their scores, and a grid of them as a file."""
     with sentences():
@@ -128,7 +129,7 @@ def draw(
 
         if out.suffix.lower() not in PICTURE_ENDINGS:
             raise ValueError(f"{out} does not end like a picture; use one of {', '.join(PICTURE_ENDINGS)}.")
-        pipeline = Pipeline.from_pretrained(preset)
+        pipeline = Pipeline.from_pretrained(preset, ranker=ranker)
         how: SamplingOptions = {}
         if guidance is not None:
             how["guidance"] = guidance
@@ -258,6 +259,22 @@ def download(
         for remark in remarks:
             typer.echo(remark, err=True)
         typer.echo(f'{preset.folder}  (atelier draw --preset {name} "…")')
+
+
+@app.command()
+def export_clip(
+    folder: Annotated[Path, typer.Argument(help="Where the files go.")],
+    preset: PresetOption = None,
+) -> None:
+    """Write a preset's CLIP in open_clip's form."""
+    with sentences():
+        from atelier.pipeline import best_preset
+        from atelier.weights.presets import load_preset
+        from atelier.weights.published.openclip import export_clip as export
+
+        exported = best_preset() if preset is None else load_preset(preset)
+        export(exported.load_clip(), exported.load_clip_tokenizer(), folder)
+        typer.echo(f'{folder}  (open_clip.create_model_and_transforms("local-dir:{folder}"))')
 
 
 @app.command()

@@ -2,13 +2,18 @@
 
 The loop, its memory and its dice live here, outside the blocks. Each picture has its own stream of random numbers, so a
 picture does not depend on how many others are drawn beside it, nor on the device.
+
+A step reads every weight of the decoder for one new code of each picture. So it computes nothing a second time: keys
+and values of the text are made once for each prompt, those of the codes when they are written. On a GPU, which would
+wait for Python between hundreds of small kernels, a step is recorded once and then launched as a whole.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TypedDict
+from functools import partial
+from typing import Any, TypedDict
 
 import torch
 from torch import Tensor
@@ -97,36 +102,107 @@ def dice(seed: int, pictures: int, steps: int) -> Tensor:
 
 
 class Memory:
-    """The keys and values of the codes so far, for every decoder layer: written in place, never copied."""
+    """The keys and values of the tokens so far, for every decoder layer: allocated once and written in place.
+
+    Attributes:
+        layers: the memory of each decoder layer.
+        places: (target_length,) the numbers of the places that tokens can stand at.
+    """
 
     def __init__(self, bart: Bart, rows: int, device: torch.device, dtype: torch.dtype) -> None:
         c = bart.config
         shape = (2, rows, c.heads, c.target_length, c.width // c.heads)
-        self.layers = [LayerMemory(torch.empty(shape, device=device, dtype=dtype)) for _ in range(c.decoder_layers)]
-        self.length, self.device = 0, device
+        # Zeros, as a place may be looked at before it is filled: with weight 0, but 0 times rubbish can be no number.
+        held = [torch.zeros(shape, device=device, dtype=dtype) for _ in range(c.decoder_layers)]
+        self.layers = [LayerMemory(self, *keys_and_values) for keys_and_values in held]
+        self.places = torch.arange(c.target_length, device=device)
+        self.look_at(self.places[:1], 1)
+
+    def look_at(self, positions: Tensor, shown: int | None) -> None:
+        """Get ready for new tokens.
+
+        Args:
+            positions: (s,) int64, the places where they are going to stand.
+            shown: how many places they look at: all that are filled, the new ones included. None: all there are, and a
+                mask hides the empty ones, so that every step has the same shapes.
+        """
+        self.positions, self.shown = positions, shown
 
     def place(self, count: int) -> tuple[Tensor, Tensor | None]:
-        """Positions (count,) of the next tokens, and which keys each may see (count, all), None for all."""
-        start, self.length = self.length, self.length + count
-        positions = torch.arange(start, self.length, device=self.device)
-        for layer in self.layers:
-            layer.start, layer.end = start, self.length
-        if count == 1:
-            return positions, None
-        return positions, torch.arange(self.length, device=self.device) <= positions[:, None]
+        """Positions (s,) of the new tokens, and which keys each may see (s, shown), None for all."""
+        if count == 1 and self.shown is not None:
+            return self.positions, None
+        return self.positions, self.places[: self.shown] <= self.positions[:, None]
 
 
 class LayerMemory:
-    """One layer's share of the memory: `held` is (2, rows, heads, length, c)."""
+    """One layer's share of a memory: keys and values (rows, heads, target_length, c)."""
 
-    def __init__(self, held: Tensor) -> None:
-        self.held, self.start, self.end = held, 0, 0
+    def __init__(self, memory: Memory, keys: Tensor, values: Tensor) -> None:
+        self.memory, self.keys, self.values = memory, keys, values
 
     def extend(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Write the new keys and values (rows, heads, s, c); return all so far, (rows, heads, end, c) each."""
-        self.held[0, :, :, self.start : self.end] = keys
-        self.held[1, :, :, self.start : self.end] = values
-        return self.held[0, :, :, : self.end], self.held[1, :, :, : self.end]
+        """Write the new keys and values (rows, heads, s, c); return those to look at, (rows, heads, shown, c) each."""
+        self.keys.index_copy_(2, self.memory.positions, keys)
+        self.values.index_copy_(2, self.memory.positions, values)
+        return self.keys[:, :, : self.memory.shown], self.values[:, :, : self.memory.shown]
+
+
+class Step:
+    """Writes one more code of each of m pictures for each of p prompts."""
+
+    def __init__(self, bart: Bart, text: Tensor, empty: Tensor, pictures: int, sampling: Sampling, codes: int) -> None:
+        """Read the prompts: all that can be computed before the first code, is.
+
+        Args:
+            bart, text, empty, sampling, codes: as for `decode`.
+            pictures: p · m.
+        """
+        self.bart, self.sampling, self.codes = bart, sampling, codes
+        self.guided = sampling.guidance != 1
+        prompts = torch.cat([text, empty.expand_as(text)]) if self.guided else text  # (p or 2p, t)
+        mask = bart.text_mask(prompts)
+        longest = int(mask.sum(1).max())  # nothing looks at padding, so columns of nothing but padding can go
+        prompts, self.mask = prompts[:, :longest], mask[:, :longest]
+        self.seen = bart.project(bart.encode(prompts, self.mask))
+        rows = pictures * (2 if self.guided else 1)
+        self.memory = Memory(bart, rows, text.device, self.seen[0].keys.dtype)
+
+    def __call__(self, tokens: Tensor, positions: Tensor, throws: Tensor, shown: int | None = None) -> Tensor:
+        """Read the newest tokens and choose what follows the last of them.
+
+        Args:
+            tokens: (p · m, s), those that have not been read yet.
+            positions, shown: where they stand and what they see, as for `Memory.look_at`.
+            throws: (p · m,) uniform numbers.
+
+        Returns:
+            Codes (p · m, 1).
+        """
+        self.memory.look_at(positions, shown)
+        rows = tokens.repeat(2, 1) if self.guided else tokens
+        hidden = self.bart.hidden_states(rows, self.seen, self.mask, self.memory)[:, -1]
+        if self.guided:
+            # The output layer is linear: guided states give guided logits. It then has half the rows to work on, and
+            # the rounding of its results in bfloat16 is not multiplied by the guidance.
+            conditional, unconditional = hidden.chunk(2)
+            hidden = unconditional.lerp(conditional, self.sampling.guidance)
+        logits = self.bart.logits(hidden)[:, : self.codes]
+        return pick(probabilities(logits, self.sampling), throws)[:, None]
+
+
+def recorded(step: Step, *arguments: Tensor) -> Callable[[Tensor, Tensor, Tensor, int], Tensor]:
+    """The same step as one CUDA graph, for arguments of these shapes. It looks at all places, filled or not.
+
+    Recording runs it a few times. So the arguments have to be the next step's; its codes are not kept.
+    """
+    own = tuple(argument.clone() for argument in arguments)  # where the graph is going to find its arguments
+    graph: Any = torch.cuda.make_graphed_callables(partial(step, shown=None), own)
+
+    def launch(tokens: Tensor, positions: Tensor, throws: Tensor, shown: int) -> Tensor:
+        return graph(tokens, positions, throws)
+
+    return launch
 
 
 @torch.no_grad()
@@ -153,22 +229,18 @@ def decode(
     Yields:
         The codes so far, (p · m, k + 1) to (p · m, target_length), int64.
     """
-    guided = sampling.guidance != 1
-    prompts = torch.cat([text, empty.expand_as(text)]) if guided else text  # (p or 2p, t)
-    mask = bart.text_mask(prompts)
-    longest = int(mask.sum(1).max())  # nothing looks at padding, so columns of nothing but padding can go
-    prompts, mask = prompts[:, :longest], mask[:, :longest]
-    seen = bart.project(bart.encode(prompts, mask))
-    copies, codes = (2 if guided else 1), codes or bart.config.target_vocabulary
-    rows = len(throws) * copies
-    memory = Memory(bart, rows, text.device, seen[0].keys.dtype)
-    written = throws.new_empty((len(throws), 0), dtype=torch.long) if prefix is None else prefix
-    tokens = torch.cat([torch.full_like(throws[:, :1], bart.config.decoder_start, dtype=torch.long), written], dim=1)
-    for step in range(written.shape[1], bart.config.target_length):
-        logits = bart.decode(tokens.repeat(copies, 1), seen, mask, memory)[:, -1, :codes].float()
-        if guided:
-            conditional, unconditional = logits.chunk(2)
-            logits = unconditional + sampling.guidance * (conditional - unconditional)
-        tokens = pick(probabilities(logits, sampling), throws[:, step])[:, None]
-        written = torch.cat([written, tokens], dim=1)
-        yield written
+    step = Step(bart, text, empty, len(throws), sampling, codes or bart.config.target_vocabulary)
+    places = step.memory.places
+    written = torch.empty_like(throws, dtype=torch.long)  # (p · m, target_length)
+    given = 0 if prefix is None else prefix.shape[1]
+    if prefix is not None:
+        written[:, :given] = prefix
+    start = torch.full_like(written[:, :1], bart.config.decoder_start)
+    tokens, advance = torch.cat([start, written[:, :given]], dim=1), step
+    for at in range(given, bart.config.target_length):
+        positions = places[at + 1 - tokens.shape[1] : at + 1]  # all of the prefix first, then one code at a time
+        if text.is_cuda and at == given + 1:  # the first of the steps that have all the same shapes
+            advance = recorded(step, tokens, positions, throws[:, at])
+        tokens = advance(tokens, positions, throws[:, at], at + 1)
+        written[:, at] = tokens[:, 0]
+        yield written[:, : at + 1]

@@ -9,11 +9,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
+from math import comb
 
 import torch
 from torch import Tensor
 
 from atelier.blocks.vqgan import VQGAN
+from atelier.decoding import SamplingOptions
 from atelier.pipeline import Pipeline
 from atelier.weights.presets import Preset
 from atelier.world import HELD_OUT, HeldOut, Scene, World, caption, named_world, paint
@@ -21,6 +23,10 @@ from atelier.world.classifier import PictureClassifier
 
 ATTRIBUTES = ("subject", "setting", "colour", "style")
 SEED = 20_000_000  # far from the seeds of training: scenes of their own
+CHOICES = (1, 2, 4, 9, 16)  # pictures among which CLIP chooses the best; one is no choice
+RANKED = 200  # most captions of each kind for the worth of ranking: sixteen pictures each, drawn in two ways
+KINDS: dict[str, HeldOut] = {"seen": "never", "held_out": "only"}
+FREE: SamplingOptions = {"guidance": 1.0, "temperature": 1.0}  # the translator's own distribution, errors and all
 Report = Callable[[str, int, int], None]  # (what is measured, how much is done, of how much)
 
 
@@ -63,6 +69,9 @@ class Retrieval:
 class Evaluation:
     """What `atelier evaluate` reports; psnr in decibels, codes_used as a share of the codebook.
 
+    ranking: what choosing by CLIP is worth, {"seen" or "held_out": {"preset" or "free": {choices: share}}}: how often
+    all four attributes are there in a picture picked by chance (choices "1"), and in CLIP's first of 2, 4, 9 and 16.
+    The pictures are sampled as the preset does, or freely, from the translator's own distribution.
     novel: held-out captions by the attribute whose combination with the subject is new, {attribute: Novelty}.
     judge: the judge's own accuracy on painted pictures, {pixels: {attribute: share}}; reconstructed: on
     reconstructions of painted pictures, {attribute: share}.
@@ -76,6 +85,7 @@ class Evaluation:
     novel: dict[str, Novelty]
     judge: dict[str, dict[str, float]]
     reconstructed: dict[str, float]
+    ranking: dict[str, dict[str, dict[str, float]]]
 
     def as_dict(self) -> dict:
         """As plain numbers, for JSON."""
@@ -108,6 +118,9 @@ def evaluate(
         novel=novel,
         judge={str(size): judge_accuracy(judge, world, size, pictures) for size in (64, 128)},
         reconstructed=reconstructed,
+        ranking={
+            name: ranking(pipeline, judge, world, kind, min(prompts, RANKED), report) for name, kind in KINDS.items()
+        },
     )
 
 
@@ -147,18 +160,65 @@ def drawn(
     """Shares for nine pictures of each of so many complete captions, and what was drawn of held-out combinations."""
     scenes = world.sample(prompts, SEED, held_out=held_out, complete=True)
     what = "held-out captions" if held_out == "only" else "seen captions"
-    right = []
-    for start in range(0, prompts, 10):
-        report(what, start, prompts)
-        some = scenes[start : start + 10]
-        drawings = pipeline.draw([caption(scene, complete=True) for scene in some], n=9, seed=SEED + start)
-        groups = zip(some, drawings, strict=True)
-        right += [told(judge, world, drawing.pictures, [scene] * 9).float().cpu() for scene, drawing in groups]
-    report(what, prompts, prompts)
-    found = torch.stack(right)  # (prompts, 9, 4), the best picture first
+    found = looked_at(pipeline, judge, world, scenes, 9, {}, lambda *done: report(what, *done))
     whole = found.prod(2)  # (prompts, 9)
     shares = Shares(*found.mean((0, 1)).tolist(), all=float(whole.mean()), all_best_of_9=float(whole[:, 0].mean()))
     return shares, novelty(scenes, found)
+
+
+def looked_at(
+    pipeline: Pipeline,
+    judge: PictureClassifier,
+    world: World,
+    scenes: Sequence[Scene],
+    n: int,
+    how: SamplingOptions,
+    report: Callable[[int, int], None],
+) -> Tensor:
+    """What the judge finds in n pictures of each scene's caption: (scenes, n, 4), 1 or 0, CLIP's first one first."""
+    right = []
+    for start in range(0, len(scenes), 10):
+        report(start, len(scenes))
+        some = scenes[start : start + 10]
+        drawings = pipeline.draw([caption(scene, complete=True) for scene in some], n=n, seed=SEED + start, **how)
+        groups = zip(some, drawings, strict=True)
+        right += [told(judge, world, drawing.pictures, [scene] * n).float().cpu() for scene, drawing in groups]
+    report(len(scenes), len(scenes))
+    return torch.stack(right)
+
+
+def ranking(
+    pipeline: Pipeline,
+    judge: PictureClassifier,
+    world: World,
+    held_out: HeldOut,
+    prompts: int,
+    report: Report = lambda *_: None,
+) -> dict[str, dict[str, float]]:
+    """What ranking is worth for so many complete captions, {"preset" or "free": {choices: share}}: see `Evaluation`."""
+    scenes = world.sample(prompts, SEED, held_out=held_out, complete=True)
+    ways: dict[str, SamplingOptions] = {"preset": {}, "free": FREE}
+    curves = {}
+    for name, how in ways.items():
+        what = f"ranking, {'held-out' if held_out == 'only' else 'seen'} captions, {name}"
+        found = looked_at(
+            pipeline, judge, world, scenes, CHOICES[-1], how, lambda *done, what=what: report(what, *done)
+        )
+        curves[name] = best_of(found.prod(2))
+    return curves
+
+
+def best_of(right: Tensor) -> dict[str, float]:
+    """How often the best-ranked picture of k is right, {k: share} for k of CHOICES.
+
+    The mean over all choices of k pictures out of those drawn: the picture in place r is the best of comb(n - 1 - r,
+    k - 1) of them. So the same pictures serve every k, and none of the difference between two k is chance.
+
+    right: (prompts, n), 1 or 0, the best-ranked picture first, n at least the largest of CHOICES.
+    """
+    n, shares = right.shape[1], right.double().mean(0)  # (n,)
+    weights = {k: [comb(n - 1 - place, k - 1) / comb(n, k) for place in range(n)] for k in CHOICES}
+    return {str(k): float(shares @ shares.new_tensor(row)) for k, row in weights.items()}
 
 
 def novelty(scenes: Sequence[Scene], found: Tensor) -> dict[str, Novelty]:

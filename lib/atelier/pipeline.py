@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Unpack, overload
 
 import torch
-import torch.nn.functional as F
 from PIL import Image
 from torch import Tensor
 
@@ -25,11 +24,14 @@ from atelier.blocks.clip import CLIP
 from atelier.blocks.vqgan import VQGAN
 from atelier.decoding import Sampling, SamplingOptions, decode, dice
 from atelier.drawing import Drawing
-from atelier.weights.pictures import square
+from atelier.weights.packed import ready_to_draw
+from atelier.weights.pictures import seen_by_clip, square
 from atelier.weights.presets import Preset, PresetError, find_presets, load_preset
-from atelier.weights.tokenizer import Tokenizer, words_of
+from atelier.weights.rankers import load_ranker
+from atelier.weights.tokenizer import CutsText, Tokenizer, words_of
 
 UNDRAWN = 0.93  # the grey of what is not drawn yet
+PIXELS_AT_ONCE = 2**16  # decoded together: one picture of DALL·E Mini's, whose maps a CPU's cache can just hold
 
 
 class PromptError(ValueError):
@@ -46,7 +48,7 @@ class Pipeline:
         clip: CLIP | None,
         tokenizer: Tokenizer,
         *,
-        clip_tokenizer: Tokenizer | None = None,
+        clip_tokenizer: CutsText | None = None,
         name: str = "",
         words: Sequence[str] = (),
         sampling: Sampling | None = None,
@@ -69,28 +71,38 @@ class Pipeline:
         self.clip_tokenizer = clip_tokenizer or tokenizer
         self.sampling = sampling or Sampling()
         self.device = torch.device(device)
-        self.vqgan, self.bart = vqgan.eval().to(self.device), bart.eval().to(self.device)
+        self.vqgan = vqgan.eval().to(self.device).to(memory_format=torch.channels_last)  # as convolutions like it
+        self.bart = bart.eval().to(self.device)
         self.clip = None if clip is None else clip.eval().to(self.device)
 
     @classmethod
-    def from_pretrained(cls, name: str | Path | None = None, device: str | torch.device | None = None) -> Pipeline:
-        """Load a preset.
+    def from_pretrained(
+        cls,
+        name: str | Path | None = None,
+        device: str | torch.device | None = None,
+        ranker: str | None = None,
+        dtype: torch.dtype | None = None,
+    ) -> Pipeline:
+        """Load a preset. Its translator can draw but not learn; for one that can there is `Preset.load_bart`.
 
         Args:
             name: of a preset, or its folder; None takes the best one that is there: the one with the largest pictures.
             device: where to compute; None takes a GPU if there is one.
+            ranker: a published CLIP to rank with, "ViT-B-32/openai"; None takes the preset's own. See `load_ranker`.
+            dtype: of the translator's numbers; None takes what is best for the device, see `ready_to_draw`.
 
         Raises:
             PresetError: there is no such preset, or one of its files is missing, truncated or altered.
         """
         preset = best_preset() if name is None else load_preset(name)
-        device = device or ("cuda" if torch.cuda.is_available() else "cpu")
+        device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        clip, clip_tokenizer = load_ranker(preset, ranker)
         return cls(
             preset.load_vqgan(),
-            preset.load_bart(),
-            None if preset.clip is None else preset.load_clip(),
+            ready_to_draw(preset.load_bart(as_stored=True), device, dtype),
+            clip,
             preset.load_tokenizer(),
-            clip_tokenizer=None if preset.clip is None else preset.load_clip_tokenizer(),
+            clip_tokenizer=clip_tokenizer,
             name=preset.name,
             words=preset.words,
             sampling=Sampling(**preset.sampling),
@@ -206,7 +218,8 @@ class Pipeline:
     @torch.no_grad()
     def decode(self, codes: Tensor) -> Tensor:
         """Codes (n, grid, grid) to pictures (n, 3, size, size), from 0 to 1."""
-        return self.vqgan.decode_codes(codes.to(self.device)).float()
+        parts = codes.to(self.device).split(max(1, PIXELS_AT_ONCE // self.vqgan.config.resolution**2))
+        return torch.cat([self.vqgan.decode_codes(part) for part in parts]).float()
 
     @torch.no_grad()
     def score(self, prompt: str, pictures: Tensor) -> list[float]:
@@ -215,9 +228,7 @@ class Pipeline:
             raise ValueError("This pipeline has no CLIP, so it cannot score pictures.")
         ids = self.clip_tokenizer.encode([prompt], self.clip.config.context_length)
         text = self.clip.encode_text(ids.to(self.device))  # (1, e)
-        pictures, size = pictures.to(self.device), self.clip.config.image_size
-        if pictures.shape[-1] != size:  # it has learned from pictures of another size
-            pictures = F.interpolate(pictures, (size, size), mode="bicubic", antialias=True).clamp(0, 1)
+        pictures = seen_by_clip(pictures.to(self.device), self.clip.config.image_size)
         return (100 * self.clip.encode_image(pictures) @ text[0]).tolist()
 
     def remarks(self, prompt: str) -> list[str]:

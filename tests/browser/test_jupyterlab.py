@@ -12,7 +12,6 @@ from atelier.teaching.lessons import LESSONS, NOTEBOOKS
 from playwright.sync_api import Browser, Page, expect
 from servers import free_port, serving
 
-LESSON = LESSONS["2b"].name
 MINUTES_TO_RUN = 5
 SETTINGS = {  # no question about news, and all cells on the page, not only those in sight
     "apputils-extension/notification": {"fetchNews": "false", "checkForUpdates": False},
@@ -22,14 +21,15 @@ SETTINGS = {  # no question about news, and all cells on the page, not only thos
 
 @pytest.fixture
 def lab_address(tmp_path: Path) -> Iterator[str]:
-    """Where JupyterLab serves a copy of the lesson."""
+    """Where JupyterLab serves copies of the lessons."""
     for name, values in SETTINGS.items():
         written = tmp_path / "settings" / "@jupyterlab" / f"{name}.jupyterlab-settings"
         written.parent.mkdir(parents=True, exist_ok=True)
         written.write_text(json.dumps(values), encoding="utf-8")
     folder = tmp_path / "notebooks"
     folder.mkdir()
-    shutil.copy(NOTEBOOKS / f"{LESSON}.ipynb", folder)
+    for lesson in LESSONS.values():
+        shutil.copy(NOTEBOOKS / f"{lesson.name}.ipynb", folder)
     port = free_port()
     command = [sys.executable, "-m", "jupyter", "lab", "--no-browser", "--allow-root", "--expose-app-in-browser"]
     command += [f"--ServerApp.port={port}", f"--ServerApp.root_dir={folder}", "--IdentityProvider.token="]
@@ -47,11 +47,12 @@ def run_all(page: Page) -> None:
     )
 
 
-def test_lesson_runs_and_its_slider_changes_the_picture(browser: Browser, lab_address: str) -> None:
+@pytest.mark.parametrize("key", ["2b", "5"])
+def test_lesson_runs_and_its_slider_changes_the_picture(browser: Browser, lab_address: str, key: str) -> None:
     context = browser.new_context(viewport={"width": 1300, "height": 1000})
     context.set_default_timeout(30_000)
     page = context.new_page()
-    page.goto(f"{lab_address}lab/tree/{LESSON}.ipynb")
+    page.goto(f"{lab_address}lab/tree/{LESSONS[key].name}.ipynb")
     run_all(page)
     assert page.locator("[data-mime-type='application/vnd.jupyter.stderr']").count() == 0
     assert page.locator(".jp-OutputArea-output img").count() >= 8
@@ -65,5 +66,5 @@ def test_lesson_runs_and_its_slider_changes_the_picture(browser: Browser, lab_ad
     expect(picture).not_to_have_attribute("src", before)
     if shots := os.environ.get("ATELIER_SCREENSHOTS"):
         panel.scroll_into_view_if_needed()
-        page.screenshot(path=Path(shots) / "jupyterlab.png")
+        page.screenshot(path=Path(shots) / f"jupyterlab-{key}.png")
     context.close()

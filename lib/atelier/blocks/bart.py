@@ -374,7 +374,17 @@ class Bart(nn.Module):
         mask: Tensor,
         cache: DecoderCache | None = None,
     ) -> Tensor:
-        """Predict, after each target token, the next one.
+        """Predict the token after each target token: logits (n, s, target_rows). For arguments see `hidden_states`."""
+        return self.logits(self.hidden_states(tokens, state, mask, cache))
+
+    def hidden_states(
+        self,
+        tokens: Tensor,
+        state: Tensor | Sequence[KeysValues],
+        mask: Tensor,
+        cache: DecoderCache | None = None,
+    ) -> Tensor:
+        """Run the decoder: what it knows after each target token, from which `logits` predicts the next one.
 
         Args:
             tokens: (n, s) int64, the start token first; with a cache, only those that it has not seen.
@@ -384,7 +394,7 @@ class Bart(nn.Module):
             cache: memory of the tokens before, which takes in the new ones.
 
         Returns:
-            Logits (n, s, target_rows).
+            Hidden states (n, s, d).
 
         Raises:
             ValueError: tokens are not two-dimensional, too many, or do not divide among the prompts.
@@ -400,7 +410,13 @@ class Bart(nn.Module):
         x = self.decoder.start(self._embed_target(tokens), positions)  # (n, s, d)
         for i, layer in enumerate(self.decoder.layers):
             x = layer(x, text[i], mask[:, None, None, :], target_mask, None if cache is None else cache.layers[i])
-        return self._logits(self.decoder.final_ln(x))
+        return self.decoder.final_ln(x)
+
+    def logits(self, hidden: Tensor) -> Tensor:
+        """The decoder's hidden states (…, d) to logits (…, target_rows)."""
+        shared = self.config.shared_embedding
+        logits = F.linear(hidden, self.text_embedding.weight) if shared else self.lm_head(hidden)
+        return logits if self.final_logits_bias is None else logits + self.final_logits_bias
 
     def shift(self, targets: Tensor) -> Tensor:
         """What the decoder sees while it learns to write targets (n, s): the start token, then all but the last."""
@@ -418,11 +434,6 @@ class Bart(nn.Module):
 
     def _embed_target(self, tokens: Tensor) -> Tensor:
         return self.text_embedding(tokens) if self.config.shared_embedding else self.target_embedding(tokens)
-
-    def _logits(self, x: Tensor) -> Tensor:
-        weight = self.text_embedding.weight if self.config.shared_embedding else self.lm_head.weight
-        logits = F.linear(x, weight)  # (n, s, target_rows)
-        return logits if self.final_logits_bias is None else logits + self.final_logits_bias
 
 
 def check_tokens(name: str, tokens: Tensor, longest: int) -> None:

@@ -19,43 +19,24 @@ PIXEL_RANGES = {"[0,1]": (0.0, 1.0), "[-1,1]": (-1.0, 1.0)}
 
 @dataclass(frozen=True)
 class VQGANConfig:
-    """Shape of a VQ-GAN.
+    """Shape of a VQ-GAN; ValueError if the numbers do not fit; `beta`, `decay`, `restart_below`: VectorQuantizer.
 
-    Attributes:
-        resolution: side of the pictures it is made for, in pixels. Others work too if `factor` divides them; attention
-            stays on the levels where it is at this resolution.
-        channels: width of the first level.
-        multipliers: width of each level in units of `channels`. Each level but the last halves the picture.
-        residual_blocks: residual blocks per level; the decoder has one more.
-        attention_resolutions: sides of the maps that get attention, besides the middle, which always has it.
-        z_channels: width of the encoder's output and the decoder's input.
-        codes: size of the codebook.
-        code_width: length of the codebook's vectors.
-        group_norm_groups: groups of every GroupNorm; has to divide every width.
-        group_norm_eps: 1e-6 in the original, 1e-5 in some ports of it.
-        pixel_range: what the network inside calls black and white, "[0,1]" or "[-1,1]". It belongs to the weights.
-            Outside, pictures are from 0 to 1 whatever it is.
-        decoder_only: there is no encoder, because somebody published only the half that draws.
-        beta: weight of the commitment term, see VectorQuantizer.
-        decay: of the codebook's moving averages, or None, see VectorQuantizer.
-        restart_below: see VectorQuantizer.
-
-    Raises:
-        ValueError: if the numbers do not fit together.
+    Pictures with other sides than `resolution` work too if `factor` divides them; attention stays on the levels where
+    it is at `resolution`. `pixel_range` belongs to the weights: outside, pictures are from 0 to 1 whatever it is.
     """
 
-    resolution: int
-    channels: int
-    multipliers: tuple[int, ...]
-    residual_blocks: int
-    attention_resolutions: tuple[int, ...]
-    z_channels: int
-    codes: int
-    code_width: int
-    group_norm_groups: int = 32
-    group_norm_eps: float = 1e-6
-    pixel_range: str = "[-1,1]"
-    decoder_only: bool = False
+    resolution: int  # side of the pictures it is made for, in pixels
+    channels: int  # width of the first level
+    multipliers: tuple[int, ...]  # width of each level in units of `channels`; each but the last halves the picture
+    residual_blocks: int  # per level; the decoder has one more
+    attention_resolutions: tuple[int, ...]  # sides of the maps with attention, besides the middle, which always has it
+    z_channels: int  # width of the encoder's output and the decoder's input
+    codes: int  # size of the codebook
+    code_width: int  # length of the codebook's vectors
+    group_norm_groups: int = 32  # of every GroupNorm; has to divide every width
+    group_norm_eps: float = 1e-6  # 1e-6 in the original, 1e-5 in some ports of it
+    pixel_range: str = "[-1,1]"  # what the network inside calls black and white, "[0,1]" or "[-1,1]"
+    decoder_only: bool = False  # there is no encoder, because somebody published only the half that draws
     beta: float = 0.25
     decay: float | None = 0.99
     restart_below: float = 0.05

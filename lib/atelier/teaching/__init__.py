@@ -1,7 +1,7 @@
 """What only lessons use: figures with words for who cannot see them, controls, exercises, claims, the glossary."""
 
 from atelier.teaching.claims import verdict
-from atelier.teaching.controls import Control, choice, explore, slider
+from atelier.teaching.controls import Control, choice, entry, explore, slider
 from atelier.teaching.drawing_panel import drawing_panel
 from atelier.teaching.exercises import check
 from atelier.teaching.figures import (
@@ -41,6 +41,7 @@ __all__ = [
     "choice",
     "curves",
     "drawing_panel",
+    "entry",
     "explore",
     "figure",
     "glossary",

@@ -25,6 +25,9 @@ class Claim:
 
 
 CLAIMS: dict[str, Claim] = {
+    "blocks-three": Claim("Building Blocks of Dall.E Mini: BART-based Encoder-Decoder, VQ-GAN, CLIP", "1"),
+    "blocks-vqgan": Claim("VQ-GAN: Decodes caption embeddings into Images", "1"),
+    "blocks-clip": Claim("CLIP: Evaluates caption-image relevance", "1"),
     "gan-sharpens": Claim("Vanilla GAN: the two networks' game teaches the generator to draw.", "2a"),
     "gan-collapses": Claim("A vanilla GAN may draw only some of what it was shown (mode collapse).", "2a"),
     "ae-loss": Claim("loss = ‖x − x̂‖₂ = ‖x − d_φ(e_θ(x))‖₂", "2b"),
@@ -36,6 +39,31 @@ CLAIMS: dict[str, Claim] = {
     "vq-dimensions": Claim("Latent space has same dimensions as codebook.", "2d"),
     "vq-posterior": Claim("q(z = e_k | x) = 1 if k = arg min_i ‖z_e(x) − e_i‖₂, else 0", "2d"),
     "vqgan-sharper": Claim("Dall.E Mini uses a variant of GANs called VQ-GANs.", "2e"),
+    "bart-cleans": Claim("A BART model is pre-trained to “clean” text captions.", "3"),
+    "bart-embeds": Claim("BART-based Encoder-Decoder: Encodes captions as embedding vectors", "3"),
+    "bart-translates": Claim("For Dall.E Mini, the BART model translates captions into the codebook vocabulary.", "3"),
+    "bart-codebook-maps": Claim("The codebook of VQ-GAN, in effect, maps text embeddings to image embeddings.", "3"),
+    "clip-pairs": Claim("CLIP is a neural network trained on a variety of (image, text) pairs", "4"),
+    "clip-instructed": Claim(
+        "It can be instructed in natural language to predict the most relevant text snippet, given an image (and vice "
+        "versa), without directly optimizing for the task",
+        "4",
+    ),
+    "clip-gpt": Claim("CLIP is thus similar to the zero-shot capabilities of GPT-2 and 3", "4"),
+    "clip-resnet50": Claim(
+        "CLIP matches the performance of the original ResNet50 on ImageNet “zero-shot” without using any of the "
+        "original 1.28M labeled examples",
+        "4",
+    ),
+    "clip-downstream": Claim(
+        "Contrastive pre-training is a type of self-supervised learning technique to learn representations of data "
+        "that are useful for downstream tasks, such as image classification or natural language processing.",
+        "4",
+    ),
+    "clip-ranks": Claim("CLIP to Rank Images by Relevance", "4"),
+    "clip-scores": Claim("Relevance Scores: sunset over a lake in the mountains, 31.59, 31.45, 30.44", "4"),
+    "pipeline-joined": Claim("Piecing the blocks together. The Dall.E Mini Text-to-Image Pipeline.", "5"),
+    "any-prompt": Claim("AI model drawing images from any prompt!", "5"),
 }
 
 

@@ -97,7 +97,7 @@ def try_controls() -> None:
             control.value, control.value = "", "🦒 any words at all"
         else:
             control.value, control.value = control.min, control.max
-        control.value = before
+        control.set_trait("value", before)
 
 
 def _as_html(picture: Figure | Image.Image, alt: str) -> str:

@@ -43,6 +43,14 @@ LESSONS: dict[str, Lesson] = {
     lesson.key: lesson
     for lesson in (
         Lesson(
+            "1",
+            "1_building_blocks",
+            "Building blocks",
+            "What passes from block to block, when a sentence becomes a picture?",
+            ("prompt", "BART", "codes", "decoder", "pictures", "CLIP"),
+            {},
+        ),
+        Lesson(
             "2a",
             "2a_vanilla_gan",
             "The vanilla GAN",
@@ -81,6 +89,30 @@ LESSONS: dict[str, Lesson] = {
             "Few codes blur. What makes the picture sharp again?",
             ("VQ-GAN", "decoder"),
             {"vqgan": ()},
+        ),
+        Lesson(
+            "3",
+            "3_bart",
+            "BART, the translator",
+            "How does a sentence become the codes of a picture?",
+            ("prompt", "BART", "codes"),
+            {"bart": ()},
+        ),
+        Lesson(
+            "4",
+            "4_clip",
+            "CLIP, the critic",
+            "Which of nine pictures fits its sentence best, and what is the answer worth?",
+            ("pictures", "CLIP"),
+            {"clip": ()},
+        ),
+        Lesson(
+            "5",
+            "5_full_pipeline",
+            "The full pipeline",
+            "What does the whole machine understand, and what not?",
+            ("prompt", "BART", "codes", "decoder", "pictures", "CLIP"),
+            {},
         ),
     )
 }

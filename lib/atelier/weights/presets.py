@@ -123,10 +123,13 @@ class Preset:
         """The VQ-GAN with its weights, in float32, for use. Raises PresetError as `load_weights` does."""
         return load_weights(self, "vqgan", described(lambda: VQGAN(self.vqgan)))
 
-    def load_bart(self) -> Bart:
-        """The translator with its weights. Raises PresetError also when they belong to another VQ-GAN or tokenizer."""
+    def load_bart(self, as_stored: bool = False) -> Bart:
+        """The translator with its weights. Raises PresetError also when they belong to another VQ-GAN or tokenizer.
+
+        as_stored: leave the numbers in the types that the file has, see `load_weights`.
+        """
         self._check_companions("bart")
-        return load_weights(self, "bart", described(lambda: Bart(self.bart)))
+        return load_weights(self, "bart", described(lambda: Bart(self.bart)), as_stored)
 
     def load_clip(self) -> CLIP:
         """The critic with its weights. Raises PresetError also when they belong to another tokenizer."""
@@ -356,8 +359,11 @@ def check_recorded(path: Path, files: Mapping[str, str], record: str = CONFIG_FI
         )
 
 
-def load_weights(preset: Preset, name: str, module: AnyModule) -> AnyModule:
+def load_weights(preset: Preset, name: str, module: AnyModule, as_stored: bool = False) -> AnyModule:
     """Fill a module with a preset's weights NAME.safetensors, in float32, and put it into evaluation mode.
+
+    as_stored: leave the numbers in the types that the file has, mostly float16. It is half the memory, and for whoever
+        computes with them in a type of his own.
 
     Raises PresetError naming the file when it is missing, truncated or altered, when a name is missing or unknown, or
     when a shape is not the module's. The module is then as it was.
@@ -365,7 +371,7 @@ def load_weights(preset: Preset, name: str, module: AnyModule) -> AnyModule:
     path = preset.folder / f"{name}.safetensors"
     preset.check(path.name)
     with path.open("rb") as file:
-        return _filled(module, file, path, CONFIG_FILE)
+        return _filled(module, file, path, CONFIG_FILE, as_stored)
 
 
 def fill_in_weights(module: AnyModule, content: bytes, path: Path, record: str = CONFIG_FILE) -> AnyModule:
@@ -376,7 +382,7 @@ def fill_in_weights(module: AnyModule, content: bytes, path: Path, record: str =
     return _filled(module, io.BytesIO(content), path, record)
 
 
-def _filled(module: AnyModule, file: File, path: Path, record: str) -> AnyModule:
+def _filled(module: AnyModule, file: File, path: Path, record: str, as_stored: bool = False) -> AnyModule:
     try:
         stored = safetensors_index(file)
     except ValueError as fault:
@@ -393,9 +399,12 @@ def _filled(module: AnyModule, file: File, path: Path, record: str) -> AnyModule
             )
     weights = {}
     for key, tensor in expected.items():
-        # Room for the result first: what is read for a moment then lies behind it, and leaves no gap when it goes.
-        weights[key] = torch.empty(tensor.shape, dtype=tensor.dtype)
-        weights[key].copy_(stored[key].read(file))
+        if as_stored or stored[key].dtype == tensor.dtype:
+            weights[key] = stored[key].read(file)
+        else:
+            # Room for the result first: what is read for a moment then lies behind it, and leaves no gap when it goes.
+            weights[key] = torch.empty(tensor.shape, dtype=tensor.dtype)
+            weights[key].copy_(stored[key].read(file))
     module.load_state_dict(weights, strict=True, assign=True)
     return module.eval()
 

@@ -7,7 +7,7 @@ write down and <unk> never occurs. Translator and critic share one tokenizer.
 import re
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Self
+from typing import Protocol, Self
 
 import tokenizers
 import torch
@@ -16,6 +16,14 @@ from torch import Tensor
 
 SPECIAL_TOKENS = ("<s>", "<pad>", "</s>", "<unk>")
 START, PAD, END, UNKNOWN = range(4)
+
+
+class CutsText(Protocol):
+    """Whatever turns texts into ids: our tokenizers, and those of published models."""
+
+    def encode(self, texts: Sequence[str], length: int) -> Tensor:
+        """One row of ids for each text, (n, t), t at most `length`."""
+        ...
 
 
 class Tokenizer:
@@ -120,7 +128,7 @@ class Tokenizer:
         return [self._backend.decode([i], skip_special_tokens=False) for i in encoded.ids]
 
     def _prepared(self, texts: Iterable[str]) -> list[str]:
-        texts = _clean(texts)
+        texts = cleaned(texts)
         return texts if self._normalize is None else [self._normalize(text) for text in texts]
 
 
@@ -140,7 +148,7 @@ def train_tokenizer(captions: Iterable[str], vocabulary: int = 1024) -> Tokenize
     least = len(SPECIAL_TOKENS) + len(alphabet)
     if vocabulary < least:
         raise ValueError(f"vocabulary is {vocabulary}; the special tokens and bytes alone need {least}.")
-    texts = _clean(captions)
+    texts = cleaned(captions)
     if not texts:
         raise ValueError("There are no captions to learn from; give at least one.")
     backend = tokenizers.Tokenizer(models.BPE())
@@ -177,7 +185,7 @@ def words_of(text: str) -> list[str]:
     return re.findall(r"\w[\w'-]*", text.lower())
 
 
-def _clean(texts: Iterable[str]) -> list[str]:
+def cleaned(texts: Iterable[str]) -> list[str]:
     """Check that texts are strings, and drop lone surrogates: Python can hold them, UTF-8 cannot."""
     if isinstance(texts, str):
         raise TypeError(f"The texts are the one string {texts[:40]!r}; give a list of strings.")

@@ -93,6 +93,8 @@ def read_msgpack(path: Path) -> dict[str, Array]:
         return dict(_leaves(tree, ""))
     except FileNotFoundError as fault:
         raise PublishedError(f"{path} is missing.") from fault
+    except OSError as fault:
+        raise PublishedError(f"{path} cannot be read: {fault.strerror}.") from fault
     except (ValueError, TypeError, struct.error) as fault:
         raise PublishedError(f"{path} is not a whole msgpack file of Flax: {fault}.") from fault
 
@@ -167,7 +169,8 @@ class _Walk:
         if kind != ARRAY:
             raise ValueError(f"it holds an extension of type {kind}, which is no array")
         parts = self.value(depth + 1)
-        if self.file.tell() != end or not isinstance(parts, list) or len(parts) != 3:
+        forms = [type(part) for part in parts] if isinstance(parts, list) else []
+        if self.file.tell() != end or forms != [list, str, Run]:
             raise ValueError("an array in it does not consist of a shape, a type and numbers")
         shape, dtype, run = parts
         if dtype not in TYPES:
@@ -196,7 +199,8 @@ def _leaves(tree: Any, name: str) -> list[tuple[str, Array]]:
 
 def _joined(tree: dict[str, Any]) -> Array:
     """An array that Flax has cut into chunks: they are numbered, and so are the sides of its shape."""
-    chunks, shape = ([values[key] for key in sorted(values, key=int)] for values in (tree["chunks"], tree["shape"]))
+    parts = [tree.get("chunks"), tree.get("shape")]
+    chunks, shape = ([x[key] for key in sorted(x, key=int)] if isinstance(x, dict) else [] for x in parts)
     if not chunks or any(not isinstance(chunk, Array) or chunk.dtype != chunks[0].dtype for chunk in chunks):
         raise ValueError("an array in it is cut into chunks that do not belong together")
     return _array(chunks[0].path, chunks[0].dtype, shape, tuple(run for chunk in chunks for run in chunk.runs))

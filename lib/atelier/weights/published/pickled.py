@@ -1,7 +1,7 @@
 """Tensors of PyTorch's own files (.pt, .ckpt), unpickled as weights only: such a file cannot run code.
 
 A file is mapped, not read. What has been touched of a mapping counts as memory of the process until the mapping goes,
-so the file is mapped anew after some tens of megabytes: copying out of it costs no more memory than the copies.
+so the file is mapped anew after some megabytes: copying out of it costs no more memory than the copies.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from atelier.weights.published.pieces import PublishedError
 
-MAPPED_AT_ONCE = 64 * 2**20  # bytes
+MAPPED_AT_ONCE = 8 * 2**20  # bytes
 
 
 class PickledFile:

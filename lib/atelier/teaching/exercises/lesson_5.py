@@ -1,0 +1,174 @@
+"""Checkers of the exercises of lesson 5, the full pipeline."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import Tensor
+
+from atelier.teaching.exercises import AnswerError, exercise, expect_close, expect_tensor
+from atelier.training.data import CAPTIONS_FILE, CaptionedFolder, DataError
+from atelier.weights.presets import load_preset
+from atelier.weights.tokenizer import words_of
+from atelier.world import is_held_out, parse
+
+
+@exercise("5.1")
+def check_gallery(prompts: list[str]) -> None:
+    """Five different prompts of known words, three of them held out."""
+    if not isinstance(prompts, list | tuple) or not all(isinstance(prompt, str) for prompt in prompts):
+        raise AnswerError("the answer is to be a list of sentences, each in quotation marks.")
+    if len(prompts) != 5:
+        raise AnswerError(f"these are {len(prompts)} prompts; five are wanted.")
+    plain = [" ".join(words_of(prompt)) for prompt in prompts]
+    if len(set(plain)) < 5:
+        raise AnswerError("two of the prompts are the same.")
+    known = set(load_preset("laptop").words)
+    for prompt in prompts:
+        strange = [word for word in words_of(prompt) if word not in known]
+        if strange or not words_of(prompt):
+            raise AnswerError(f"the small model does not know {', '.join(strange) or 'any word'} in “{prompt}”.")
+    held = [prompt for prompt in prompts if _held_out(prompt)]
+    if len(held) < 3:
+        found = f"only {len(held)} of them" if held else "none of them"
+        raise AnswerError(f"the words are all known, but {found} name a held-out combination; three are wanted.")
+
+
+def _held_out(prompt: str) -> bool:
+    try:
+        return is_held_out(parse(prompt))
+    except ValueError as fault:
+        raise AnswerError(f"“{prompt}” cannot be read: {fault}") from fault
+
+
+@exercise("5.2")
+def check_lot(lot: Callable[[Tensor, Tensor, float, float, int | None], Tensor]) -> None:
+    """Guidance, top-k, temperature and softmax."""
+    conditional, unconditional, guidance, temperature = torch.randn(12), torch.randn(12), 2.5, 0.6
+    guided = unconditional + guidance * (conditional - unconditional)
+    result = expect_tensor(lot(conditional, unconditional, guidance, temperature, None), (12,), "lot")
+    swapped = conditional + guidance * (unconditional - conditional)
+    expect_close(
+        result,
+        (guided / temperature).softmax(0),
+        {
+            "these are logits; softmax makes probabilities of them.": guided / temperature,
+            "the temperature has no effect.": guided.softmax(0),
+            "it is multiplied by the temperature where it should be divided.": (guided * temperature).softmax(0),
+            "the guidance has no effect.": (conditional / temperature).softmax(0),
+            "with and without caption have changed places.": (swapped / temperature).softmax(0),
+            "the difference is added to the logits with the caption; it starts from those without.": (
+                ((conditional + guidance * (conditional - unconditional)) / temperature).softmax(0)
+            ),
+            "only the difference is left; the logits without the caption must be added.": (
+                (guidance * (conditional - unconditional) / temperature).softmax(0)
+            ),
+            "probabilities are mixed; guidance mixes logits, before the softmax.": (
+                unconditional.softmax(0) + guidance * (conditional.softmax(0) - unconditional.softmax(0))
+            ),
+        },
+    )
+    _check_top_k(lot, conditional, unconditional)
+
+
+def _check_top_k(lot: Callable[..., Tensor], conditional: Tensor, unconditional: Tensor) -> None:
+    guided = unconditional + 2.5 * (conditional - unconditional)
+    result = expect_tensor(lot(conditional, unconditional, 2.5, 0.6, 3), (12,), "lot with top_k = 3")
+    left, low = guided.topk(3).indices, guided.topk(3, largest=False).indices
+    out, whole = torch.full_like(guided, -torch.inf), (guided / 0.6).softmax(0)
+    kept = (out.scatter(0, left, guided[left]) / 0.6).softmax(0)
+    only = torch.zeros_like(guided).scatter(0, left, guided[left])
+    first = conditional.topk(3).indices
+    expect_close(
+        result,
+        kept,
+        {
+            "without top_k it is right; with top_k = 3 nothing has changed.": whole,
+            "those that leave have the logit 0, which is no small logit; it must be −∞.": (only / 0.6).softmax(0),
+            "what is left does not sum to 1: cut before the softmax.": torch.where(kept > 0, whole, 0.0),
+            "the unlikeliest codes are kept.": (out.scatter(0, low, guided[low]) / 0.6).softmax(0),
+            "the likeliest are looked for before guidance; it is the guided logits that count.": (
+                (out.scatter(0, first, guided[first]) / 0.6).softmax(0)
+            ),
+            "only one code is left; top_k = 3 keeps three.": torch.zeros_like(guided).scatter(
+                0, left[:1], torch.ones(1)
+            ),
+        },
+    )
+
+
+@exercise("5.3")
+def check_variety(variety: Callable[[Tensor], float]) -> None:
+    """The mean share of differing cells over all pairs of different pictures."""
+    codes = torch.randint(3, (5, 4, 4))
+    result: Any = variety(codes)
+    if isinstance(result, Tensor) and result.numel() == 1:
+        result = result.item()
+    if isinstance(result, bool) or not isinstance(result, int | float):
+        raise AnswerError(f"variety returned a {type(result).__name__}, where a number is wanted.")
+    cells = codes.flatten(1)
+    compared = (cells[:, None] != cells[None]).double()  # (5, 5, 16)
+    total = compared.sum()
+    expect_close(
+        torch.tensor(float(result), dtype=torch.float64),
+        total / (5 * 4 * 16),
+        {
+            "the n comparisons of a picture with itself are counted, and they are always 0.": compared.mean(),
+            "this is the share of equal cells; wanted are the different ones.": 1 - total / (5 * 4 * 16),
+            "equal cells are counted, and pictures are compared with themselves.": 1 - compared.mean(),
+            "this is a number of cells; divide by how many there are in a picture.": total / (5 * 4),
+            "each pair is divided by twice: as many as n · (n − 1) comparisons were summed.": total / (2 * 5 * 4 * 16),
+            "each pair is counted twice: the sum has both orders, the divisor only one.": total / (5 * 2 * 16),
+            "only neighbouring pictures are compared; all pairs are wanted.": (
+                (cells[1:] != cells[:-1]).double().mean()
+            ),
+            "all are compared with the first picture; all pairs are wanted.": (cells[1:] != cells[:1]).double().mean(),
+            "a cell counts if any two pictures differ in it; wanted is the mean over pairs.": (
+                (cells != cells[:1]).any(0).double().mean()
+            ),
+        },
+    )
+
+
+CAPTIONS = {
+    "a.png": "a red cat in the snow",
+    "b.png": "a house, a tree, and nothing else",
+    "c.png": 'what the sign calls “Café”: a "small" house',
+}
+
+
+@exercise("5.4")
+def check_write_captions(write_captions: Callable[[str, dict[str, str]], None]) -> None:
+    """A captions.csv that `CaptionedFolder` reads as it was meant."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for file in CAPTIONS:
+            Image.new("RGB", (8, 8), "white").save(folder / file)
+        write_captions(name, dict(CAPTIONS))
+        if not (folder / CAPTIONS_FILE).is_file():
+            others = [path.name for path in folder.iterdir() if path.name not in CAPTIONS]
+            found = f"there is {', '.join(others)}" if others else "nothing was written"
+            raise AnswerError(f"the folder has no {CAPTIONS_FILE} afterwards; {found}.")
+        try:
+            read = CaptionedFolder(folder, size=8)
+        except DataError as fault:
+            raise AnswerError(str(fault).replace(f"{folder}{os.sep}", "").replace(str(folder), "the folder")) from fault
+    _compare(read.captions)
+
+
+def _compare(captions: list[str]) -> None:
+    wanted = list(CAPTIONS.values())
+    if len(captions) != len(wanted):
+        raise AnswerError(f"the table has {len(captions)} rows for {len(wanted)} pictures.")
+    for text, found in zip(wanted, captions, strict=True):
+        if text == found:
+            continue
+        if text.startswith(found):
+            raise AnswerError(f"a caption is cut off at its comma: “{text}” became “{found}”.")
+        raise AnswerError(f"a caption has changed: “{text}” became “{found}”.")

@@ -1,0 +1,974 @@
+# ---
+# jupyter:
+#   jupytext:
+#     cell_metadata_filter: tags,-all
+#     text_representation:
+#       extension: .py
+#       format_name: percent
+#   kernelspec:
+#     display_name: Python 3
+#     language: python
+#     name: python3
+# ---
+
+# %% [markdown]
+# # 1 · Building blocks
+#
+# Run the next cell. It draws nine pictures of a thing that nobody has ever seen: the Eiffel tower, landing on the moon.
+# Then open the machine that drew them, and follow one sentence all the way through it.
+
+# %%
+from typing import Any
+
+import torch
+from atelier import Pipeline
+from atelier.decoding import Sampling, decode, dice
+from atelier.evaluate import judged_world, told
+from atelier.inside import attention_to_words
+from atelier.teaching import (
+    BLUE,
+    COLOURS,
+    GREY,
+    INK,
+    ORANGE,
+    SKY,
+    VERMILION,
+    check,
+    choice,
+    drawing_panel,
+    explore,
+    figure,
+    lesson_header,
+    picture_grid,
+    sheet,
+    show,
+    slider,
+    verdict,
+)
+from atelier.teaching.figures import plain
+from atelier.weights.presets import load_preset
+from atelier.weights.sprites import load_sprite_model
+from atelier.world import caption, sprites
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
+from PIL import Image
+from torch import Tensor
+
+PROMPT = "the Eiffel tower landing on the moon"
+
+pipe = Pipeline.from_pretrained("laptop")
+drawing = pipe.draw(PROMPT, n=9, seed=1)
+show(drawing.grid().quantize(256), f"Nine small pictures, three by three, drawn for the words “{PROMPT}”.")
+
+# %% [markdown]
+# You need not understand the code above. Its last three lines are the whole machine in use: load it, draw, show. The
+# long cells further down only draw figures; pass over them, and look at what they drew.
+#
+# The pictures are small and soft, and some are better than others: the best comes first. No GPU was needed and nothing
+# was downloaded. The machine learned on two ordinary processor cores in an afternoon, from pictures that this course
+# paints itself. There were towers among them, and moons. There was never a tower on the moon.
+#
+# ## 1 · Where we are
+
+# %%
+lesson_header("1")
+
+# %% [markdown]
+# This course takes DALL·E Mini apart, a machine of 2021 that draws what a sentence says, and builds each of its parts
+# again. The upper row of the map is the machine. The lower row is the road that leads to one of its parts, the VQ-GAN.
+# All parts are lit, for in this lesson you look at all of them once. From the next lesson on you build them.
+#
+# A few words first. The sentence that says what is to be drawn is the **prompt**. In training, when the machine still
+# learned, each picture came with such a sentence; there it is called the picture's **caption**. Each part of the
+# machine is a network: a long calculation with numbers in it that training has found. These numbers are its
+# **weights**. Networks joined in a row, each working on what the one before it hands on, are a **pipeline**. And
+# `seed=1` in the first cell fixes all chance: with the same **seed** you get the same pictures, with another one you
+# get others. Try it: change the 1, and run the cell again.
+#
+# Here is the road ahead, a real result from each lesson.
+
+
+# %%
+@torch.no_grad()
+def draw_road() -> Figure:
+    """The nine lessons, each with a picture of what its network makes."""
+    models: dict[str, Any] = {name: load_sprite_model(name) for name in ("gan", "autoencoder", "vae", "vqvae", "vqgan")}
+    sprite = sprites(6, seed=7)[0][1:2]  # (1, 3, 32, 32)
+    torch.manual_seed(3)
+    noise = torch.randn(1, models["gan"].config.latent)
+    made = {
+        "2a": models["gan"](noise)[0],
+        "2b": models["autoencoder"](sprite)[0],
+        "2c": models["vae"].decode(models["vae"].encode(sprite).mean)[0],
+        "2d": models["vqvae"](sprite)[0][0],
+        "2e": models["vqgan"](sprite)[0][0],
+    }
+    strawberry = pipe.draw("a stained glass window with an image of a blue strawberry", n=4, seed=0).pictures[0]
+    codes = tints(drawing.codes[0].flatten()).T.reshape(3, 8, 8)
+    pictures = [drawing.pictures[0], *made.values(), codes, drawing.pictures[1], strawberry]
+    names = [
+        "1\nthe machine",
+        "2a\nGAN",
+        "2b\nautoencoder",
+        "2c\nVAE",
+        "2d\nVQ-VAE",
+        "2e\nVQ-GAN",
+        "3\nBART",
+        "4\nCLIP",
+    ]
+    adds = ["looks at it", "draws", "compresses", "fills gaps", "finds words", "sharpens", "translates", "ranks"]
+    whole, axes = figure(9.6, 1.9, 1, 9)
+    steps = zip(axes, pictures, [*names, "5\nall joined"], [*adds, "draws for you"], strict=True)
+    for axis, pixels, name, what in steps:
+        axis.imshow(coarse(pixels).permute(1, 2, 0), interpolation="nearest")
+        axis.set_title(name, loc="center", fontsize=9.5)
+        axis.set_xlabel(what, fontsize=8.5)
+        axis.set(xticks=[], yticks=[])
+        axis.grid(False)
+    axes[7].text(32, 33, f"{scores[1]:.0f}", color="white", fontsize=20, weight="bold", ha="center", va="center")
+    return whole
+
+
+@torch.no_grad()
+def tints(codes: Tensor) -> Tensor:
+    """Colours (m, 3) of codes (m,): what the machine paints where nothing stands but this one code."""
+    return pipe.decode(codes[:, None, None].expand(-1, 4, 4))[:, :, 8:24, 8:24].mean((2, 3)).cpu()
+
+
+def coarse(pictures: Tensor) -> Tensor:
+    """Pictures rounded to 32 shades of each colour: hardly seen, and the notebook's file stays small."""
+    return (pictures.cpu().clamp(0, 1) * 31).round() / 31
+
+
+scores = pipe.score(PROMPT, drawing.pictures)  # nine numbers, the highest first
+show(
+    draw_road(),
+    "Nine small pictures in a row, one for each lesson: the tower on the moon; a sprite each from the GAN, the "
+    "autoencoder, the VAE, the VQ-VAE and the VQ-GAN; a grid of coloured cells for BART; a picture with a score on it "
+    "for CLIP; and a blue strawberry in stained glass for the whole pipeline.",
+)
+
+# %% [markdown]
+# | lesson | its question | what it adds |
+# |---|---|---|
+# | 1 Building blocks | what passes from block to block? | a look at everything |
+# | 2a Vanilla GAN | how does a network learn to draw at all? | a painter, and a critic who teaches it |
+# | 2b Autoencoder | can a picture be two numbers? | the way from a picture to few numbers and back |
+# | 2c VAE | what lies between two pictures? | numbers without gaps, so that each one can be drawn |
+# | 2d VQ-VAE | can a picture be a sentence? | a dictionary in which pictures are written |
+# | 2e VQ-GAN | what makes it sharp? | the critic of 2a, set upon the pictures of 2d |
+# | 3 BART | how does a sentence become a picture's words? | the translator |
+# | 4 CLIP | which picture fits best? | the ranker |
+# | 5 Full pipeline | what did it understand? | all of it, and your own prompts |
+#
+# ### How to use it
+#
+# Each lesson stands alone: what it needs is shipped with the course, and a half-sentence reminds you of what came
+# before.
+#
+# - *By yourself*: read, run each cell with Shift and Enter, change something, run it again. Nothing can break. A laptop
+#   without GPU and without network is enough. If you are on a sofa without Python, just read: all results are stored.
+# - *On Colab*: where the course has an address, a button at the top opens the lesson there. The first cell then fetches
+#   the course. Ask for a GPU, and the training of the later lessons takes seconds.
+# - *In a room*: the lessons follow the session's slides part by part. Each ends with exercises that check themselves,
+#   so that nobody has to wait for anybody.
+#
+# You should know a little Python. Everything else is explained when it comes up.
+#
+# ## 2 · The idea
+#
+# The slides name three building blocks:
+#
+# - *BART-based Encoder-Decoder: Encodes captions as embedding vectors*
+# - *VQ-GAN: Decodes caption embeddings into Images*
+# - *CLIP: Evaluates caption-image relevance*
+#
+# In plain words: a translator, a painter and a ranker. The translator, BART, reads the prompt and writes it
+# down anew in another language, whose words stand for small patches of a picture. There are 64 such words to a picture;
+# they are called *codes*, and lesson 2d makes them. The painter, the second half of the VQ-GAN, reads the codes and
+# paints. CLIP looks at each picture beside the prompt and says how well they go together. The next figure shows all
+# that with the real things in it.
+
+
+# %%
+def draw_tiles(axis: Axes, codes: Tensor, x: float = 0, y: float = 0, tile: float = 1, size: float = 7) -> None:
+    """Tiles (h, w) in the colours of their codes, with the codes' numbers; (x, y) is the corner at the lower left."""
+    rows, columns = codes.shape
+    colours = tints(codes.flatten()).reshape(rows, columns, 3)
+    axis.imshow(colours, extent=(x, x + columns * tile, y, y + rows * tile), interpolation="nearest")
+    for row in range(rows if size else 0):
+        for column in range(columns):
+            ink = "white" if colours[row, column].mean() < 0.55 else INK
+            place = (x + (column + 0.5) * tile, y + (rows - row - 0.52) * tile)
+            axis.text(*place, str(codes[row, column].item()), color=ink, ha="center", va="center", fontsize=size)
+
+
+def draw_machine() -> Figure:
+    """The prompt on its way through the three blocks."""
+    made, axis = figure(9.6, 2.15)
+    plain(axis)
+    axis.text(
+        1.15, 1.5, "“the Eiffel\ntower landing\non the moon”", ha="center", va="center", fontsize=10, style="italic"
+    )
+    draw_tiles(axis, drawing.codes[0], 5.2, 0, 3 / 8, 4.6)
+    axis.imshow(coarse(drawing.pictures[0]).permute(1, 2, 0), extent=(11.2, 14.2, 0, 3), interpolation="nearest")
+    axis.text(18.2, 1.5, f"{scores[0]:.1f}", ha="center", va="center", fontsize=20, weight="bold", color=BLUE)
+    for x, name, words in [(2.9, "BART", "translates"), (8.9, "VQ-GAN", "paints"), (14.9, "CLIP", "ranks")]:
+        box = FancyBboxPatch((x, 0.85), 1.7, 1.3, boxstyle="round,pad=0,rounding_size=0.15", facecolor=ORANGE, lw=0)
+        axis.add_patch(box)
+        axis.text(x + 0.85, 1.68, name, ha="center", va="center", fontsize=10, weight="bold")
+        axis.text(x + 0.85, 1.25, words, ha="center", va="center", fontsize=8)
+    for start, end in [(2.35, 2.85), (4.65, 5.15), (8.3, 8.85), (10.65, 11.15), (14.3, 14.85), (16.65, 17.2)]:
+        axis.add_patch(FancyArrowPatch((start, 1.5), (end, 1.5), arrowstyle="-|>", mutation_scale=11, color=INK))
+    for x, words in [(1.15, "prompt"), (6.7, "64 codes"), (12.7, "picture"), (18.2, "score")]:
+        axis.text(x, 3.25, words, ha="center", fontsize=9.5)
+    axis.set(xlim=(-0.1, 19.2), ylim=(-0.1, 3.7))
+    return made
+
+
+show(
+    draw_machine(),
+    "The prompt goes into BART. Out comes a grid of 8 by 8 numbered, coloured tiles, the codes, in which one can guess "
+    "a dark sky and a light ground. The VQ-GAN makes of them the picture of the tower on the moon. CLIP gives a score.",
+)
+
+# %% [markdown]
+# Squint at the coloured grid. The dark sky, the blue planet and the pale ground are there already. The painter makes a
+# picture of it.
+#
+# If you like formulas, the machine is three lines. If you do not, skip them; you lose nothing.
+#
+# $$c_i \sim p(c_i \mid \text{prompt}, c_1, \dots, c_{i-1}) \qquad\qquad x = D(\mathbf{e}_{c_1}, \dots,
+# \mathbf{e}_{c_{64}}) \qquad\qquad s = 100 \cos(\mathbf{t}, \mathbf{v})$$
+#
+# | symbol | meaning | shape |
+# |---|---|---|
+# | $c_i$ | code number $i$, drawn by lot | a whole number from 0 to 1023; there are 64 of them |
+# | $p$ | how likely BART finds each code, after the prompt and the codes before | (1024,) |
+# | $\mathbf{e}_c$ | what stands in the dictionary under code $c$ | (32,) |
+# | $D$ | the VQ-GAN's painter | from (32, 8, 8) to (3, 64, 64) |
+# | $x$ | the picture: red, green and blue, 64 × 64 pixels of each | (3, 64, 64) |
+# | $\mathbf{t}$, $\mathbf{v}$ | what CLIP makes of the prompt, and of the picture | (128,) each |
+# | $s$ | the score | one number |
+#
+# The right column is worth a moment. Everything in this machine is numbers in grids. A list of numbers is a **vector**.
+# Numbers in a grid of any number of directions are a **tensor**: a vector has one direction, a table has two, a
+# coloured picture has three. How far a tensor goes in each direction is its **shape**. If you know the shapes, you know
+# what passes from block to block.
+#
+# ## 3 · Look inside
+#
+# Now follow the prompt, station by station.
+#
+# ### Station 1: words become numbers
+#
+# A network calculates, so words must become numbers first. A small dictionary cuts the prompt into pieces that it
+# knows, and gives each its number. A piece with a number of its own is a **token**. The prompt is short; what is left
+# of 32 places is filled up with a number that means "nothing here".
+
+# %% tags=["checked"]
+pieces = pipe.tokenizer.pieces(PROMPT)
+ids = pipe.tokenizer.encode([PROMPT], 32)  # (1, 32)
+print("pieces:", pieces)
+print("ids:   ", ids[0].tolist())
+print("a word it does not know is cut up:", pipe.tokenizer.pieces("a giraffe"))
+
+
+# %%
+def draw_tokens(words: list[str], numbers: list[int]) -> Figure:
+    """Words as coloured tiles, and their numbers under them."""
+    made, axis = figure(9.4, 1.35)
+    plain(axis)
+    for place, (word, number) in enumerate(zip(words, numbers, strict=True)):
+        mark = word.startswith("<")
+        colour = "#E5E7EB" if mark else COLOURS[place % 6] + "55"
+        axis.add_patch(
+            FancyBboxPatch((place + 0.06, 1.1), 0.88, 0.6, boxstyle="round,pad=0,rounding_size=0.1", fc=colour, lw=0)
+        )
+        axis.text(place + 0.5, 1.4, word, ha="center", va="center", fontsize=11, color=GREY if mark else INK)
+        axis.text(place + 0.5, 0.35, str(number), ha="center", va="center", fontsize=13, weight="bold")
+        axis.add_patch(
+            FancyArrowPatch((place + 0.5, 1.05), (place + 0.5, 0.6), arrowstyle="-|>", mutation_scale=9, color=GREY)
+        )
+    axis.set(xlim=(0, len(words)), ylim=(0, 1.8))
+    return made
+
+
+words = ["<start>", *(piece.strip() for piece in pieces), "<end>"]
+show(
+    draw_tokens(words, ids[0, : len(words)].tolist()),
+    "Seven words as coloured tiles between a start mark and an end mark, each with an arrow to its number.",
+)
+
+# %% [markdown]
+# Both times "the" gets the same number, wherever it stands. The number itself means nothing: 413 is not more than 412,
+# and tower is not more than landing.
+#
+# ### Station 2: numbers become meaning
+#
+# Numbers without meaning are of no use. So BART's first half, its encoder, gives each token a vector of 192 numbers
+# that *do* mean something to it. A vector that stands for something which is no number, such as a word, is an
+# **embedding**. Here they are, one row of stripes for each token.
+
+# %%
+with torch.no_grad():
+    state = pipe.bart.encode(ids.to(pipe.device))[0, : len(words)].cpu()  # (9, 192)
+made, axis = figure(9.4, 2.9)
+axis.imshow(state, cmap="PuOr", aspect="auto", vmin=-2.5, vmax=2.5, interpolation="nearest")
+axis.set(yticks=range(len(words)), yticklabels=words, xlabel="192 numbers: violet above zero, orange below")
+axis.grid(False)
+axis.tick_params(length=0)
+show(
+    made, "Nine rows of violet and orange stripes, one row for each token of the prompt; each row has its own pattern."
+)
+
+
+# %% [markdown]
+# The two rows of "the" are no longer the same. The encoder lets each word look at the others, so a vector knows what
+# company its word keeps: the *the* of a tower is not the *the* of a moon. How alike are the vectors of one word in
+# three different prompts? 1 means the same direction, 0 means nothing in common.
+
+
+# %%
+@torch.no_grad()
+def vector_of(word: str, sentence: str) -> Tensor:
+    """The encoder's vector (192,) of a word in a sentence."""
+    place = 1 + [piece.strip() for piece in pipe.tokenizer.pieces(sentence)].index(word)
+    return pipe.bart.encode(pipe.tokenizer.encode([sentence], 32).to(pipe.device))[0, place]
+
+
+here = vector_of("moon", PROMPT)
+for word, sentence in [
+    ("moon", "a photo of a cat on the moon"),
+    ("moon", "the moon at night"),
+    ("beach", "a cat on the beach"),
+]:
+    alike = torch.cosine_similarity(here, vector_of(word, sentence), dim=0)
+    print(f"“moon” in the prompt and “{word}” in “{sentence}”: {alike:.2f}")
+
+# %% [markdown]
+# ### Station 3: meaning becomes 64 codes
+#
+# BART's second half, its decoder, writes. It looks at the vectors of the prompt and at the codes written so far, and
+# says of each of the 1024 codes how likely it is to come next. One of them is drawn by lot. Then it starts again, for
+# the next place, 64 times: row by row, from the upper left to the lower right, as you write a page. Watch.
+
+# %%
+stages = list(pipe.stream(PROMPT, n=9, seed=1, rank=False))  # after each row of codes
+best = next(i for i, codes in enumerate(stages[-1].codes) if torch.equal(codes, drawing.codes[0]))
+show(
+    picture_grid(
+        coarse(torch.stack([stage.pictures[best] for stage in stages])),
+        columns=8,
+        titles=[f"{8 * row} codes" for row in range(1, 9)],
+        inches=1.15,
+    ),
+    "One picture in eight stages. What is unwritten is grey. The sky with the planet comes first, then the tip of "
+    "the tower, its legs, and the ground last.",
+)
+
+# %% [markdown]
+# By the second row it has decided where the planet hangs. Everything after that must fit to it, for a code once written
+# is never changed.
+#
+# How sure is it of a code? Choose a cell below. The bars are the ten codes that BART found likeliest for it, given the
+# prompt and all codes before. The tall ones often have nearly the same colour: there are several words for nearly the
+# same thing, as in any language.
+
+# %%
+with torch.no_grad():
+    logits = pipe.bart(ids.to(pipe.device), drawing.codes[0].flatten()[None])[0, :, :1024]  # (64, 1024)
+    likely = logits.softmax(1).cpu()
+
+
+def draw_choice(row: int, column: int) -> tuple[Figure, str]:
+    """The codes' grid with a cell outlined, and how likely BART found the ten likeliest codes for it."""
+    top = likely[8 * row + column].topk(10)
+    written = drawing.codes[0, row, column].item()
+    made, (left, right) = figure(8.6, 2.9, 1, 2, width_ratios=(1, 1.9))
+    plain(left)
+    draw_tiles(left, drawing.codes[0], size=5.5)
+    left.add_patch(Rectangle((column, 7 - row), 1, 1, fill=False, edgecolor=VERMILION, lw=2.5))
+    left.set(xlim=(-0.05, 8.05), ylim=(-0.05, 8.05))
+    edges = [VERMILION if code == written else GREY for code in top.indices.tolist()]
+    bars = right.bar(range(10), top.values, color=tints(top.indices).tolist(), edgecolor=edges)
+    for bar, edge in zip(bars, edges, strict=True):
+        bar.set_linewidth(3 if edge == VERMILION else 1)
+    right.set(
+        xticks=range(10), xticklabels=top.indices.tolist(), ylabel="how likely", xlabel="code (red: the one written)"
+    )
+    right.grid(False)
+    return (
+        made,
+        f"Left the codes with row {row}, column {column} outlined; right ten bars: how likely each code was there.",
+    )
+
+
+explore(draw_choice, row=slider(0, 7, 3, 1, "row"), column=slider(0, 7, 4, 1, "column"))
+
+# %% [markdown]
+# And what did it look at while it wrote? For each code the decoder shares out its attention among the words of the
+# prompt (lesson 3 says how). Below, the picture is orange where a word got its largest shares.
+
+# %%
+seen = attention_to_words(pipe, PROMPT, drawing.codes)
+shares = seen.shares  # (9, 8, 8, words)
+
+
+def lit(picture: Tensor, share: Tensor) -> Tensor:
+    """A picture (3, 64, 64), orange where its codes gave a word a large share (8, 8)."""
+    light = (share - share.min()) / (share.max() - share.min())
+    large = torch.nn.functional.interpolate(light[None, None], (64, 64), mode="bilinear")[0]  # (1, 64, 64)
+    orange = torch.tensor([0.98, 0.66, 0.1])[:, None, None]
+    return torch.lerp(0.7 * picture.cpu(), orange, 0.8 * large)
+
+
+show(
+    picture_grid(
+        coarse(torch.stack([lit(drawing.pictures[0], shares[0, :, :, place]) for place in range(len(seen.words))])),
+        columns=len(seen.words),
+        titles=[f"“{word}”" for word in seen.words],
+        inches=1.3,
+    ),
+    "The picture seven times, once for each word of the prompt, orange where the codes looked at that word.",
+)
+
+# %% [markdown]
+# Do not expect a neat label for each thing. This is a mean over all layers, and small words often collect what has to
+# do with their neighbours. Still, compare "eiffel" with "moon": one lights up the tower, the other what is around it.
+# And "landing" looks at where the tower meets the ground.
+#
+# ### Station 4: codes become vectors
+#
+# A code is the number of a row in a dictionary, the VQ-GAN's *codebook*. Looking it up is all that happens here: 64
+# numbers go in, 64 rows of 32 numbers come out. Equal codes give equal rows.
+
+# %%
+book = pipe.vqgan.quantize.embedding.weight.detach().cpu()  # (1024, 32)
+codes = drawing.codes[0].cpu()  # (8, 8)
+row, column = divmod(book[codes.flatten()].norm(dim=1).argmax().item(), 8)  # a cell whose row is easily seen
+number = int(codes[row, column])
+first = min(max(number - 6, 0), 1024 - 13)
+made, axes = figure(9.4, 3.3, 1, 3, width_ratios=(1, 1, 1.1))
+plain(axes[0])
+draw_tiles(axes[0], codes, size=5.5)
+axes[0].add_patch(Rectangle((column, 7 - row), 1, 1, fill=False, edgecolor=VERMILION, lw=2.5))
+axes[0].set(xlim=(-0.05, 8.05), ylim=(-0.05, 8.05), title="64 codes")
+limit = book.abs().max() / 2
+axes[1].imshow(book[first : first + 13], cmap="PuOr", aspect="auto", vmin=-limit, vmax=limit, interpolation="nearest")
+axes[1].add_patch(Rectangle((-0.5, number - first - 0.5), 32, 1, fill=False, edgecolor=VERMILION, lw=2.5))
+axes[1].set(yticks=range(0, 13, 2), yticklabels=range(first, first + 13, 2), title="the book, 13 of 1024 rows")
+axes[2].imshow(book[codes.flatten()], cmap="PuOr", aspect="auto", vmin=-limit, vmax=limit, interpolation="nearest")
+axes[2].add_patch(Rectangle((-0.5, 8 * row + column - 0.5), 32, 1, fill=False, edgecolor=VERMILION, lw=2))
+axes[2].set(title="64 rows of 32 numbers", ylabel="cell", xticks=[])
+axes[1].set(xticks=[])
+for axis in axes[1:]:
+    axis.grid(False)
+show(
+    made,
+    "Left the grid of codes with one cell outlined in red. In the middle thirteen rows of the codebook as stripes, the "
+    "cell's row outlined. Right all 64 rows, in the order of the cells, with that row outlined again.",
+)
+
+# %% [markdown]
+# ### Station 5: vectors become a picture
+#
+# Now the painter. It is a stack of layers that double the grid three times: 8, 16, 32, 64. On the way there are many
+# more than three numbers in each cell. To show them at all, the next figure squeezes them into three, as red, green and
+# blue: the colours mean nothing, but equal colours mean like things.
+
+
+# %%
+def false_colours(numbers: Tensor) -> Tensor:
+    """A map (c, h, w) as a picture (3, h, w): its three main directions as red, green and blue."""
+    cells = numbers.flatten(1).T  # (h·w, c)
+    centred = cells - cells.mean(0)
+    main = centred @ torch.linalg.svd(centred, full_matrices=False).Vh[:3].T  # (h·w, 3)
+    low, high = main.quantile(0.02, dim=0), main.quantile(0.98, dim=0)
+    return ((main - low) / (high - low)).clamp(0, 1).T.unflatten(1, numbers.shape[1:])
+
+
+with torch.no_grad():
+    vectors = pipe.vqgan.quantize.lookup(drawing.codes[:1])  # (1, 32, 8, 8)
+    painter = pipe.vqgan.decoder
+    hidden = painter.mid(painter.conv_in(pipe.vqgan.post_quant_conv(vectors)))
+    maps = [vectors[0].cpu()]
+    for level in reversed(painter.up):
+        hidden = level(hidden)
+        maps.append(hidden[0].cpu())
+pictures = [*(false_colours(numbers) for numbers in maps[:-1]), drawing.pictures[0].cpu()]
+titles = ["the codes' vectors", *(f"{numbers.shape[0]} numbers a cell" for numbers in maps[1:-1]), "the picture"]
+made, axes = figure(9.4, 2.25, 1, len(pictures))
+for axis, pixels, title in zip(axes, pictures, titles, strict=True):
+    plain(axis)
+    axis.imshow(pixels.permute(1, 2, 0), interpolation="nearest")
+    axis.set_title(f"{title}\n{pixels.shape[1]} × {pixels.shape[2]}", loc="center", fontsize=9, fontweight="normal")
+show(
+    made,
+    "The picture grows: a grid of 8 by 8 coloured cells, then finer ones in which the outline of the tower "
+    "appears, and at last the finished picture of 64 by 64 pixels.",
+)
+
+# %% [markdown]
+# ### Station 6: pictures become scores
+#
+# CLIP has two readers. One makes a vector of the prompt, the other makes a vector of a picture, and both have learned
+# to point the same way where picture and words belong together. How well a picture and a sentence go together by CLIP's
+# lights is the **score**: 100 if the two vectors point the same way, 0 if they have nothing to do with each other, and
+# below 0 if they point apart.
+
+# %%
+made, axes = figure(9.6, 2.7, 2, 9, height_ratios=(1.2, 1), sharey="row")
+shown = coarse(drawing.pictures).permute(0, 2, 3, 1)  # (9, 64, 64, 3)
+for place, (picture, score) in enumerate(zip(shown, scores, strict=True)):
+    above, below = axes[:, place]
+    plain(above)
+    above.imshow(picture, interpolation="nearest")
+    plain(below)
+    below.bar(0, score, width=0.7, color=ORANGE if place == 0 else SKY)
+    below.text(0, score + 3, f"{score:.1f}", ha="center", fontsize=9.5, weight="bold" if place == 0 else "normal")
+    below.set(xlim=(-0.6, 0.6), ylim=(0, 95))
+show(made, "Nine pictures in a row, and under each a bar with its score; the bars fall from left to right.")
+
+# %% [markdown]
+# That is how the first cell knew which picture to show first. Do you agree with its order? You need not: CLIP is a
+# network like the others, and has learned its taste from what it was shown.
+#
+# The same scores say which *sentence* fits to a picture.
+# Look along a row of the next table: whose score is highest?
+
+# %%
+SENTENCES = [
+    PROMPT,
+    "sunset over a lake in the mountains",
+    "a stained glass window with an image of a blue strawberry",
+    "a photo of the food of china",
+    "a cartoon of a green cat in a meadow",
+]
+bests = torch.cat([each.pictures[:1] for each in pipe.draw(SENTENCES, n=4, seed=1)])  # (5, 3, 64, 64)
+table = torch.tensor([pipe.score(sentence, bests) for sentence in SENTENCES])  # (sentences, pictures)
+made, axis = figure(9.0, 4.6)
+axis.imshow(table, cmap="Blues", vmin=0, vmax=130, extent=(0, 5, 0, 5), interpolation="nearest")
+for place, picture in enumerate(bests):
+    axis.imshow(
+        coarse(picture).permute(1, 2, 0), extent=(place + 0.03, place + 0.97, 5.06, 6.0), interpolation="nearest"
+    )
+    for line in range(5):
+        weight = "bold" if table[line].argmax() == place else "normal"
+        axis.text(
+            place + 0.5, 4.5 - line, f"{table[line, place]:.0f}", ha="center", va="center", fontsize=13, weight=weight
+        )
+plain(axis)
+axis.set(xlim=(0, 5), ylim=(0, 6.02), yticks=[4.5, 3.5, 2.5, 1.5, 0.5])
+axis.set_yticklabels([sentence.replace(" with", "\nwith").replace(" landing", "\nlanding") for sentence in SENTENCES])
+axis.tick_params(length=0)
+show(
+    made,
+    "A table: five pictures above, five sentences at the left, a score in each cell. In each row the highest score "
+    "stands under the picture that was drawn for the sentence.",
+)
+
+# %% [markdown]
+# ### Now you
+#
+# You have seen it all: words, numbers, meaning, codes, vectors, picture, score. Put a prompt together, and see what the
+# machine makes of it. Nothing here is stored; each picture is drawn when you ask for it.
+
+
+# %%
+def draw_yours(style: str, colour: str, subject: str, place: str, seed: int) -> tuple[Image.Image, str]:
+    """Three pictures of a prompt that is put together from menus."""
+    noun = f"{colour} {subject}" if subject != "Eiffel tower" else subject
+    article = "the" if subject == "Eiffel tower" else "an" if noun[0] in "aeiou" else "a"
+    yours = f"{style} {article} {noun} {place}"
+    return sheet(pipe.draw(yours, n=3, seed=seed).pictures, columns=3, scale=3, gap=6), f"Three pictures of “{yours}”."
+
+
+explore(
+    draw_yours,
+    style=choice(
+        ["a photo of", "a cartoon of", "a watercolour of", "a stained glass window of"], "a cartoon of", "style"
+    ),
+    colour=choice(["red", "orange", "yellow", "green", "blue", "purple", "brown", "white"], "orange", "colour"),
+    subject=choice(["strawberry", "cat", "house", "car", "mushroom", "butterfly", "Eiffel tower"], "cat", "what"),
+    place=choice(["on the moon", "in the snow", "in a forest", "on the beach", "in the city"], "on the moon", "where"),
+    seed=slider(0, 20, 0, 1, "seed"),
+)
+
+# %% [markdown]
+# Or write it freely, as on the session's first slide: type a sentence, press DRAW, and watch nine pictures come into
+# being.
+
+# %%
+drawing_panel(pipe)
+
+# %% [markdown]
+# In code the same takes one line. Change the words between the quotation marks, and run the cell.
+
+# %%
+my_prompt = "a giraffe on the moon"
+
+mine = pipe.draw(my_prompt, n=4, seed=0)
+show(mine.grid(columns=4, zoom=2), f"Four pictures that the machine drew for “{my_prompt}”.")
+for remark in mine.remarks:
+    print(remark)
+
+# %% [markdown]
+# It never saw a giraffe, so it cannot draw one. It draws what it has understood, a moon with nobody on it, and all such
+# machines do so without blushing. At least ours says which word it does not know. What it has words for is a small
+# world: ten subjects, eight places, eight colours, four styles.
+#
+# ## 4 · Break it
+#
+# Is each block needed? The best way to find out is to take it away.
+#
+# For that you need somebody who looks at many pictures without getting tired. The course ships a **judge**: a network
+# that looks at a picture and says what it shows, subject, place, colour and style. It only measures. It learned from
+# painted pictures and takes no part in drawing or ranking. We give the machine 30 prompts that name all four things,
+# and count the pictures in which the judge finds all four. To make it hard, each of them names a **held-out
+# combination**: two things that training never showed together, such as a tower and the moon.
+#
+# Whoever guesses gets all four right once in 2,560 times.
+
+# %%
+preset = load_preset("laptop")
+judge, world = preset.load_classifier("judge").to(pipe.device), judged_world(preset)
+scenes = world.sample(30, seed=5, held_out="only", complete=True)
+prompts = [caption(scene, complete=True) for scene in scenes]
+print(*prompts[:4], sep="\n")
+
+
+# %%
+def right(pictures: Tensor) -> Tensor:
+    """Whether the judge finds all four things in each of 30 pictures, one for each prompt: (30,), 1 or 0."""
+    return told(judge, world, pictures, scenes).all(1).float().cpu()
+
+
+@torch.no_grad()
+def without_caption() -> Tensor:
+    """What BART writes for 30 pictures when it reads nothing: codes (30, 8, 8)."""
+    nothing = pipe.tokenizer.nothing(32).to(pipe.device)  # the ids of an empty sentence
+    alone = Sampling(guidance=1.0, temperature=pipe.sampling.temperature)
+    *_, codes = decode(pipe.bart, nothing[None], nothing, alone, dice(0, 30, 64).to(pipe.device), codes=1024)
+    return codes.unflatten(1, (8, 8))
+
+
+drawn = pipe.draw(prompts, n=1, seed=0)
+codes = torch.cat([each.codes for each in drawn])  # (30, 8, 8)
+lots = torch.randint(1024, (30, 8, 8), generator=torch.Generator().manual_seed(0))
+flat = tints(codes.flatten()).unflatten(0, (30, 8, 8)).permute(0, 3, 1, 2)  # (30, 3, 8, 8)
+with torch.no_grad():
+    average = pipe.vqgan.quantize.embedding.weight.mean(0)[None, :, None, None].expand(30, -1, 8, 8)
+    blank = pipe.vqgan.decode(average).clamp(0, 1)
+machines = {
+    "the whole machine": pipe.decode(codes),
+    "no BART: codes by lot": pipe.decode(lots),
+    "BART reads nothing": pipe.decode(without_caption()),
+    "no painter: flat patches": torch.nn.functional.interpolate(flat, scale_factor=8.0).to(pipe.device),
+    "no codebook: its mean": blank,
+}
+found = {name: right(pictures).mean().item() for name, pictures in machines.items()}
+
+# %% [markdown]
+# Each row below is a machine with something missing, each column one prompt. At the right stands what the judge says.
+
+# %%
+some = [1, 2, 3, 5, 6, 8]
+made, axes = figure(9.6, 6.0, 5, 7, width_ratios=[1] * 6 + [1.9])
+for line, (name, pictures) in zip(axes, machines.items(), strict=True):
+    for axis, place in zip(line, some, strict=False):
+        plain(axis)
+        axis.imshow(coarse(pictures[place]).permute(1, 2, 0), interpolation="nearest")
+    plain(line[-1])
+    line[-1].barh(0, found[name], height=0.35, color=ORANGE if name == "the whole machine" else SKY)
+    line[-1].text(0, 0.38, name, fontsize=9.5, weight="bold")
+    line[-1].text(found[name] + 0.03, 0, f"{found[name]:.0%}", va="center", fontsize=10)
+    line[-1].set(xlim=(0, 1.25), ylim=(-0.6, 0.75))
+show(
+    made,
+    "Five rows of six pictures with a bar each. The whole machine draws what was asked for. With codes by "
+    "lot there are coloured scraps; without a caption there are good pictures of other things; as flat patches one "
+    "sees coloured squares; with the codebook's mean grey noise.",
+)
+assert found["the whole machine"] > max(share for name, share in found.items() if name != "the whole machine")
+
+# %% [markdown]
+# Look at the third row for a while. These are good pictures! BART without a caption still knows what pictures look
+# like, just not which one you want. What the caption adds is the choice.
+#
+# BART's vectors stay inside it, by the way. The slide says that it "encodes captions as embedding vectors". Its first
+# half does; lesson 3 measures that. What leaves it is whole numbers:
+
+# %% tags=["checked"]
+print("BART hands on", tuple(drawing.codes[0].shape), drawing.codes.dtype)
+
+# %% [markdown]
+# ### Claim 1: “VQ-GAN: Decodes caption embeddings into Images”
+#
+# Is the painter needed, and what does it paint from? "Holds" if without it at most 20 % are right, and if its input is
+# the caption's vectors. "Not quite" if it is needed, but every vector of its input is a row of its own codebook.
+
+# %%
+painted, patches = found["the whole machine"], found["no painter: flat patches"]
+book = pipe.vqgan.quantize.embedding.weight
+inputs = pipe.vqgan.quantize.lookup(codes).permute(0, 2, 3, 1).reshape(-1, book.shape[1])  # (1920, 32)
+own = (inputs[:, None] == book).all(2).any(1).float().mean().item()
+verdict(
+    "blocks-vqgan",
+    "does not hold" if painted < 0.8 or patches > 0.2 else "not quite" if own == 1 else "holds",
+    f"The painter is needed: {painted:.0%} right with it, {patches:.0%} with flat patches of colour in its place. But "
+    f"it never sees the caption: {own:.0%} of its input vectors, {book.shape[1]} numbers each, are rows of its own "
+    f"codebook. The caption's vectors have {state.shape[1]} numbers and would not even fit.",
+)
+
+# %% [markdown]
+# The only thing that ties the picture to the sentence is which rows BART chose. That is the beauty of it: each block
+# can be trained by itself, and only a list of whole numbers passes between them.
+#
+# ### Claim 2: “CLIP: Evaluates caption-image relevance”
+#
+# For a ranker to be of use there must be something to choose. So we let the machine draw more carelessly than it
+# usually does, nine pictures to a prompt, some right and some wrong. Then take every pair of a right and a wrong
+# picture of the same prompt: how often does CLIP give the right one the higher score? Whoever tosses a coin gets 50 %.
+# The rule: "holds" from 75 % on, "not quite" from 60 % on.
+#
+# The bars show the same in another way: how often the picture is right that CLIP puts first, one taken by chance, and
+# the one that CLIP puts last.
+
+# %%
+careless = pipe.draw(prompts, n=9, seed=0, guidance=1.0, temperature=1.2)  # lesson 5 says what these two do
+every = torch.stack(
+    [told(judge, world, each.pictures, [scene] * 9).all(1) for each, scene in zip(careless, scenes, strict=True)]
+)
+by_place = every.float().mean(0).cpu()  # (9,): the share that is right among those in first place, second place, …
+ranked = {"first": by_place[0].item(), "by chance": by_place.mean().item(), "last": by_place[8].item()}
+by_clip = [pipe.score(prompt, each.pictures) for prompt, each in zip(prompts, careless, strict=True)]
+worst = max(range(30), key=lambda place: by_clip[place][0] - by_clip[place][-1])
+made, axes = figure(9.4, 2.2, 1, 10, width_ratios=[1] * 9 + [2.4])
+for place, axis in enumerate(axes[:9]):
+    plain(axis)
+    axis.imshow(coarse(careless[worst].pictures[place]).permute(1, 2, 0), interpolation="nearest")
+    axis.set_title(f"{by_clip[worst][place]:.0f}", loc="center", fontsize=9, fontweight="normal")
+axes[9].barh([2, 1, 0], ranked.values(), color=[ORANGE, GREY, SKY])
+for line, (name, share) in zip((2, 1, 0), ranked.items(), strict=True):
+    axes[9].text(0.03, line, f"{name}: {share:.0%}", va="center", fontsize=9)
+plain(axes[9])
+show(
+    made,
+    f"Nine pictures of “{prompts[worst]}” with falling scores; bars: how often the first, any, and the last is right.",
+)
+print(f"the prompt was: {prompts[worst]}")
+before = torch.stack(
+    [good.cumsum(0)[~good].sum() for good in every.cpu()]
+).sum()  # right ones that stand before wrong ones
+preferred = (before / sum(int(good.sum() * (~good).sum()) for good in every.cpu())).item()
+verdict(
+    "blocks-clip",
+    "holds" if preferred >= 0.75 else "not quite" if preferred >= 0.6 else "does not hold",
+    f"Of a right and a wrong picture of the same prompt, CLIP prefers the right one in {preferred:.0%} of all pairs. "
+    f"All four things are right in {ranked['first']:.0%} of the pictures that it puts first, in "
+    f"{ranked['by chance']:.0%} of those taken by chance, in {ranked['last']:.0%} of those it puts last (30 prompts, "
+    "nine pictures each).",
+)
+
+# %% [markdown]
+# ### Claim 3: “Building Blocks of Dall.E Mini”: BART-based Encoder-Decoder, VQ-GAN, CLIP
+#
+# Do these three make the machine? The rule: "holds" if the whole gets at least 80 % right, and each block is missed.
+# BART is missed if at most 5 % are right without the caption, the VQ-GAN if at most 20 % are right with patches of
+# colour in its place. CLIP is missed if choosing by chance is wrong at least one and a half times as often, where the
+# machine draws carelessly. "Not quite" if one of them is not missed.
+
+# %%
+missed = {
+    "BART": found["BART reads nothing"] <= 0.05,
+    "VQ-GAN": found["no painter: flat patches"] <= 0.20,
+    "CLIP": 1 - ranked["by chance"] >= 1.5 * (1 - ranked["first"]),
+}
+verdict(
+    "blocks-three",
+    "does not hold" if found["the whole machine"] < 0.8 else "holds" if all(missed.values()) else "not quite",
+    f"All four things are right in {found['the whole machine']:.0%} of 30 pictures. If BART reads nothing, in "
+    f"{found['BART reads nothing']:.0%}; without the VQ-GAN's painter, in {found['no painter: flat patches']:.0%}. "
+    f"Where the machine draws carelessly, CLIP's choice is right in {ranked['first']:.0%}, chance in "
+    f"{ranked['by chance']:.0%}.",
+)
+
+# %% [markdown]
+# Three blocks make the machine, and they are not needed in the same way. Without BART there is no *what*. Without the
+# VQ-GAN there is no *picture*. Without CLIP the machine still draws, only less well, and you would have to choose
+# yourself.
+#
+# ## 5 · Your turn
+#
+# Four small exercises. Write your answer in the first cell of each, run it, then run the check below it. Two hints and
+# a solution fold open if you need them.
+
+# %% [markdown]
+# ### Exercise 1.1 · Shapes along the way (★☆☆, 5 minutes)
+#
+# You draw *nine* pictures of one prompt. Which shapes do the tensors have on the way? The prompt is read once, for all
+# nine. Write each shape as a tuple, such as `(3, 64, 64)`. The numbers that you need all stand in this lesson.
+
+# %% tags=["stub"]
+shapes = None  # {"ids": (…), "states": (…), "codes": (…), "vectors": (…), "pictures": (…), "scores": (…)}
+
+# %% tags=["checked"]
+check("1.1", shapes)
+
+# %% [markdown] tags=["hint"]
+# Each place of the 32 gets a number, and then a vector of 192 numbers. There is one prompt, so both begin with a 1.
+
+# %% [markdown] tags=["hint"]
+# From the codes on there are nine of everything. In the vectors, the 32 numbers of a cell come before its row and
+# column: (pictures, 32, rows, columns).
+
+# %% tags=["solution"]
+shapes = {
+    "ids": (1, 32),
+    "states": (1, 32, 192),
+    "codes": (9, 8, 8),
+    "vectors": (9, 32, 8, 8),
+    "pictures": (9, 3, 64, 64),
+    "scores": (9,),
+}
+
+# %% [markdown]
+# ### Exercise 1.2 · The best first (★☆☆, 4 minutes)
+#
+# You have pictures and their scores, in no order. Put the pictures in order, the one with the highest score first.
+
+
+# %% tags=["stub"]
+def best_first(pictures: Tensor, scores: Tensor) -> Tensor:
+    """Pictures (n, 3, h, w) in the order of their scores (n,), the highest first."""
+    raise NotImplementedError
+
+
+# %% tags=["checked"]
+check("1.2", best_first)
+
+# %% [markdown] tags=["hint"]
+# `scores.argsort()` gives the places of the scores from the lowest to the highest.
+
+# %% [markdown] tags=["hint"]
+# With `descending=True` it is the other way round. `pictures[places]` takes pictures in the order of the places.
+
+
+# %% tags=["solution"]
+def best_first(pictures: Tensor, scores: Tensor) -> Tensor:
+    """Pictures (n, 3, h, w) in the order of their scores (n,), the highest first."""
+    return pictures[scores.argsort(descending=True)]
+
+
+# %% [markdown]
+# ### Exercise 1.3 · Two halves (★☆☆, 5 minutes)
+#
+# A picture is a page of codes. So you can cut two pages in half and glue them together: the upper half of one, the
+# lower half of the other. Write the function, and then look at what the painter makes of it:
+# `pipe.decode(glued(drawing.codes[0], codes[3])[None])` gives a tensor (1, 3, 64, 64) that `picture_grid(…, columns=1)`
+# draws.
+
+
+# %% tags=["stub"]
+def glued(above: Tensor, below: Tensor) -> Tensor:
+    """The upper half of one grid of codes over the lower half of another one, both (8, 8)."""
+    raise NotImplementedError
+
+
+# %% tags=["checked"]
+check("1.3", glued)
+
+# %% [markdown] tags=["hint"]
+# `above[:4]` are the first four rows of a grid. Which rows do you need of the other one?
+
+# %% [markdown] tags=["hint"]
+# `torch.cat([first, second])` puts one tensor under another.
+
+
+# %% tags=["solution"]
+def glued(above: Tensor, below: Tensor) -> Tensor:
+    """The upper half of one grid of codes over the lower half of another one, both (8, 8)."""
+    return torch.cat([above[:4], below[4:]])
+
+
+# %% [markdown]
+# ### Exercise 1.4 · A score by hand (★★☆, 8 minutes)
+#
+# CLIP's score is 100 times the cosine between the sentence's vector $\mathbf{t}$ and a picture's vector $\mathbf{v}$:
+#
+# $$s = 100 \cdot \frac{\mathbf{t} \cdot \mathbf{v}}{\lVert \mathbf{t} \rVert \, \lVert \mathbf{v} \rVert}$$
+#
+# Above the line stands the sum of the products of their numbers; below it, the product of their lengths. Write it for
+# one sentence and $n$ pictures. The vectors that you get may have any length.
+
+
+# %% tags=["stub"]
+def score(text: Tensor, pictures: Tensor) -> Tensor:
+    """Scores (n,) of a sentence's vector (e,) and the vectors of n pictures (n, e)."""
+    raise NotImplementedError
+
+
+# %% tags=["checked"]
+check("1.4", score)
+
+# %% [markdown] tags=["hint"]
+# `pictures @ text` gives all $n$ sums of products at once, shape (n,). `text.norm()` is the length of a vector.
+
+# %% [markdown] tags=["hint"]
+# Each picture has a length of its own: `pictures.norm(dim=1)` has the shape (n,).
+
+
+# %% tags=["solution"]
+def score(text: Tensor, pictures: Tensor) -> Tensor:
+    """Scores (n,) of a sentence's vector (e,) and the vectors of n pictures (n, e)."""
+    return 100 * (pictures @ text) / (pictures.norm(dim=1) * text.norm())
+
+
+# %% [markdown]
+# ## 6 · What we have, what is missing
+#
+# - A prompt becomes tokens, the tokens become vectors, the vectors become 64 codes: that is BART.
+# - The codes are rows of a codebook, and out of these a painter makes a picture: that is half of a VQ-GAN.
+# - CLIP compares each picture with the prompt, and the best comes first.
+# - Between the blocks pass whole numbers and pictures, nothing else. Each block can be taken out and looked at alone.
+# - You have *used* the machine. You have not built anything yet. How does a network learn to draw at all? That is the
+#   next lesson, the GAN.
+#
+# Five questions to see what has stayed.
+
+# %% [markdown] tags=["quiz"]
+# **1.** What does BART hand on to the painter?
+# - [ ] The prompt's words — the painter reads no words at all.
+# - [x] 64 whole numbers, each the number of a row in the codebook — nothing else passes between the two.
+# - [ ] A small blurred picture that the painter sharpens — the coloured grid was our way to show the codes; what passes
+#   is their numbers.
+
+# %% [markdown] tags=["quiz"]
+# **2.** You run the first cell again, with `seed=2`. What changes?
+# - [ ] Nothing, for the prompt is the same — the codes are drawn by lot, and the seed decides the lot.
+# - [x] The lot falls differently, so other codes are written and you get nine other pictures — of the same prompt, with
+#   the same weights.
+# - [ ] The machine learns something new — the weights stay as they are; nothing was trained in this lesson.
+
+# %% [markdown] tags=["quiz"]
+# **3.** Why are there good pictures in the row "BART reads nothing"?
+# - [ ] CLIP chose them — no ranking took part in that row.
+# - [ ] The painter corrects nonsense — in the row "codes by lot" it got nonsense, and painted scraps.
+# - [x] BART knows which codes go together even without a caption — so it writes a picture, just not the one you asked
+#   for.
+
+# %% [markdown] tags=["quiz"]
+# **4.** What does a score of 75 mean?
+# - [x] The vectors of sentence and picture point in similar directions, with a cosine of 0.75 — compare it with other
+#   scores, and it tells you which picture fits better.
+# - [ ] The picture is right with a probability of 75 % — a score is no probability.
+# - [ ] Three quarters of the pixels are right — CLIP compares vectors, and there is no right picture to compare pixels
+#   with.
+
+# %% [markdown] tags=["quiz"]
+# **5.** Which block could you leave out and still get pictures of what you asked for?
+# - [ ] BART — then the codes are drawn by lot, and no prompt is read.
+# - [x] CLIP — all nine pictures are drawn before it looks at them; without it you choose yourself.
+# - [ ] The VQ-GAN — then there are codes, but no pictures.
