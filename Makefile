@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/setup-done
 CANDIDATES := python3 python3.14 python3.13 python3.12 python3.11 python
-CHECKED := lib tests docs notebooks
+CHECKED := lib tests docs notebooks slides
 
 # A prompt is anybody's sentence, with quotes, dollars and backslashes in it. $(value) takes it as it was typed, and the
 # environment carries it past the shell's quoting. PROMPT and OUT stay behind: make would expand their dollars.
@@ -69,8 +69,10 @@ test: setup ## style, types, every test that needs Python only, every lesson
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope --nbval-lax --nbval-current-env notebooks
 
-test-all: test ## and what needs a browser: the page, JupyterLab
+test-all: test slides/node_modules/.package-lock.json ## and the page, JupyterLab, the deck and an imitation of Colab
 	$(BIN)/python -m pytest tests/browser
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/slides
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/colab
 
 notebooks: setup ## build and execute the lessons; LESSON=2d builds one, REPO=owner/name stamps the course's home
 	$(BIN)/python -m atelier.teaching.workshop $(LESSON) $(if $(REPO),--repo "$(REPO)")

@@ -1,12 +1,17 @@
 """The gates of the lesson workshop see what may not be committed."""
 
+import re
+import subprocess
+
 import nbformat
 import pytest
+import typer
 from atelier.teaching import workshop
 from atelier.teaching.lessons import LESSONS, Lesson
 from atelier.teaching.workshop import WorkshopError
 from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
+from typer.testing import CliRunner
 
 LESSON = Lesson("9z", "9z_a_lesson", "A lesson", "Does it build?", (), {})
 SOURCE = """\
@@ -82,6 +87,38 @@ def test_stamped_repository_brings_the_badge(folder) -> None:
     cells = workshop.assemble(LESSON, folder).cells
     assert "github/ada/atelier/blob/main/notebooks/9z_a_lesson.ipynb" in cells[0].source
     assert 'REPOSITORY = "ada/atelier"' in next(cell.source for cell in cells if cell.cell_type == "code")
+
+
+@pytest.fixture
+def command(folder, monkeypatch):
+    """The command of the workshop, in the folder and with one lesson."""
+    monkeypatch.setattr(workshop, "NOTEBOOKS", folder)
+    monkeypatch.setattr(workshop, "LESSONS", {LESSON.key: LESSON})
+    monkeypatch.setattr(workshop, "build", lambda lesson, say: say(workshop.repository(folder)))
+    app = typer.Typer()
+    app.command()(workshop.main)
+    return lambda *words: CliRunner().invoke(app, list(words))
+
+
+def test_command_stamps_the_repository_and_keeps_the_stamp(command, folder) -> None:
+    assert command("--repo", "ada/atelier").stdout == "ada/atelier\n"
+    assert command("9z").stdout == "ada/atelier\n"
+    assert command("--repo", "ada/other").stdout == "ada/other\n"
+    assert (folder / "REPOSITORY").read_text() == "ada/other\n"
+
+
+@pytest.mark.parametrize("repo", ["ada", "https://github.com/ada/atelier", "ada/atelier/lessons", 'ada/a"b'])
+def test_command_refuses_what_is_no_repository(command, folder, repo: str) -> None:
+    shown = command("--repo", repo)
+    assert shown.exit_code == 2
+    assert "give owner/name" in " ".join(re.sub(r"[│╭╰─╮╯]", " ", shown.stderr).split())
+    assert not (folder / "REPOSITORY").exists()
+
+
+def test_make_hands_the_repository_on() -> None:
+    make = ["make", "--dry-run", "notebooks", "REPO=ada/atelier", "LESSON=2d"]
+    shown = subprocess.run(make, cwd=workshop.NOTEBOOKS.parent, capture_output=True, text=True, check=True).stdout
+    assert 'atelier.teaching.workshop 2d --repo "ada/atelier"' in shown
 
 
 @pytest.mark.parametrize(

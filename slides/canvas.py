@@ -1,0 +1,227 @@
+"""What the deck's figures are drawn on: a sheet measured in the slide's own pixels, in the slide's own typeface."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import torch
+from atelier.teaching.figures import BLUE, GREY, INK, STYLE, VERMILION
+from fontTools.ttLib import TTFont
+from matplotlib import font_manager
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Polygon
+from matplotlib.typing import ColorType
+from PIL import Image
+from torch import Tensor
+
+HERE = Path(__file__).parent
+FONTS = HERE / "node_modules" / "@fontsource" / "atkinson-hyperlegible-next" / "files"
+TYPEFACE = "Atkinson Hyperlegible Next"
+WEIGHTS = (400, 700)
+
+DENSITY = 1.5  # stored pixels for one of the slide's: sharp on a projector of 1080 lines
+POINT = 0.72  # points in a pixel of the slide, where 100 of them are an inch
+COLOURS_STORED = 128  # of a palette: more cannot be told apart from the room
+PALE_BLUE, PALE_RED, PAPER = "#E3EFF7", "#FBE7DA", "#F4F5F7"
+
+PROJECTED: Any = {
+    **STYLE,
+    "axes.axisbelow": True,
+    "axes.labelsize": 19 * POINT,
+    "axes.titlesize": 21 * POINT,
+    "axes.linewidth": 1.2,
+    "figure.constrained_layout.use": False,
+    "font.family": [TYPEFACE, "DejaVu Sans"],
+    "font.size": 19 * POINT,
+    "legend.fontsize": 19 * POINT,
+    "lines.linewidth": 3,
+    "mathtext.fontset": "cm",
+    "xtick.labelsize": 18 * POINT,
+    "ytick.labelsize": 18 * POINT,
+    "xtick.major.size": 0,
+    "ytick.major.size": 0,
+}
+
+
+def use_typeface(scratch: Path) -> None:
+    """Teach matplotlib the deck's typeface; `scratch` takes the files in the form that it reads.
+
+    Raises:
+        FileNotFoundError: if the typeface is not installed.
+    """
+    if not FONTS.is_dir():
+        raise FileNotFoundError("The deck's typeface is missing: run npm ci in slides/, or `make slides`, which does.")
+    scratch.mkdir(parents=True, exist_ok=True)
+    for weight in WEIGHTS:
+        name = f"atkinson-hyperlegible-next-latin-{weight}-normal"
+        font = TTFont(FONTS / f"{name}.woff")
+        font.flavor = None
+        font.save(scratch / f"{name}.ttf")
+        font_manager.fontManager.addfont(scratch / f"{name}.ttf")
+
+
+def canvas(width: int, height: int) -> tuple[Figure, Axes]:
+    """An empty sheet. Its axes measure in the slide's pixels, from the upper left corner."""
+    made = Figure(figsize=(width / 100, height / 100))
+    axis = made.add_axes((0, 0, 1, 1))
+    axis.set(xlim=(0, width), ylim=(height, 0))
+    axis.set_axis_off()
+    return made, axis
+
+
+def plot(made: Figure, x: float, y: float, width: float, height: float, **settings: Any) -> Axes:
+    """Axes for a plot, with their upper left corner at (x, y) of a canvas; sizes in the slide's pixels."""
+    whole_width, whole_height = made.get_size_inches() * 100
+    return made.add_axes(
+        (x / whole_width, 1 - (y + height) / whole_height, width / whole_width, height / whole_height), **settings
+    )
+
+
+def words(axis: Axes, x: float, y: float, text: str, size: float = 22, **settings: Any) -> None:
+    """Text, centred on (x, y) unless told otherwise; size in pixels."""
+    settings = {"ha": "center", "va": "center", "color": INK, "linespacing": 1.25} | settings
+    axis.text(x, y, text, fontsize=size * POINT, **settings)
+
+
+def hang(axis: Axes, pixels: Tensor, x: float, y: float, side: float, smooth: bool = True) -> None:
+    """A picture (3, h, w) or (h, w, 3), from 0 to 1, with its upper left corner at (x, y)."""
+    pixels = pixels.detach().cpu().clamp(0, 1)
+    pixels = pixels.permute(1, 2, 0) if pixels.shape[0] == 3 else pixels
+    limits = axis.get_xlim(), axis.get_ylim()
+    axis.imshow(
+        pixels,
+        extent=(x, x + side * pixels.shape[1] / pixels.shape[0], y + side, y),
+        interpolation="bicubic" if smooth else "nearest",
+        aspect="auto",
+        zorder=2,
+    )
+    axis.set(xlim=limits[0], ylim=limits[1])
+
+
+def box(
+    axis: Axes,
+    x: float,
+    y: float,
+    width: float,
+    height: float,
+    face: ColorType = PALE_BLUE,
+    edge: ColorType = BLUE,
+    line: float = 2,
+    corner: float = 12,
+) -> None:
+    """A rounded box with its upper left corner at (x, y)."""
+    style = f"round,pad=0,rounding_size={corner}"
+    axis.add_patch(
+        FancyBboxPatch((x, y), width, height, boxstyle=style, facecolor=face, edgecolor=edge, linewidth=line, zorder=1)
+    )
+
+
+def network(
+    axis: Axes,
+    x: float,
+    middle: float,
+    width: float,
+    heights: tuple[float, float],
+    name: str,
+    face: str = PALE_BLUE,
+    edge: str = BLUE,
+    size: float = 24,
+) -> None:
+    """A network, as a trapezium that narrows or widens the way its data does; `heights` at its left and its right."""
+    left, right = heights
+    corners = [
+        (x, middle - left / 2),
+        (x + width, middle - right / 2),
+        (x + width, middle + right / 2),
+        (x, middle + left / 2),
+    ]
+    axis.add_patch(
+        Polygon(corners, facecolor=face, edgecolor=edge, linewidth=2, joinstyle="round", closed=True, zorder=1)
+    )
+    words(axis, x + width / 2, middle, name, size, weight="bold", zorder=3)
+
+
+def arrow(
+    axis: Axes,
+    start: tuple[float, float],
+    end: tuple[float, float],
+    colour: str = INK,
+    bend: float = 0.0,
+    dashed: bool = False,
+    line: float = 2.4,
+) -> None:
+    """An arrow; `bend` curves it."""
+    axis.add_patch(
+        FancyArrowPatch(
+            start,
+            end,
+            arrowstyle="-|>",
+            mutation_scale=20,
+            color=colour,
+            linewidth=line,
+            linestyle=(0, (4, 2.5)) if dashed else "-",
+            connectionstyle=f"arc3,rad={bend}",
+            shrinkA=0,
+            shrinkB=0,
+            zorder=4,
+        )
+    )
+
+
+def tiles(
+    axis: Axes, codes: Tensor, colours: Tensor, x: float, y: float, tile: float, size: float = 0, gap: float = 2
+) -> None:
+    """Codes (h, w) as tiles in their colours (h, w, 3), with their numbers if `size`, their height, is not 0."""
+    for row in range(codes.shape[0]):
+        for column in range(codes.shape[1]):
+            colour = colours[row, column].clamp(0, 1).tolist()
+            left, top = x + column * tile, y + row * tile
+            corners = [(left, top), (left + tile - gap, top)]
+            corners += [(left + tile - gap, top + tile - gap), (left, top + tile - gap)]
+            axis.add_patch(Polygon(corners, facecolor=colour, linewidth=0, zorder=2))
+            if size:
+                ink = "white" if sum(colour) < 1.65 else INK
+                place = (left + (tile - gap) / 2, top + (tile - gap) / 2)
+                words(axis, *place, str(int(codes[row, column])), size, color=ink, zorder=3)
+
+
+def frame(
+    axis: Axes, x: float, y: float, width: float, height: float, colour: str = VERMILION, line: float = 4
+) -> None:
+    """An empty frame around something."""
+    corners = [(x, y), (x + width, y), (x + width, y + height), (x, y + height)]
+    axis.add_patch(Polygon(corners, facecolor="none", edgecolor=colour, linewidth=line, zorder=5))
+
+
+def quiet(axis: Axes, ticks: Sequence[float] = ()) -> None:
+    """Leave of a plot's frame only the line below."""
+    axis.grid(False)
+    axis.set_yticks(list(ticks))
+    axis.spines["left"].set_visible(False)
+    axis.spines["bottom"].set_color(GREY)
+
+
+def stored(picture: Image.Image, colours: int = COLOURS_STORED) -> bytes:
+    """A picture as a PNG of few colours, as small as it goes."""
+    file = io.BytesIO()
+    few = picture.convert("RGB").quantize(colours, method=Image.Quantize.MEDIANCUT, kmeans=8, dither=Image.Dither.NONE)
+    few.save(file, format="png", optimize=True)
+    return file.getvalue()
+
+
+def rendered(made: Figure) -> Image.Image:
+    """A canvas as an image."""
+    file = io.BytesIO()
+    with mpl.rc_context(PROJECTED):
+        made.savefig(file, format="png", dpi=100 * DENSITY, facecolor="white")
+    return Image.open(file)
+
+
+def image(pixels: Tensor) -> Image.Image:
+    """A picture (3, h, w), from 0 to 1, pixel by pixel."""
+    return Image.fromarray((pixels.detach().cpu().clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy())

@@ -1,0 +1,441 @@
+"""Fill the deck with its figures and numbers, and build it: the second half of `make slides`.
+
+session.md is Marp's Markdown, with {{words in double braces}} where something is put in by code: a picture, the map, a
+number from a model card, what a lesson measured. Nothing that was measured is typed. What is built is self-contained:
+pictures and fonts are inside it as data, and formulas are drawn here, not in the reader's browser.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from atelier.teaching.claims import CLAIMS
+from atelier.teaching.lessons import LESSONS
+from atelier.teaching.pipeline_map import LINEAGE, PIPELINE, PLACES
+from PIL import Image
+
+HERE = Path(__file__).parent
+ROOT = HERE.parent
+SOURCE, THEME = HERE / "session.md", HERE / "theme.css"
+FIGURES, SCRATCH, BUILT = HERE / "figures", HERE / "scratch", HERE / "built"
+NUMBERS, CLAIMS_TABLE = FIGURES / "numbers.json", ROOT / "notebooks" / "CLAIMS.md"
+COVERAGE = HERE / "COVERAGE.md"
+FONT_FILES = HERE / "node_modules" / "@fontsource"
+MARP = HERE / "node_modules" / ".bin" / "marp"
+
+DENSITY = 1.5  # of canvas.py: stored pixels of a figure for one of the slide's
+FONTS = (  # family, folder, weight, style
+    ("Atkinson Hyperlegible Next", "atkinson-hyperlegible-next", 400, "normal"),
+    ("Atkinson Hyperlegible Next", "atkinson-hyperlegible-next", 400, "italic"),
+    ("Atkinson Hyperlegible Next", "atkinson-hyperlegible-next", 700, "normal"),
+    ("Atkinson Hyperlegible Next", "atkinson-hyperlegible-next", 800, "normal"),
+    ("Atkinson Hyperlegible Mono", "atkinson-hyperlegible-mono", 400, "normal"),
+)
+PARTS = {  # number → name, and the key of its first lesson
+    "1": ("Building blocks", "1"),
+    "2": ("From GAN to VQ-GAN", "2a"),
+    "3": ("BART, the translator", "3"),
+    "4": ("CLIP, the critic", "4"),
+    "5": ("All blocks joined", "5"),
+}
+BREAK, NOTES = "\n---\n", re.compile(r"<!--(?! *_)(.*?)-->", re.DOTALL)
+MACRO = re.compile(r"\{\{(\w+)(?:\s+((?:(?!\{\{|\}\}).)*))?\}\}", re.DOTALL)  # the innermost first
+
+
+class DeckError(ValueError):
+    """Something in session.md that cannot be filled in; the message says what, and on which slide."""
+
+
+@dataclass(frozen=True)
+class Slide:
+    """A slide of session.md, and what its notes say of it.
+
+    Attributes:
+        number: from 1.
+        source: its Markdown, notes and all.
+        title: its heading.
+        part: "0" for the opening, then "1" to "5".
+        facts: the first lines of the notes, "Minutes: 2": name → all that was said under that name.
+        say: the rest of the notes.
+    """
+
+    number: int
+    source: str
+    title: str
+    part: str
+    facts: dict[str, list[str]] = field(default_factory=dict)
+    say: str = ""
+
+    @property
+    def minutes(self) -> float:
+        """How long it is talked about, or worked at."""
+        return float(self.facts["Minutes"][0]) if "Minutes" in self.facts else 0.0
+
+
+def slides(source: str) -> list[Slide]:
+    """The slides of a deck, without the settings that it begins with."""
+    found, part = [], "0"
+    for number, text in enumerate(source.split("---\n", 2)[2].split(BREAK), 1):
+        heading = re.search(r"^# (.+)$", text, re.MULTILINE)
+        opened = re.search(r'class="digit">(\d)<', text)
+        part = opened[1] if opened else part
+        facts, say = notes(text)
+        found.append(Slide(number, text, heading[1] if heading else "", part, facts, say))
+    return found
+
+
+def notes(text: str) -> tuple[dict[str, list[str]], str]:
+    """A slide's notes: the facts on their first lines, and what is to be said."""
+    comments = NOTES.findall(text)
+    if not comments:
+        return {}, ""
+    head, _, say = comments[-1].strip().partition("\n\n")
+    facts: dict[str, list[str]] = {}
+    for line in head.splitlines():
+        name, _, value = line.partition(": ")
+        facts.setdefault(name, []).append(value)
+    return facts, say.strip()
+
+
+# ---------------------------------------------------------------------------------------------- what was measured
+
+
+@cache
+def measured(table: Path = CLAIMS_TABLE) -> dict[str, tuple[str, str]]:
+    """Claim's key → what was measured, and the verdict; a claim whose lesson is not built yet is not there."""
+    by_words = {claim.words: key for key, claim in CLAIMS.items()}
+    found = {}
+    for line in table.read_text(encoding="utf-8").splitlines():
+        cells = [cell.strip().replace("\\|", "|") for cell in re.split(r"(?<!\\)\|", line)[1:-1]]
+        if len(cells) == 5 and cells[0] in by_words:
+            found[by_words[cells[0]]] = (cells[3], cells[4])
+    return found
+
+
+@cache
+def numbers() -> dict[str, str]:
+    """What figures.py found out while it drew."""
+    return json.loads(NUMBERS.read_text(encoding="utf-8"))
+
+
+@cache
+def stored(name: str) -> Any:
+    """A JSON file of data/ or of notebooks/."""
+    return json.loads((ROOT / name).read_text(encoding="utf-8"))
+
+
+# ---------------------------------------------------------------------------------------------- what is put in
+
+
+def data_of(path: Path) -> str:
+    """A picture or a font as a data address."""
+    kind = {".png": "image/png", ".woff2": "font/woff2"}[path.suffix]
+    return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
+
+
+def claim(key: str) -> str:
+    """A claim in the session's words."""
+    return html.escape(known(key), quote=False)
+
+
+def known(key: str) -> str:
+    """A claim's words. Raises DeckError where there is no such claim."""
+    if key not in CLAIMS:
+        raise DeckError(f"There is no claim {key!r}; there are {', '.join(CLAIMS)}.")
+    return CLAIMS[key].words
+
+
+def verdict(key: str) -> str:
+    """What became of a claim, as a small plate."""
+    known(key)
+    if key not in measured():
+        return f'<span class="verdict open">lesson {CLAIMS[key].lesson} measures it</span>'
+    outcome = measured()[key][1]
+    return f'<span class="verdict {outcome.replace(" ", "-")}">{outcome}</span>'
+
+
+def found(arguments: str) -> str:
+    """A figure out of what was measured for a claim: its key, and a pattern whose first group is the figure."""
+    key, _, pattern = arguments.partition(" ")
+    known(key)
+    match = re.search(pattern, measured().get(key, ("", ""))[0])
+    if match is None:
+        raise DeckError(f"What CLAIMS.md says of {key!r} has nothing like {pattern!r} in it.")
+    return match[1]
+
+
+def number(name: str) -> str:
+    """What figures.py said under a name."""
+    if name not in numbers():
+        raise DeckError(f"figures.py says nothing of {name!r}; it knows {', '.join(numbers())}.")
+    return html.escape(numbers()[name], quote=False)
+
+
+def data(arguments: str) -> str:
+    """A number of a JSON file: the file, the keys to it with dots between them, and a format."""
+    file, keys, how = arguments.split()
+    value = stored(file)
+    for key in keys.split("."):
+        value = value[key]
+    return format(value, how)
+
+
+def takes(name: str) -> str:
+    """What a lesson takes to run, from notebooks/minutes.json."""
+    table = stored("notebooks/minutes.json")
+    if name not in table:
+        return "a few minutes"
+    return f"{table[name]['cpu']:g} minutes on two CPU cores"
+
+
+def question(key: str) -> str:
+    """What a lesson answers."""
+    return html.escape(LESSONS[key].question, quote=False)
+
+
+def pictures(arguments: str) -> str:
+    """Pictures name-1.png, name-2.png, … in a grid: name, columns, side in pixels, classes; what they show; labels.
+
+    The parts stand between bars: "tower 3 150 best | nine towers | label; label; …"; the labels may be left out.
+    """
+    how, alt, *labels = [part.strip() for part in arguments.split("|")]
+    name, columns, side, *classes = how.split()
+    files = sorted(FIGURES.glob(f"{name}-[0-9]*.png"), key=lambda path: int(path.stem.rpartition("-")[2]))
+    if not files:
+        raise DeckError(f"There are no pictures {name}-1.png, … in {FIGURES.name}.")
+    under = [label.strip() for label in labels[0].split(";")] if labels else []
+    if under and len(under) != len(files):
+        raise DeckError(f"{len(under)} labels for {len(files)} pictures {name!r}.")
+    figures = []
+    for place, file in enumerate(files):
+        words = f"{alt}, {place + 1} of {len(files)}" if len(files) > 1 else alt
+        caption = f"<figcaption>{under[place]}</figcaption>" if under else ""
+        figures.append(f'<figure><img alt="{html.escape(words)}" src="{data_of(file)}">{caption}</figure>')
+    kind = " ".join(["pictures", *classes])
+    return f'<div class="{kind}" style="--columns: {columns}; --side: {side}px">{"".join(figures)}</div>'
+
+
+def row(names: tuple[str, ...], lit: set[str]) -> str:
+    """A row of the map."""
+    cells = []
+    for before, name in pairwise(("", *names)):
+        classes = " ".join(kind for kind, is_so in (("computes", PLACES[name].computes), ("lit", name in lit)) if is_so)
+        cells.append(f'{"<i></i>" if before else ""}<span class="{classes}">{name}</span>')
+    return f'<div class="map">{"".join(cells)}</div>'
+
+
+def map_(size: str, lit: str) -> str:
+    """The pipeline's map with some of its stations lit; the line of part 2 beside it where one of that line is."""
+    names = {name.strip() for name in lit.split(",") if name.strip()}
+    unknown = sorted(names - PLACES.keys())
+    if unknown:
+        raise DeckError(f"{', '.join(unknown)} is not on the map; it has {', '.join(PLACES)}.")
+    rows = [row(PIPELINE, names)] + [row(LINEAGE, names)] * bool(size == "large" or names & set(LINEAGE))
+    here = f"Where we are: {', '.join(sorted(names))}" if names else "The map of the machine"
+    return f'<nav class="{size}" aria-label="{here}">{"".join(rows)}</nav>'
+
+
+def plan(deck: list[Slide]) -> str:
+    """The parts with their minutes, as bars."""
+    spent = {part: sum(slide.minutes for slide in deck if slide.part == part) for part in PARTS}
+    longest = max(spent.values())
+    lines = [
+        f"<b>{part}</b><span>{name}</span><i style='width: {100 * spent[part] / longest:.0f}%'></i>"
+        f"<em>{spent[part]:.0f}′</em>"
+        for part, (name, _) in PARTS.items()
+    ]
+    return f'<div class="plan">{"".join(lines)}</div>'
+
+
+def macros(deck: list[Slide]) -> dict[str, Callable[[str], str]]:
+    """What may stand between double braces."""
+    return {
+        "claim": claim,
+        "verdict": verdict,
+        "found": found,
+        "number": number,
+        "data": data,
+        "takes": takes,
+        "question": question,
+        "pictures": pictures,
+        "mark": lambda lit: map_("mark", lit),
+        "map": lambda lit: map_("large", lit),
+        "plan": lambda _: plan(deck),
+    }
+
+
+# ---------------------------------------------------------------------------------------------- filling
+
+
+def filled(source: str) -> str:
+    """The deck as Marp takes it: all that stands between double braces put in, pictures as data, notes completed.
+
+    Raises:
+        DeckError: on the first thing that cannot be put in.
+    """
+    deck = slides(source)
+    known_macros = macros(deck)
+    head = source.split("---\n", 2)[1]
+    made = [_filled_slide(slide, known_macros) for slide in deck]
+    return f"---\n{head}---\n{BREAK.join(made)}"
+
+
+def _filled_slide(slide: Slide, known_macros: dict[str, Callable[[str], str]]) -> str:
+    def put_in(match: re.Match[str]) -> str:
+        if match[1] not in known_macros:
+            raise DeckError(f"There is no {match[1]!r}; there are {', '.join(known_macros)}.")
+        return known_macros[match[1]](match[2] or "")
+
+    try:
+        text = NOTES.sub(lambda match: _completed(match[1]), slide.source)
+        while MACRO.search(text):
+            text = MACRO.sub(put_in, text)
+        return _inlined(text)
+    except (DeckError, KeyError, OSError) as fault:
+        raise DeckError(f"Slide {slide.number}, “{slide.title}”: {fault}") from fault
+
+
+def _completed(note: str) -> str:
+    """Notes with what was measured for their claims at their end."""
+    facts, _ = notes(f"<!--{note}-->")
+    lines = [
+        f"Measured, “{known(key)}”: {measured()[key][0]} → {measured()[key][1]}"
+        for key in facts.get("Claim", ())
+        if key in measured()
+    ]
+    return f"<!--{note.rstrip()}\n\n{chr(10).join(lines)}\n-->" if lines else f"<!--{note}-->"
+
+
+def _inlined(text: str) -> str:
+    """Markdown whose pictures are data, each figure as wide as it was drawn."""
+
+    def background(match: re.Match[str]) -> str:
+        return f"![{match[1]}]({data_of(HERE / match[2])})"
+
+    def picture(match: re.Match[str]) -> str:
+        path = HERE / match[2]
+        with Image.open(path) as opened:
+            width = round(opened.width / DENSITY)
+        return f'<img alt="{html.escape(match[1])}" width="{width}" src="{data_of(path)}">'
+
+    text = re.sub(r"!\[(bg[^\]]*)\]\((figures/[^)]+)\)", background, text)
+    return re.sub(r"!\[([^\]]*)\]\((figures/[^)]+)\)", picture, text)
+
+
+def dressed(theme: str) -> str:
+    """The theme with its fonts inside."""
+    faces = []
+    for family, folder, weight, style in FONTS:
+        file = FONT_FILES / folder / "files" / f"{folder}-latin-{weight}-{style}.woff2"
+        faces.append(
+            f'@font-face {{ font-family: "{family}"; font-weight: {weight}; font-style: {style}; '
+            f'src: url("{data_of(file)}") format("woff2"); }}'
+        )
+    return theme.replace("/* {{fonts}} */", "\n".join(faces))
+
+
+# ---------------------------------------------------------------------------------------------- the table
+
+
+def coverage(deck: list[Slide]) -> str:
+    """COVERAGE.md: what of the session each slide takes up, in which lesson it is built, and what was measured."""
+    lines = [
+        "# What the slides cover",
+        "",
+        "Made by `make slides` out of the slides’ notes. A point of the session, the slide that makes it, the lesson",
+        "that builds it, the claim that the lesson measures, and the verdict.",
+        "",
+        "| slide | minutes | its heading | the session’s point | lesson, section | claim | verdict |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for slide in deck:
+        lessons = "; ".join(slide.facts.get("Lesson", ["–"]))
+        keys = slide.facts.get("Claim", [])
+        verdicts = [measured()[key][1] if key in measured() else "to be measured" for key in keys]
+        session = "; ".join(slide.facts.get("Session", ["–"]))
+        cells = (
+            str(slide.number),
+            f"{slide.minutes:g}",
+            slide.title,
+            session,
+            lessons,
+            ", ".join(f"`{key}`" for key in keys) or "–",
+            ", ".join(verdicts) or "–",
+        )
+        lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
+    total = sum(slide.minutes for slide in deck)
+    return "\n".join([*lines, "", f"{len(deck)} slides, {total:g} minutes.", ""])
+
+
+# ---------------------------------------------------------------------------------------------- building
+
+
+def browser() -> str:
+    """Chromium, or a sentence about what to do."""
+    path = os.environ.get("CHROME_PATH") or next(
+        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
+    )
+    if path is None:
+        raise DeckError("The PDF and the PPTX need Chromium. Install it, or name it: CHROME_PATH=/path/to/chromium.")
+    return path
+
+
+def marp(*options: str) -> None:
+    """Run Marp on the filled deck."""
+    if not MARP.is_file():
+        raise DeckError("Marp is not installed: run npm ci in slides/, or `make slides`, which does.")
+    environment = os.environ | {"CHROME_PATH": browser(), "CHROME_NO_SANDBOX": "1"}
+    command = [str(MARP), "--config-file", "marp.config.mjs", "--no-stdin", "scratch/session.md", *options]
+    subprocess.run(command, cwd=HERE, env=environment, check=True)
+
+
+def write_filled() -> None:
+    """Write what Marp takes into scratch/."""
+    SCRATCH.mkdir(exist_ok=True)
+    (SCRATCH / "session.md").write_text(filled(SOURCE.read_text(encoding="utf-8")), encoding="utf-8")
+    (SCRATCH / "theme.css").write_text(dressed(THEME.read_text(encoding="utf-8")), encoding="utf-8")
+
+
+def formats(names: list[str]) -> Iterator[tuple[str, ...]]:
+    """Marp's options for each format that is asked for."""
+    options = {
+        "html": ("--output", "built/session.html"),
+        "pdf": ("--pdf", "--pdf-notes", "--pdf-outlines", "--output", "built/session.pdf"),
+        "pptx": ("--pptx", "--output", "built/session.pptx"),
+    }
+    for name in names or options:
+        if name not in options:
+            raise DeckError(f"The deck is not built as {name!r}; it is built as {', '.join(options)}.")
+        yield options[name]
+
+
+def main(names: list[str]) -> int:
+    """Build the formats named, or all of them."""
+    try:
+        wanted = list(formats(names))
+        write_filled()
+        COVERAGE.write_text(coverage(slides(SOURCE.read_text(encoding="utf-8"))), encoding="utf-8")
+        BUILT.mkdir(exist_ok=True)
+        for options in wanted:
+            marp(*options)
+    except DeckError as fault:
+        sys.stderr.write(f"{fault}\n")
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,1004 @@
+"""Draw every figure of the deck from the library and the shipped weights: the first half of `make slides`.
+
+Each function below draws one figure, or a family of pictures, into slides/figures, and returns what the slides' text
+says of it, by name; the numbers go to figures/numbers.json, from where deck.py puts them into the deck. All chance is
+seeded: the same weights give the same figures.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Callable, Sequence
+from functools import cache
+from itertools import combinations
+from math import prod
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import matplotlib as mpl
+import torch
+import torch.nn.functional as F
+from atelier import Pipeline
+from atelier.drawing import Drawing
+from atelier.evaluate import judged_world, told
+from atelier.inside import attention_to_words
+from atelier.teaching.figures import BLUE, COLOURS, GREEN, GREY, INK, ORANGE, SKY, VERMILION, sheet
+from atelier.weights.presets import Preset, load_preset
+from atelier.weights.sprites import load_sprite_model
+from atelier.world import SPRITES, Scene, World, caption, paint, sprites
+from canvas import (
+    PALE_BLUE,
+    PALE_RED,
+    PAPER,
+    PROJECTED,
+    arrow,
+    box,
+    canvas,
+    frame,
+    hang,
+    image,
+    network,
+    plot,
+    quiet,
+    rendered,
+    stored,
+    tiles,
+    use_typeface,
+    words,
+)
+from matplotlib.colors import to_rgb
+from matplotlib.figure import Figure
+from matplotlib.patches import Circle, Rectangle
+from torch import Tensor
+
+HERE = Path(__file__).parent
+FIGURES = HERE / "figures"
+NUMBERS_FILE = "numbers.json"
+SCRATCH = HERE / "scratch"
+
+PRESET = "laptop"
+TOWER = "the Eiffel tower landing on the moon"
+TOWER_SEED = 13
+SUNSET = "sunset over a lake in the mountains"
+STRAWBERRY = "a stained glass window with an image of a blue strawberry"
+FOOD = "a photo of the food of china"
+BERRY = "a photo of a blue strawberry on the moon"
+GIRAFFE = "a giraffe on the moon"
+CONFIDENT = 0.9  # a sprite counts as recognised when the judge is at least so sure of its kind
+HERO = 640  # pixels of a painted scene that fills a slide's side
+
+HEROES = {
+    "cover": Scene("Eiffel tower", "orange", "moon", "night", "cartoon", pose="landing", size="large", seed=4),
+    "1": Scene("robot", "blue", "castle", "day", "cartoon", size="large", seed=6),
+    "2": Scene("cat", "green", "library", "day", "watercolour", size="large", seed=7),
+    "3": Scene("owl", "purple", "forest", "night", "cartoon", size="large", seed=9),
+    "4": Scene("sailing boat", "red", "sea", "sunset", "paper cut-out", size="large", seed=7),
+    "5": Scene("strawberry", "blue", "lake", "day", "stained glass", size="huge", seed=2),
+    "thanks": Scene(None, "white", "lake", "sunset", "photo", seed=8),
+}
+
+Said = dict[str, str] | None
+
+
+# ---------------------------------------------------------------------------------------------- what is shipped
+
+
+@cache
+def preset() -> Preset:
+    """The preset that the deck's pictures come from."""
+    return load_preset(PRESET)
+
+
+@cache
+def world() -> World:
+    """The world that the preset learned, held-out combinations and all."""
+    return judged_world(preset())
+
+
+@cache
+def pipeline() -> Pipeline:
+    """The whole machine, on the CPU so that its numbers are the same everywhere."""
+    return Pipeline.from_pretrained(PRESET, device="cpu")
+
+
+@cache
+def model(name: str) -> Any:
+    """A small model of part 2."""
+    return load_sprite_model(name)
+
+
+@cache
+def drawing(prompt: str, seed: int) -> Drawing:
+    """Nine ranked pictures of a prompt."""
+    return pipeline().draw(prompt, n=9, seed=seed)
+
+
+@cache
+def tints() -> Tensor:
+    """The colour (codes, 3) that the decoder gives to each code where nothing stands but this one."""
+    codes = torch.arange(pipeline().vqgan.config.codes)[:, None, None].expand(-1, 3, 3)
+    return pipeline().decode(codes)[:, :, 8:16, 8:16].mean((2, 3)).clamp(0, 1)
+
+
+@torch.no_grad()
+def recognised(pictures: Tensor) -> Tensor:
+    """The kind (n,) that the judge sees in sprites (n, 3, 32, 32), a number of SPRITES, or -1 where it sees none."""
+    confidence, kind = model("judge")(pictures)["kind"].softmax(1).max(1)
+    return torch.where((confidence >= CONFIDENT) & (kind < len(SPRITES)), kind, -1)
+
+
+# ---------------------------------------------------------------------------------------------- keeping them
+
+
+def keep(name: str, made: Figure) -> None:
+    """Write a figure."""
+    (FIGURES / f"{name}.png").write_bytes(stored(rendered(made)))
+
+
+def keep_pictures(name: str, pictures: Tensor | Sequence[Tensor]) -> None:
+    """Write pictures as name-1.png, name-2.png, …, pixel by pixel: the deck enlarges them."""
+    for number, picture in enumerate(pictures, 1):
+        (FIGURES / f"{name}-{number}.png").write_bytes(stored(image(picture), 160))
+
+
+# ---------------------------------------------------------------------------------------------- opening
+
+
+def heroes() -> Said:
+    """The painted scenes of the title slides."""
+    for (name, _), picture in zip(HEROES.items(), paint(list(HEROES.values()), HERO), strict=True):
+        (FIGURES / f"hero-{name}.png").write_bytes(stored(image(picture), 160))
+    return None
+
+
+def first_drawing() -> Said:
+    """The session's first prompt, drawn; and painted pictures of the two things that training kept apart."""
+    drawn = drawing(TOWER, TOWER_SEED)
+    keep_pictures("tower", drawn.pictures)
+    keep_pictures("first-tower", drawn.pictures[:1])
+    dice = [("photo", "lake", 3), ("cartoon", "city", 5), ("watercolour", "meadow", 4), ("stained glass", "snow", 6)]
+    towers = [
+        Scene("Eiffel tower", "brown", place, "day", style, size="large", seed=seed) for style, place, seed in dice
+    ]
+    moons = [
+        Scene(subject, colour, "moon", "night", style, size="large", seed=seed)
+        for subject, colour, style, seed in (
+            ("cat", "orange", "photo", 3),
+            ("house", "red", "cartoon", 4),
+            ("car", "green", "watercolour", 5),
+            ("butterfly", "purple", "stained glass", 6),
+        )
+    ]
+    keep_pictures("seen-tower", paint(towers, 128))
+    keep_pictures("seen-moon", paint(moons, 128))
+    return {"all four by chance": f"{prod(map(len, world().attributes.values())):,}"}
+
+
+# ---------------------------------------------------------------------------------------------- part 1
+
+
+def machine() -> Said:
+    """The three blocks, with what passes between them on the first drawing."""
+    drawn = drawing(TOWER, TOWER_SEED)
+    codes = drawn.codes[0]
+    made, axis = canvas(1136, 350)
+    words(axis, 86, 175, "“the Eiffel\ntower landing\non the moon”", 25, style="italic")
+    tiles(axis, codes, tints()[codes], 340, 70, 26.2)
+    hang(axis, drawn.pictures[0], 704, 70, 210)
+    score = f"{(drawn.scores or [0.0])[0]:.0f}"
+    words(axis, 1098, 173, score, 62, weight="bold", color=GREEN)
+    for x, name, what, face, edge in (
+        (194, "BART", "translates", PALE_BLUE, BLUE),
+        (571, "VQ-GAN", "draws", PALE_BLUE, BLUE),
+        (944, "CLIP", "ranks", "#E0F1EC", GREEN),
+    ):
+        wide = 86 if name == "CLIP" else 108
+        box(axis, x, 122, wide, 106, face, edge)
+        words(axis, x + wide / 2, 160, name, 23, weight="bold")
+        words(axis, x + wide / 2, 194, what, 20)
+    for start, end in ((168, 191), (306, 335), (550, 568), (682, 700), (918, 941), (1033, 1058)):
+        arrow(axis, (start, 175), (end, 175), line=2)
+    for x, name in ((86, "a prompt"), (444, "64 codes"), (809, "a picture"), (1098, "a score")):
+        words(axis, x, 36, name, 24, color="#4B5563")
+    for x, name in ((444, "8 × 8 numbers, 0 to 1023"), (809, "64 × 64 pixels")):
+        words(axis, x, 312, name, 20, color="#4B5563")
+    keep("machine", made)
+    return None
+
+
+def writing() -> Said:
+    """A prompt's tokens, and the picture while its codes are written."""
+    pipe = pipeline()
+    pieces = ["<s>", *(piece.strip() for piece in pipe.tokenizer.pieces(TOWER)), "</s>"]
+    ids = pipe.tokenizer.encode([TOWER], len(pieces))[0].tolist()
+    made, axis = canvas(1136, 420)
+    for place, (piece, number) in enumerate(zip(pieces, ids, strict=True)):
+        x, mark = place * 126.6, piece.startswith("<")
+        box(axis, x, 2, 121, 58, PAPER if mark else PALE_BLUE, GREY if mark else BLUE, 1.5)
+        words(axis, x + 60, 30, piece, 25, color="#6B7280" if mark else INK)
+        words(axis, x + 60, 88, str(number), 25, weight="bold", color="#6B7280" if mark else BLUE)
+    drawn = drawing(TOWER, TOWER_SEED)
+    stages = list(pipe.stream(TOWER, n=9, seed=TOWER_SEED, rank=False))
+    best = next(place for place, codes in enumerate(stages[-1].codes) if torch.equal(codes, drawn.codes[0]))
+    side = 134
+    for place, stage in enumerate(stages):
+        x = place * (side + 9.15)
+        hang(axis, stage.pictures[best], x, 206, side)
+        words(axis, x + side / 2, 375, str(8 * (place + 1)), 24, weight="bold")
+    words(axis, 0, 158, "BART’s encoder reads them all at once. Its decoder writes 64 codes, one after the other:", 24,
+          ha="left", color="#4B5563")  # fmt: skip
+    words(axis, 0, 408, "codes written so far", 20, ha="left", color="#4B5563")
+    keep("writing", made)
+    return None
+
+
+def false_colours(numbers: Tensor) -> Tensor:
+    """A map (c, h, w) as a picture (3, h, w): its three main directions as red, green and blue."""
+    cells = numbers.flatten(1).T
+    centred = cells - cells.mean(0)
+    main = centred @ torch.linalg.svd(centred, full_matrices=False).Vh[:3].T
+    low, high = main.quantile(0.02, dim=0), main.quantile(0.98, dim=0)
+    return ((main - low) / (high - low)).clamp(0, 1).T.unflatten(1, numbers.shape[1:])
+
+
+@torch.no_grad()
+def painting() -> Said:
+    """Codes on their way through the VQ-GAN's decoder."""
+    pipe, drawn = pipeline(), drawing(TOWER, TOWER_SEED)
+    decoder = pipe.vqgan.decoder
+    maps = [pipe.vqgan.quantize.lookup(drawn.codes[:1])]
+    hidden = decoder.mid(decoder.conv_in(pipe.vqgan.post_quant_conv(maps[0])))
+    for level in reversed(decoder.up):
+        hidden = level(hidden)
+        maps.append(hidden)
+    maps = maps[:3]  # 8, 16 and 32 cells wide
+    shown = [*(false_colours(each[0].float()) for each in maps), drawn.pictures[0]]
+    made, axis = canvas(1136, 360)
+    side, gap = 236, 64
+    labels = [*(f"{each.shape[1]} numbers in a cell" for each in maps), "red, green, blue"]
+    for place, (picture, label) in enumerate(zip(shown, labels, strict=True)):
+        x = place * (side + gap)
+        hang(axis, picture, x, 44, side, smooth=place == len(shown) - 1)
+        words(axis, x + side / 2, 20, f"{picture.shape[1]} × {picture.shape[2]}", 25, weight="bold")
+        words(axis, x + side / 2, 310, label, 21, color="#4B5563")
+        if place:
+            arrow(axis, (x - gap + 10, 44 + side / 2), (x - 10, 44 + side / 2))
+    keep("painting", made)
+    return None
+
+
+@torch.no_grad()
+def taken_away() -> Said:
+    """The machine with each of its blocks taken away in turn."""
+    pipe, drawn = pipeline(), drawing(STRAWBERRY, 0)
+    codes = drawn.codes[0]
+    without_bart = torch.randint(1024, (1, 8, 8), generator=torch.Generator().manual_seed(0))
+    flat = F.interpolate(tints()[codes].permute(2, 0, 1)[None], scale_factor=8.0)[0]
+    careless = pipe.draw(STRAWBERRY, n=9, seed=5, guidance=1.0, temperature=1.6).pictures[-1]
+    keep_pictures("without", [drawn.pictures[0], pipe.decode(without_bart)[0], flat, careless])
+    return None
+
+
+# ---------------------------------------------------------------------------------------------- part 2
+
+
+@torch.no_grad()
+def lineage() -> Said:
+    """What each network of part 2 makes: a draw of the GAN, and one sprite given back by each of the others."""
+    sprite = sprites(6, seed=7)[0][3:4]
+    noise = torch.randn(40, model("gan").config.latent, generator=torch.Generator().manual_seed(7))
+    drawn = model("gan")(noise)
+    house = drawn[recognised(drawn) == SPRITES.index("house")][0]
+    made = [
+        house,
+        model("autoencoder")(sprite)[0],
+        model("vae").decode(model("vae").encode(sprite).mean)[0],
+        model("vqvae")(sprite)[0][0],
+        model("vqgan")(sprite)[0][0],
+    ]
+    keep_pictures("lineage", made)
+    return None
+
+
+@torch.no_grad()
+def gan_game() -> Said:
+    """Generator and discriminator, and the way the gradient takes."""
+    real = sprites(1, seed=7, colours=("red",))[0][0]
+    noise = torch.randn(30, model("gan").config.latent, generator=torch.Generator().manual_seed(7))
+    drawn = model("gan")(noise)
+    drawn = drawn[recognised(drawn) == 0][0]
+    made, axis = canvas(1136, 360)
+    words(axis, 60, 250, "$z$", 42)
+    words(axis, 60, 298, "16 random\nnumbers", 21, color="#4B5563", va="top")
+    network(axis, 160, 250, 180, (60, 150), "G", "#FDF1D8", ORANGE, 34)
+    hang(axis, drawn, 420, 190, 124, smooth=False)
+    words(axis, 482, 160, "drawn, $G(z)$", 22)
+    hang(axis, real, 420, 8, 124, smooth=False)
+    words(axis, 405, 70, "painted, $x$", 22, ha="right")
+    network(axis, 690, 160, 180, (190, 70), "D", PALE_BLUE, BLUE, 34)
+    words(axis, 1040, 160, "painted\nor drawn?", 28, weight="bold")
+    for start, end in (((95, 250), (152, 250)), ((348, 250), (410, 250)), ((885, 160), (955, 160))):
+        arrow(axis, start, end)
+    arrow(axis, (554, 70), (680, 125))
+    arrow(axis, (554, 250), (680, 200))
+    arrow(axis, (790, 245), (260, 330), VERMILION, -0.22, dashed=True)
+    words(axis, 742, 334, "the gradient: how to look painted", 22, color="#B44A00", ha="left")
+    keep("gan-game", made)
+    return None
+
+
+@torch.no_grad()
+def gan_draws() -> Said:
+    """What the shipped generator draws, and how often it draws what."""
+    noise = torch.randn(1000, model("gan").config.latent, generator=torch.Generator().manual_seed(11))
+    drawn = model("gan")(noise)
+    kinds = recognised(drawn)
+    counts = torch.tensor([(kinds == kind).float().mean().item() for kind in range(len(SPRITES))])
+    (FIGURES / "gan-1.png").write_bytes(stored(sheet(drawn[:25], 5, 3, 6)))
+    made, axis = canvas(520, 420)
+    below = plot(made, 150, 46, 360, 330)
+    order = counts.argsort()
+    names = [SPRITES[place] for place in order.tolist()]
+    below.barh(names, 100 * counts[order], color=[ORANGE if place == 0 else BLUE for place in range(6)], height=0.66)
+    for place, share in enumerate(counts[order].tolist()):
+        below.text(100 * share + 0.8, place, f"{share:.0%}", va="center", fontsize=21 * 0.72, weight="bold",
+                   bbox={"facecolor": "white", "linewidth": 0, "pad": 2})  # fmt: skip
+    below.axvline(100 / 6, color=GREY, linestyle=(0, (3, 2)), linewidth=2, zorder=0)
+    below.set(xticks=[], xlim=(0, 100 * counts.max().item() * 1.22))
+    below.grid(False)
+    for side in ("left", "bottom"):
+        below.spines[side].set_visible(False)
+    words(axis, 150, 18, "of 1,000 pictures, by the judge", 21, ha="left", color="#4B5563")
+    words(axis, 150 + 360 * (100 / 6) / (100 * counts.max().item() * 1.22), 398, "a fair share", 19, color="#4B5563")
+    keep("gan-kinds", made)
+    rarest = int(counts.argmin())
+    return {"gan rarest": SPRITES[rarest], "gan rarest share": f"{counts[rarest]:.0%}"}
+
+
+@torch.no_grad()
+def autoencoder() -> Said:
+    """A picture, two numbers, a picture."""
+    sprite = sprites(6, seed=3)[0][2:3]
+    z = model("autoencoder").encode(sprite)
+    made, axis = canvas(1136, 300)
+    hang(axis, sprite[0], 10, 30, 210, smooth=False)
+    network(axis, 282, 135, 190, (200, 80), "encoder", size=26)
+    box(axis, 518, 72, 104, 126, "white", INK, 2.5)
+    for line, value in enumerate(z[0].tolist()):
+        words(axis, 570, 108 + 54 * line, f"{value:.1f}".replace("-", "−"), 32, weight="bold")
+    network(axis, 668, 135, 190, (80, 200), "decoder", size=26)
+    hang(axis, model("autoencoder").decode(z)[0], 916, 30, 210, smooth=False)
+    for start, end in ((228, 276), (478, 512), (628, 662), (864, 910)):
+        arrow(axis, (start, 135), (end, 135))
+    for x, name in ((115, "$x$: 3,072 numbers"), (377, r"$e_\theta$"), (570, "$z$: two"), (763, r"$d_\varphi$"),
+                    (1021, r"$\hat x$")):  # fmt: skip
+        words(axis, x, 272, name, 27)
+    keep("autoencoder", made)
+    return None
+
+
+class Plane(NamedTuple):
+    """A latent plane: where sprites lie in it, what the judge sees in what is decoded from it, and its extent."""
+
+    points: Tensor
+    kinds: Tensor
+    seen: Tensor  # (side, side), from the lower left
+    centre: Tensor
+    half: float
+
+
+@torch.no_grad()
+def plane(name: str, half: float | None) -> Plane:
+    """The latent plane of "autoencoder" or "vae"."""
+    pictures, kinds = sprites(1200, seed=5)
+    encoded = model(name).encode(pictures)
+    points = encoded if isinstance(encoded, Tensor) else encoded.mean
+    centre = torch.zeros(2) if half else (points.amax(0) + points.amin(0)) / 2
+    half = half or (points - centre).abs().max().item() * 1.06
+    steps = torch.linspace(-half, half, 121)
+    grid = torch.stack(torch.meshgrid(steps, steps, indexing="xy"), -1) + centre  # (side, side, 2)
+    seen = torch.cat([recognised(model(name).decode(part)) for part in grid.flatten(0, 1).split(2000)])
+    return Plane(points, kinds, seen.view(121, 121), centre, half)
+
+
+def draw_plane(name: str, found: Plane, size: int, walk: tuple[Tensor, Tensor], rings: bool) -> Figure:
+    """A plane as a map: coloured where the judge sees something, white where it sees nothing."""
+    made, _ = canvas(size, size)
+    land = plot(made, 4, 4, size - 8, size - 8)
+    colours = torch.tensor([to_rgb(colour) for colour in COLOURS[: len(SPRITES)]])
+    pale = torch.cat([0.28 * colours + 0.72, torch.ones(1, 3)])  # the last, white, is that of -1
+    x, y = found.centre.tolist()
+    half = found.half
+    extent = (x - half, x + half, y - half, y + half)
+    land.imshow(pale[found.seen], extent=extent, origin="lower", interpolation="nearest")
+    land.scatter(*found.points.T, s=9, c=colours[found.kinds].numpy(), linewidths=0)
+    if rings:
+        for radius in (1, 2):
+            land.add_patch(Circle((0, 0), radius, fill=False, edgecolor=INK, linewidth=2, linestyle=(0, (3, 2))))
+            plate = {"facecolor": "white", "linewidth": 0, "pad": 1.5}
+            words(land, 0, -radius, f"{radius}σ", 20, weight="bold", bbox=plate, zorder=6)
+    start, end = walk
+    land.plot(*torch.stack([start, end]).T, color=INK, linewidth=3.5, solid_capstyle="round")
+    side = 0.085 * half
+    with torch.no_grad():
+        faces = model(name).decode(centres(found))
+    for middle, face in zip(centres(found).tolist(), faces, strict=True):
+        around = (middle[0] - side, middle[0] + side, middle[1] - side, middle[1] + side)
+        land.imshow(face.permute(1, 2, 0), extent=around, interpolation="nearest", zorder=5)
+        own = any(torch.allclose(torch.tensor(middle), point) for point in walk)
+        corner, colour, line = (around[0], around[2]), INK if own else GREY, 3.0 if own else 1.5
+        edge = Rectangle(corner, 2 * side, 2 * side, fill=False, edgecolor=colour, linewidth=line, zorder=6)
+        land.add_patch(edge)
+    land.set(xticks=[], yticks=[], xlim=extent[:2], ylim=extent[2:])
+    land.grid(False)
+    for spine in land.spines.values():
+        spine.set(visible=True, color=GREY, linewidth=1.5)
+    return made
+
+
+def centres(found: Plane) -> Tensor:
+    """The middle of each kind's sprites (6, 2)."""
+    return torch.stack([found.points[found.kinds == kind].median(0).values for kind in range(len(SPRITES))])
+
+
+@torch.no_grad()
+def strip(name: str, start: Tensor, end: Tensor, number: int) -> Tensor:
+    """What is decoded along a straight line of the plane, (number, 3, 32, 32)."""
+    share = torch.linspace(0, 1, number)[:, None]
+    return model(name).decode(start + share * (end - start))
+
+
+def emptiest(name: str, found: Plane) -> tuple[Tensor, Tensor]:
+    """The two kinds between which the judge sees least."""
+    pairs = list(combinations(centres(found), 2))
+    seen = [(recognised(strip(name, *pair, 41)) >= 0).float().mean().item() for pair in pairs]
+    return pairs[seen.index(min(seen))]
+
+
+def gaps() -> Said:
+    """The autoencoder's plane, and a walk across a gap."""
+    found = plane("autoencoder", None)
+    walk = emptiest("autoencoder", found)
+    keep("ae-plane", draw_plane("autoencoder", found, 470, walk, rings=False))
+    keep_pictures("ae-walk", strip("autoencoder", *walk, 7))
+    return None
+
+
+def morphs() -> Said:
+    """The VAE's plane, and a walk across an overlap: of all straight walks that end in what the judge sees, one that
+    passes no third kind and fewest pictures that it sees nothing in, of those that do pass one."""
+    found = plane("vae", 2.6)
+    pairs = list(combinations(centres(found), 2))
+
+    def rank(pair: tuple[Tensor, Tensor]) -> tuple[float, float]:
+        seen = recognised(strip("vae", *pair, 41))
+        kinds = set(seen.tolist()) - {-1}
+        return abs(len(kinds) - 2), -min(0.25, (seen < 0).float().mean().item())
+
+    walk = min(pairs, key=rank)
+    keep("vae-plane", draw_plane("vae", found, 470, walk, rings=True))
+    keep_pictures("vae-walk", strip("vae", *walk, 7))
+    return None
+
+
+@torch.no_grad()
+def cloud() -> Said:
+    """The VAE: a picture becomes a cloud, and a point of it is drawn."""
+    sprite = sprites(6, seed=3)[0][2:3]
+    posterior = model("vae").encode(sprite)
+    made, axis = canvas(1136, 320)
+    hang(axis, sprite[0], 0, 40, 200, smooth=False)
+    network(axis, 246, 140, 158, (190, 80), "encoder", size=25)
+    for y, name in ((76, r"$\mu$"), (204, r"$\sigma$")):
+        box(axis, 456, y - 38, 76, 76, "white", INK, 2.5)
+        words(axis, 494, y, name, 36)
+    for spread, shade in ((58, 0.10), (40, 0.16), (23, 0.26)):
+        axis.add_patch(Circle((646, 140), spread, facecolor=BLUE, alpha=shade, linewidth=0))
+    axis.add_patch(Circle((671, 122), 8, facecolor=VERMILION, edgecolor="white", linewidth=2, zorder=6))
+    words(axis, 646, 244, r"$z = \mu + \sigma\,\varepsilon$", 30)
+    words(axis, 646, 290, r"$\varepsilon \sim \mathcal{N}(0, I)$", 26)
+    network(axis, 742, 140, 150, (80, 190), "decoder", size=25)
+    hang(axis, model("vae").decode(posterior.mean)[0], 936, 40, 200, smooth=False)
+    for start, end in (((206, 140), (242, 140)), ((408, 118), (452, 84)), ((408, 162), (452, 196)),
+                       ((538, 84), (584, 112)), ((538, 196), (584, 168)), ((684, 126), (738, 138)),
+                       ((896, 140), (930, 140))):  # fmt: skip
+        arrow(axis, start, end)
+    words(axis, 100, 272, "$x$", 30)
+    words(axis, 1036, 272, r"$\hat x$", 30)
+    keep("cloud", made)
+    return None
+
+
+@torch.no_grad()
+def swatches(name: str) -> Tensor:
+    """The colour (64, 3) that the decoder of "vqvae" or "vqgan" gives to each code alone."""
+    patches = model(name).decode_codes(torch.arange(64)[:, None, None].expand(-1, 3, 3))
+    side = patches.shape[-1] // 3
+    return patches[:, :, side:-side, side:-side].mean((2, 3)).clamp(0, 1)
+
+
+@torch.no_grad()
+def sentence() -> Said:
+    """A picture as a grid of words of the codebook."""
+    sprite = sprites(6, seed=3)[0][4:5]
+    drawn, quantized = model("vqvae")(sprite)
+    codes = quantized.indices[0]
+    made, axis = canvas(1136, 330)
+    hang(axis, sprite[0], 0, 20, 290, smooth=False)
+    tiles(axis, codes, swatches("vqvae")[codes], 423, 20, 36.3, 17)
+    hang(axis, drawn[0], 846, 20, 290, smooth=False)
+    arrow(axis, (305, 165), (408, 165))
+    arrow(axis, (728, 165), (831, 165))
+    keep("sentence", made)
+    return None
+
+
+@torch.no_grad()
+def layer_added() -> Said:
+    """The autoencoder's chain with the VQ layer in it."""
+    sprite = sprites(6, seed=3)[0][4:5]
+    drawn, quantized = model("vqvae")(sprite)
+    codes = quantized.indices[0]
+    made, axis = canvas(1136, 420)
+    hang(axis, sprite[0], 0, 105, 170, smooth=False)
+    network(axis, 212, 190, 150, (160, 90), "encoder", size=25)
+    network(axis, 774, 190, 150, (90, 160), "decoder", size=25)
+    hang(axis, drawn[0], 966, 105, 170, smooth=False)
+    box(axis, 424, 78, 288, 236, "#FDF1D8", ORANGE, 3, 18)
+    words(axis, 568, 108, "the VQ layer", 26, weight="bold")
+    tiles(axis, codes, swatches("vqvae")[codes], 499, 134, 17.5, 0)
+    words(axis, 568, 294, "8 × 8 codes", 20)
+    for start, end in ((176, 208), (368, 420), (716, 770), (930, 962)):
+        arrow(axis, (start, 190), (end, 190))
+    words(axis, 394, 156, "$z_e$", 28)
+    words(axis, 743, 156, "$z_q$", 28)
+    box(axis, 424, 358, 288, 58, "white", INK, 2)
+    for place, colour in enumerate(swatches("vqvae")[torch.arange(0, 64, 4)].tolist()):
+        box(axis, 436 + 16.6 * place, 369, 14, 36, tuple(colour), GREY, 0.6, 2)
+    words(axis, 408, 387, "codebook", 24, ha="right", weight="bold")
+    arrow(axis, (568, 355), (568, 319), ORANGE)
+    arrow(axis, (840, 124), (296, 124), VERMILION, 0.34, dashed=True)
+    words(axis, 1136, 40, "the gradient goes straight through", 22, color="#B44A00", ha="right")
+    keep("layer-added", made)
+    return None
+
+
+@torch.no_grad()
+def layer_closely() -> Said:
+    """Vectors of the encoder, each with the row of the codebook that is nearest to it, in two main directions."""
+    pictures = sprites(6, seed=3)[0]
+    caught: list[Tensor] = []
+    layer = model("vqvae").quantize
+    hook = layer.register_forward_hook(lambda module, inputs, output: caught.append(inputs[0]))
+    codes = model("vqvae").encode(pictures).indices
+    hook.remove()
+    vectors = caught[0].permute(0, 2, 3, 1).flatten(0, 2)
+    rows = layer.embedding.weight.detach()
+    centre = rows.mean(0)
+    axes = torch.linalg.svd(rows - centre, full_matrices=False).Vh[:2].T
+    flat, book = (vectors - centre) @ axes, (rows - centre) @ axes
+    chosen = torch.randperm(len(flat), generator=torch.Generator().manual_seed(1))[:90]
+    made, _ = canvas(560, 440)
+    land = plot(made, 4, 4, 552, 432)
+    own = codes.flatten()
+    for place in chosen.tolist():
+        pair = torch.stack([flat[place], book[own[place]]])
+        land.plot(*pair.T, color=GREY, linewidth=1.1, zorder=1)
+    land.scatter(*flat[chosen].T, s=16, color=BLUE, zorder=2, linewidths=0)
+    land.scatter(*book.T, s=170, c=swatches("vqvae").numpy(), edgecolors=INK, linewidths=1.8, zorder=3, marker="s")
+    both = torch.cat([book, flat[chosen]])
+    (left, bottom), (right, top) = both.quantile(torch.tensor([0.01, 0.99]), dim=0).tolist()
+    wide, high = 0.06 * (right - left), 0.06 * (top - bottom)
+    land.set(xticks=[], yticks=[], xlim=(left - wide, right + wide), ylim=(bottom - high, top + high))
+    land.grid(False)
+    for spine in land.spines.values():
+        spine.set(visible=True, color=GREY, linewidth=1.5)
+    keep("layer-closely", made)
+    return None
+
+
+@torch.no_grad()
+def codebook() -> Said:
+    """The codebook's 64 words, each as the decoder paints it, and one picture that uses some of them."""
+    sprite = sprites(6, seed=3)[0][1:2]
+    codes = model("vqvae").encode(sprite).indices[0]
+    patches = model("vqvae").decode_codes(torch.arange(64)[:, None, None].expand(-1, 3, 3))[:, :, 4:8, 4:8]
+    made, axis = canvas(1136, 400)
+    words(axis, 0, 18, "the codebook: 64 words", 24, ha="left", weight="bold")
+    used = set(codes.flatten().tolist())
+    for code in range(64):
+        row, column = divmod(code, 16)
+        x, y = 44.5 * column, 48 + 84 * row
+        hang(axis, patches[code], x, y, 40, smooth=False)
+        words(axis, x + 20, y + 56, str(code), 17, color=INK if code in used else GREY, weight="bold")
+    words(axis, 786, 18, "one picture’s sentence", 24, ha="left", weight="bold")
+    tiles(axis, codes, swatches("vqvae")[codes], 786, 48, 41, 18)
+    keep("codebook", made)
+    return None
+
+
+@torch.no_grad()
+def between() -> Said:
+    """Half-way between the same two sprites: in the VAE's plane, and in the VQ-VAE's grid."""
+    ends = sprites(6, seed=3)[0][[2, 3]]
+    share = torch.linspace(0, 1, 7)
+    means = model("vae").encode(ends).mean
+    smooth = model("vae").decode(means[0] + share[:, None] * (means[1] - means[0]))
+    grids = model("vqvae").encode(ends).z_q
+    layer = model("vqvae").quantize
+    mixed = torch.cat([layer((grids[0] + part * (grids[1] - grids[0]))[None]).z_q for part in share])
+    keep_pictures("between-vae", smooth)
+    keep_pictures("between-vq", model("vqvae").decode(mixed))
+    return None
+
+
+@torch.no_grad()
+def vqgan_machine() -> Said:
+    """The VQ-VAE with a critic of patches behind it."""
+    sprite = sprites(6, seed=3)[0][3:4]
+    drawn, quantized = model("vqgan")(sprite)
+    codes = quantized.indices[0]
+    made, axis = canvas(1136, 386)
+    hang(axis, sprite[0], 0, 22, 160, smooth=False)
+    network(axis, 196, 102, 126, (150, 90), "encoder", size=22)
+    tile = 132 / codes.shape[0]
+    tiles(axis, codes, swatches("vqgan")[codes], 360, 36, tile, 15)
+    network(axis, 530, 102, 126, (90, 150), "decoder", size=22)
+    hang(axis, drawn[0], 694, 22, 160, smooth=False)
+    box(axis, 902, 40, 226, 124, PALE_RED, VERMILION, 3, 16)
+    words(axis, 1015, 86, "patch", 26, weight="bold")
+    words(axis, 1015, 120, "discriminator", 26, weight="bold")
+    for start, end in ((165, 192), (326, 355), (496, 526), (660, 690), (860, 898)):
+        arrow(axis, (start, 102), (end, 102), line=2)
+    marks = torch.tensor([[1, 0, 1, 1], [0, 0, 1, 1], [1, 1, 0, 1]])
+    shades = {1: GREEN, 0: VERMILION}
+    for row in range(3):
+        for column in range(4):
+            x, y = 945 + 36 * column, 208 + 36 * row
+            box(axis, x, y, 32, 32, shades[int(marks[row, column])], "white", 0, 4)
+    arrow(axis, (1015, 168), (1015, 203))
+    words(axis, 1015, 354, "painted or drawn,\npatch by patch?", 21, color="#4B5563")
+    words(axis, 80, 210, "$x$", 28)
+    words(axis, 774, 210, r"$\hat x$", 28)
+    arrow(axis, (80, 240), (774, 240), INK, 0.10, dashed=False, line=2)
+    arrow(axis, (774, 240), (80, 240), INK, -0.10, dashed=False, line=2)
+    words(axis, 427, 318, "perceptual distance: do they look alike to a network?", 22, color="#4B5563")
+    keep("vqgan-machine", made)
+    return None
+
+
+@torch.no_grad()
+def sharper() -> Said:
+    """The same sprites painted, and drawn from the same number of codes without and with a critic."""
+    pictures = sprites(12, seed=8)[0][[0, 3, 4, 8]]
+    rows = {
+        "painted": pictures,
+        "blurred": model("vqgan_without_adversary")(pictures)[0],
+        "sharp": model("vqgan")(pictures)[0],
+    }
+    for name, drawn in rows.items():
+        keep_pictures(f"sharp-{name}", drawn)
+    return None
+
+
+# ---------------------------------------------------------------------------------------------- part 3
+
+
+@torch.no_grad()
+def translation() -> Said:
+    """A caption on its way through BART: tokens, a vector for each, codes, a picture."""
+    pipe, drawn = pipeline(), drawing(BERRY, 3)
+    codes = drawn.codes[0]
+    pieces = [piece.strip() for piece in pipe.tokenizer.pieces(BERRY)]
+    ids = pipe.tokenizer.encode([BERRY], len(pieces) + 2)
+    state = pipe.bart.encode(ids)[0, 1:-1, :48]
+    made, axis = canvas(1136, 410)
+    step = 330 / len(pieces)
+    for row, piece in enumerate(pieces):
+        words(axis, 122, 50 + (row + 0.5) * step, piece, 25, ha="right")
+    network(axis, 142, 215, 130, (330, 230), "encoder", size=23)
+    drawn_state = axis.imshow(
+        state, extent=(306, 436, 380, 50), cmap="PuOr", vmin=-2.5, vmax=2.5, aspect="auto", interpolation="nearest"
+    )
+    drawn_state.set_zorder(2)
+    axis.set(xlim=(0, 1136), ylim=(410, 0))
+    network(axis, 470, 215, 130, (230, 300), "decoder", size=23)
+    tiles(axis, codes, tints()[codes], 640, 77, 34.5, 13)
+    arrow(axis, (778, 368), (535, 372), VERMILION, -0.28)
+    words(axis, 770, 394, "what is written is read again", 21, color="#B44A00", ha="left")
+    arrow(axis, (922, 215), (958, 215))
+    hang(axis, drawn.pictures[0], 966, 130, 170)
+    arrow(axis, (276, 215), (300, 215), line=2)
+    arrow(axis, (440, 215), (465, 215), line=2)
+    arrow(axis, (604, 215), (634, 215), line=2)
+    for x, name in ((80, "words"), (371, "a vector for each"), (778, "64 codes"), (1051, "a picture")):
+        words(axis, x, 22, name, 23, color="#4B5563")
+    keep("translation", made)
+    return None
+
+
+@torch.no_grad()
+def attention() -> Said:
+    """Where the codes of one picture looked at each word."""
+    drawn = drawing(BERRY, 3)
+    seen = attention_to_words(pipeline(), BERRY, drawn.codes[:1])
+    shares = seen.shares[0].float()
+    shown = [seen.words.index(word) for word in ("photo", "blue", "strawberry", "moon")]
+    pale = 0.45 * drawn.pictures[0].mean(0, keepdim=True) + 0.55  # (1, 64, 64): what was not looked at is grey
+    ink = torch.tensor(to_rgb(VERMILION))[:, None, None]
+    maps = []
+    for place in shown:
+        share = shares[:, :, place]
+        light = ((share - share.min()) / (share.max() - share.min())) ** 1.7  # so that the most stands out
+        large = 0.9 * F.interpolate(light[None, None], (64, 64), mode="nearest")[0]
+        maps.append((1 - large) * pale + large * ink)
+    keep_pictures("attention", [drawn.pictures[0], *maps])
+    return None
+
+
+def guided() -> Said:
+    """Two prompts at rising guidance."""
+    values = (0.0, 0.5, 1.0, 1.5, 3.0, 12.0)
+    prompts = ["a photo of a blue strawberry on the beach", "a cartoon of a green cat in a meadow"]
+    rows = [[], []]
+    for value in values:
+        drawn = pipeline().draw(prompts, n=1, seed=0, rank=False, guidance=value, temperature=1.0)
+        for row, each in zip(rows, drawn, strict=True):
+            row.append(each.pictures[0])
+    for name, row in zip(("strawberry", "cat"), rows, strict=True):
+        keep_pictures(f"guided-{name}", row)
+    return {f"guidance {place}": f"g = {value:g}" for place, value in enumerate(values, 1)}
+
+
+@torch.no_grad()
+def other_book() -> Said:
+    """What BART wrote, decoded with the codebook, and with the codebook's rows shuffled."""
+    prompts = [TOWER, STRAWBERRY, "a watercolour of a purple house in a forest", "a cartoon of a red car in the snow"]
+    drawn = pipeline().draw([*prompts, SUNSET], n=4, seed=3)
+    codes = torch.stack([each.codes[0] for each in drawn])
+    shuffled = torch.randperm(pipeline().vqgan.config.codes, generator=torch.Generator().manual_seed(0))
+    keep_pictures("book-right", pipeline().decode(codes))
+    keep_pictures("book-wrong", pipeline().decode(shuffled[codes]))
+    return None
+
+
+# ---------------------------------------------------------------------------------------------- part 4
+
+PAIRS = (
+    ("the red Eiffel tower on the moon", ("Eiffel tower", "red", "moon", "day", "photo", 3)),
+    ("a cartoon of a blue sailing boat by a lake", ("sailing boat", "blue", "lake", "day", "cartoon", 4)),
+    ("a photo of a yellow house in the snow", ("house", "yellow", "snow", "day", "photo", 5)),
+    ("a stained glass window of a green strawberry", ("strawberry", "green", "meadow", "day", "stained glass", 6)),
+    ("a watercolour of a purple hot-air balloon over a city",
+     ("hot-air balloon", "purple", "city", "day", "watercolour", 7)),
+)  # fmt: skip
+
+
+def paired(size: int) -> tuple[Tensor, list[str]]:
+    """Five painted pictures and their captions."""
+    scenes = [Scene(*values[:5], size="large", seed=values[5]) for _, values in PAIRS]
+    return paint(scenes, size), [text for text, _ in PAIRS]
+
+
+@torch.no_grad()
+def pairs() -> Said:
+    """Pictures and captions, as a CLIP is trained on them."""
+    keep_pictures("pair", paired(128)[0])
+    return {f"pair {place}": text for place, text in enumerate(paired(8)[1], 1)}
+
+
+@torch.no_grad()
+def matrix() -> Said:
+    """How CLIP finds five pictures and five captions to go together."""
+    pictures, texts = paired(64)
+    scores = torch.tensor([pipeline().score(text, pictures) for text in texts]).T  # (pictures, texts)
+    made, axis = canvas(600, 480)
+    side = 76
+    for place in range(5):
+        hang(axis, pictures[place], 4, 96 + side * place + 3, side - 6)
+        words(axis, 112 + side * place + side / 2, 62, f"$T_{place + 1}$", 30)
+        for column in range(5):
+            score = scores[place, column].item()
+            shade = max(0.0, min(1.0, (score + 15) / 100))
+            x, y = 112 + side * column, 96 + side * place
+            box(axis, x + 2, y + 2, side - 4, side - 4, (BLUE, shade), "white", 0, 6)
+            own = place == column
+            ink = "white" if shade > 0.55 else INK
+            words(axis, x + side / 2, y + side / 2, f"{score:.0f}".replace("-", "−"), 27 if own else 22, color=ink,
+                  weight="bold" if own else "normal", zorder=3)  # fmt: skip
+    words(axis, 4, 62, "$I_i$", 30, ha="left")
+    words(axis, 112 + 2.5 * side, 20, "captions", 22, color="#4B5563")
+    keep("matrix", made)
+    return None
+
+
+@torch.no_grad()
+def zero_shot() -> Said:
+    """A classifier made of sentences, at work on one picture."""
+    pipe = pipeline()
+    subjects = [name for name in world().subjects if name not in ("food of china", "Eiffel tower")][:7]
+    labels = [f"a photo of a red {name} by a lake in the mountains" for name in subjects]
+    picture = paint([Scene("sailing boat", "red", "lake", "day", "photo", size="large", seed=5)], 64)
+    clip = pipe.clip
+    assert clip is not None
+    ids = pipe.clip_tokenizer.encode(labels, clip.config.context_length)
+    logits = clip.logit_scale.exp() * clip.encode_image(picture) @ clip.encode_text(ids).T
+    share = logits.softmax(1)[0]
+    made, axis = canvas(1136, 400)
+    hang(axis, picture[0], 0, 62, 290)
+    words(axis, 145, 28, "a picture", 23, color="#4B5563")
+    words(axis, 330, 28, "labels, written down", 23, color="#4B5563", ha="left")
+    words(axis, 952, 28, "CLIP’s answer", 23, color="#4B5563", ha="left")
+    for row, (label, part) in enumerate(zip(labels, share.tolist(), strict=True)):
+        y = 84 + 44 * row
+        best = part == share.max()
+        words(axis, 330, y, label, 22.5, ha="left", weight="bold" if best else "normal")
+        box(axis, 952, y - 14, 4 + 120 * part, 28, ORANGE if best else "#D5D9E0", "white", 0, 4)
+        words(axis, 964 + 120 * part, y, f"{part:.0%}", 22, ha="left", weight="bold" if best else "normal")
+    keep("zero-shot", made)
+    return None
+
+
+def relevance() -> Said:
+    """Three drawings of the session's prompt with their scores, as on its slide."""
+    drawn = drawing(SUNSET, 0)
+    places = (0, 7, 8)
+    keep_pictures("sunset", [drawn.pictures[place] for place in places])
+    scores = drawn.scores or []
+    return {f"sunset score {number}": f"{scores[place]:.2f}" for number, place in enumerate(places, 1)}
+
+
+def best_of() -> Said:
+    """How often CLIP's favourite of so many pictures is right, from the preset's evaluation."""
+    chosen = json.loads((preset().folder / "evaluation.json").read_text(encoding="utf-8"))["ranking"]
+    made, _ = canvas(1136, 400)
+    below = plot(made, 76, 16, 790, 318)
+    lines = (
+        ("seen", "preset", BLUE, "-", "seen, drawn carefully"),
+        ("seen", "free", BLUE, (0, (4, 2)), "seen, drawn freely"),
+        ("held_out", "preset", VERMILION, "-", "held out, carefully"),
+        ("held_out", "free", VERMILION, (0, (4, 2)), "held out, freely"),
+    )
+    ends = []
+    for kind, way, colour, dashes, name in lines:
+        curve = chosen[kind][way]
+        values = [100 * share for share in curve.values()]
+        below.plot([int(step) for step in curve], values, color=colour, linestyle=dashes, marker="o", markersize=8)
+        ends.append((values[-1], name, colour))
+    places = sorted(ends, reverse=True)
+    heights: list[float] = []
+    for value, _, _ in places:
+        heights.append(min([value, *(height - 0.85 for height in heights[-1:])]))
+    for (_, name, colour), height in zip(places, heights, strict=True):
+        below.text(17.2, height, name, color=colour, va="center", fontsize=22 * 0.72, weight="bold")
+    below.set(xscale="log", xticks=[1, 2, 4, 9, 16], ylim=(90.5, 100.6), yticks=[92, 94, 96, 98, 100])
+    below.set_xticklabels(["1", "2", "4", "9", "16"])
+    below.set_yticklabels([f"{tick} %" for tick in (92, 94, 96, 98, 100)])
+    below.set_xlabel("CLIP chooses the best of")
+    below.minorticks_off()
+    keep("best-of", made)
+    return None
+
+
+# ---------------------------------------------------------------------------------------------- part 5
+
+
+def whole_pipeline() -> Said:
+    """The session's last figure, with the shapes that pass."""
+    pipe = pipeline()
+    drawn = drawing(STRAWBERRY, 2)
+    made, axis = canvas(1136, 412)
+    width, gap = 172, 68
+    stations = (
+        ("tokenizer", "cuts", "(1, 32)\nids", PALE_BLUE, BLUE),
+        ("encoder", "reads", f"(32, {pipe.bart.config.width})\nvectors", PALE_BLUE, BLUE),
+        ("decoder", "writes", "(9, 64)\ncodes", PALE_BLUE, BLUE),
+        ("VQ-GAN", "draws", "(9, 3, 64, 64)\npictures", PALE_BLUE, BLUE),
+        ("CLIP", "ranks", "(9,)\nscores", "#E0F1EC", GREEN),
+    )
+    box(axis, 2, 2, 1132, 58, "white", GREY, 2)
+    words(axis, 568, 31, f"“{STRAWBERRY}”", 25, style="italic")
+    for place, (name, what, passed, face, edge) in enumerate(stations):
+        x = 2 + place * (width + gap)
+        box(axis, x, 128, width, 104, face, edge, 2.5)
+        words(axis, x + width / 2, 164, name, 27, weight="bold")
+        words(axis, x + width / 2, 200, what, 22)
+        words(axis, x + width / 2, 292, passed, 23, color=edge if place < 4 else "#00704F", linespacing=1.35)
+        if place:
+            arrow(axis, (x - gap + 6, 180), (x - 6, 180))
+    arrow(axis, (width / 2, 62), (width / 2, 122))
+    box(axis, width + gap - 18, 104, 2 * width + gap + 36, 152, "none", ORANGE, 2.5, 16)
+    words(axis, width + gap + width + gap / 2, 84, "BART", 24, weight="bold", color="#8A5A00")
+    side = 58
+    for place, picture in enumerate(drawn.pictures[:9]):
+        hang(axis, picture, 568 - 4.5 * (side + 8) + 4 + place * (side + 8), 348, side)
+    frame(axis, 568 - 4.5 * (side + 8) + 4 - 3, 345, side + 6, side + 6, GREEN, 3.5)
+    keep("pipeline", made)
+    return None
+
+
+def examples() -> Said:
+    """The examples of the session's last slides."""
+    keep_pictures("strawberry", drawing(STRAWBERRY, 2).pictures)
+    keep_pictures("first-strawberry", drawing(STRAWBERRY, 2).pictures[:1])
+    food, lake = drawing(FOOD, 0), drawing(SUNSET, 1)
+    keep_pictures("food", food.pictures[[0, 1, 2, 3, 8]])
+    keep_pictures("lake", lake.pictures[:5])
+    return None
+
+
+@torch.no_grad()
+def never_seen() -> Said:
+    """Combinations that training never showed: one right picture of each of eight captions."""
+    asked = [
+        Scene("strawberry", "blue", "beach", "day", "photo", size="large", seed=1),
+        Scene("cat", "green", "city", "day", "cartoon", size="large", seed=1),
+        Scene("mushroom", "purple", "moon", "night", "photo", size="large", seed=1),
+        Scene("car", "yellow", "snow", "day", "cartoon", size="large", seed=1),
+        Scene("house", "red", "desert", "day", "photo", size="large", seed=1),
+        Scene("cat", "orange", "beach", "day", "watercolour", size="large", seed=1),
+        Scene("car", "red", "forest", "day", "stained glass", size="large", seed=1),
+        Scene("hot-air balloon", "red", "forest", "day", "cartoon", size="large", seed=1),
+    ]
+    drawn = pipeline().draw([caption(scene, complete=True) for scene in asked], n=9, seed=0)
+    keep_pictures("novel", [each.pictures[0] for each in drawn])
+    best = torch.stack([each.pictures[0] for each in drawn])
+    right = told(preset().load_classifier("judge"), world(), best, asked).all(1).sum()
+    return {"novel right": str(right.item())}
+
+
+def held_out_bars() -> Said:
+    """Seen and held-out captions by the judge, from the preset's evaluation."""
+    card = json.loads((preset().folder / "evaluation.json").read_text(encoding="utf-8"))
+    names = ("subject", "setting", "colour", "style", "all")
+    made, _ = canvas(520, 400)
+    below = plot(made, 2, 40, 516, 310)
+    for offset, kind, colour, label in ((-0.2, "seen", SKY, "seen"), (0.2, "held_out", VERMILION, "held out")):
+        places = [place + offset for place in range(5)]
+        values = [100 * card[kind][name] for name in names]
+        below.bar(places, values, 0.37, color=colour, label=label)
+        for place, value in zip(places, values, strict=True):
+            below.text(place, value + 1.5, f"{value:.0f}", ha="center", fontsize=18 * 0.72, weight="bold")
+    below.set(xticks=range(5), ylim=(0, 128))
+    below.set_xticklabels([*names[:-1], "all four"])
+    quiet(below)
+    below.legend(loc="upper left", ncols=2, borderaxespad=0)
+    keep("held-out", made)
+    return None
+
+
+def any_prompt() -> Said:
+    """A prompt with a word that the model never read."""
+    drawn = pipeline().draw(GIRAFFE, n=4, seed=0)
+    keep_pictures("giraffe", drawn.pictures)
+    return {"giraffe": drawn.remarks[0]}
+
+
+DRAWN: tuple[Callable[[], Said], ...] = (
+    heroes, first_drawing,
+    machine, writing, painting, taken_away,
+    lineage, gan_game, gan_draws, autoencoder, gaps, cloud, morphs, sentence, layer_added, layer_closely, codebook,
+    between, vqgan_machine, sharper,
+    translation, attention, guided, other_book,
+    pairs, matrix, zero_shot, relevance, best_of,
+    whole_pipeline, examples, never_seen, held_out_bars, any_prompt,
+)  # fmt: skip
+
+
+def main() -> None:
+    """Draw them all anew."""
+    torch.manual_seed(0)
+    shutil.rmtree(FIGURES, ignore_errors=True)
+    FIGURES.mkdir()
+    use_typeface(SCRATCH / "fonts")
+    said: dict[str, str] = {}
+    with mpl.rc_context(PROJECTED):
+        for draw in DRAWN:
+            said |= draw() or {}
+    numbers = json.dumps(said, indent=2, ensure_ascii=False, sort_keys=True)
+    (FIGURES / NUMBERS_FILE).write_text(numbers + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,166 @@
+"""The built deck in a browser: nothing runs over, no picture is missing, nothing is fetched; the files are whole."""
+
+import json
+import re
+import zipfile
+import zlib
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import deck
+import pytest
+from playwright.sync_api import Browser, Page
+
+WIDTH, HEIGHT = 1280, 720
+MARGIN = 20  # of the slide's pixels that stay free at its edges
+LEAST_TEXT = 16  # pixels; a slide is 720 of them high
+
+# What is outside of the slide or over the footer, what is cut, and what is too small to read.
+MEASURE = """([margin, least]) => {
+  const found = {outside: [], cut: [], small: [], broken: [], foot: []};
+  const slide = document.querySelector('svg.bespoke-marp-active') || document.querySelector('.bespoke-marp-active');
+  const section = [...slide.querySelectorAll('section')].find(each => each.querySelector('h1'));
+  const frame = section.getBoundingClientRect();
+  const scale = frame.height / 720;
+  const mark = section.querySelector('nav.mark');
+  const foot = mark ? mark.getBoundingClientRect().top : frame.bottom - margin * scale;
+  const words = each => (each.getAttribute('alt') || each.textContent).trim().slice(0, 50);
+  const name = each => each.tagName.toLowerCase() + ': ' + words(each);
+  for (const each of section.querySelectorAll('*')) {
+    if (each.closest('mjx-container') && each.tagName.toLowerCase() !== 'mjx-container') continue;
+    if (each.closest('mjx-assistive-mml')) continue;
+    const box = each.getBoundingClientRect();
+    if (!box.width || !box.height) continue;
+    if (box.left < frame.left + margin * scale - 1 || box.right > frame.right - margin * scale + 1 ||
+        box.top < frame.top + margin * scale - 1 || box.bottom > frame.bottom - margin * scale + 1)
+      found.outside.push(name(each));
+    if (mark && !mark.contains(each) && box.bottom > foot - 2 * scale) found.foot.push(name(each));
+    if (each.scrollWidth > each.clientWidth + 2 && each.clientWidth && getComputedStyle(each).overflowX !== 'visible')
+      found.cut.push(name(each));
+    const own = [...each.childNodes].some(node => node.nodeType === 3 && node.textContent.trim());
+    if (own && parseFloat(getComputedStyle(each).fontSize) < least) found.small.push(name(each));
+  }
+  for (const image of slide.querySelectorAll('img'))
+    if (!image.complete || !image.naturalWidth || !image.alt) found.broken.push(name(image));
+  const texts = [...section.querySelectorAll('.stage > *, .two > *, .claims > *, .pictures > *, .rows > *')];
+  found.overlaps = [];
+  for (const parent of new Set(texts.map(each => each.parentElement))) {
+    const boxes = [...parent.children].map(each => [each, each.getBoundingClientRect()]);
+    for (let i = 0; i < boxes.length; i++) for (let j = i + 1; j < boxes.length; j++) {
+      const [a, b] = [boxes[i][1], boxes[j][1]];
+      if (Math.min(a.right, b.right) - Math.max(a.left, b.left) > 2 * scale &&
+          Math.min(a.bottom, b.bottom) - Math.max(a.top, b.top) > 2 * scale)
+        found.overlaps.push(name(boxes[i][0]) + ' / ' + name(boxes[j][0]));
+    }
+  }
+  return found;
+}"""
+
+
+@pytest.fixture(scope="module")
+def requests() -> list[str]:
+    return []
+
+
+@pytest.fixture(scope="module")
+def page(browser: Browser, built: Path, requests: list[str]) -> Iterator[Page]:
+    """The deck, opened with no network."""
+    context = browser.new_context(viewport={"width": WIDTH, "height": HEIGHT}, offline=True)
+    page = context.new_page()
+    page.on("request", lambda request: requests.append(request.url))
+    page.goto(built.as_uri())
+    yield page
+    context.close()
+
+
+def shown(page: Page, number: int) -> dict[str, Any]:
+    """What MEASURE finds on a slide."""
+    page.evaluate(f"location.hash = '#{number}'")
+    page.wait_for_function(
+        f"[...document.querySelectorAll('.bespoke-marp-slide')].findIndex("
+        f"each => each.classList.contains('bespoke-marp-active')) === {number - 1}"
+    )
+    page.evaluate("document.fonts.ready")
+    return page.evaluate(MEASURE, [MARGIN, LEAST_TEXT])
+
+
+NUMBERS = range(1, len(deck.slides(deck.SOURCE.read_text(encoding="utf-8"))) + 1)
+
+
+@pytest.mark.parametrize("number", NUMBERS)
+def test_slide_is_whole(page: Page, number: int) -> None:
+    found = shown(page, number)
+    assert {fault: names for fault, names in found.items() if names} == {}
+
+
+def test_overflow_is_found(page: Page) -> None:
+    """The measure itself measures: a slide that is made too full is caught."""
+    page.evaluate("location.hash = '#4'")
+    page.wait_for_timeout(200)
+    page.evaluate(
+        "document.querySelectorAll('.bespoke-marp-active .plan > span').forEach(each => each.style.fontSize = '120px')"
+    )
+    found = page.evaluate(MEASURE, [MARGIN, LEAST_TEXT])
+    assert found["outside"] or found["foot"] or found["overlaps"]
+    page.reload()
+
+
+def test_nothing_is_fetched(page: Page, requests: list[str], built: Path) -> None:
+    for number in NUMBERS:
+        shown(page, number)
+    assert [address for address in requests if not address.startswith(("data:", built.as_uri()))] == []
+
+
+def test_formulas_are_drawn_when_the_deck_is_built(built: Path) -> None:
+    text = built.read_text(encoding="utf-8")
+    assert "<mjx-container" in text
+    assert not re.search(r"<(?:script|link)[^>]+(?:src|href)=\"(?!data:)", text)
+
+
+def test_notes_are_in_the_deck(built: Path, slides: list[deck.Slide]) -> None:
+    text = built.read_text(encoding="utf-8")
+    assert text.count('class="bespoke-marp-note"') == len(slides)
+
+
+def test_typefaces_are_in_the_deck(page: Page) -> None:
+    shown(page, 2)
+    loaded = page.evaluate("[...document.fonts].filter(face => face.status === 'loaded').map(face => face.family)")
+    assert any("Atkinson Hyperlegible Next" in family for family in loaded)
+
+
+def test_committed_deck_is_the_one_that_is_built(built: Path) -> None:
+    committed = deck.BUILT / "session.html"
+    assert committed.read_bytes() == built.read_bytes(), "The deck in slides/built is an older one: run make slides."
+
+
+def inflated(pdf: bytes) -> Iterator[bytes]:
+    """The file, and what is in those of its streams that hold objects."""
+    yield pdf
+    for match in re.finditer(rb"/ObjStm.*?stream\r?\n", pdf, re.DOTALL):
+        with suppress(zlib.error):
+            yield zlib.decompressobj().decompress(pdf[match.end() :])
+
+
+@pytest.mark.parametrize("options", deck.formats(["pdf", "pptx"]), ids=["pdf", "pptx"])
+def test_other_formats_are_built(
+    built: Path, slides: list[deck.Slide], options: tuple[str, ...], tmp_path: Path
+) -> None:
+    target = tmp_path / Path(options[-1]).name
+    deck.marp(*options[:-1], str(target))
+    if target.suffix == ".pptx":
+        with zipfile.ZipFile(target) as parts:
+            pages = [name for name in parts.namelist() if re.fullmatch(r"ppt/slides/slide\d+\.xml", name)]
+            notes = [name for name in parts.namelist() if re.fullmatch(r"ppt/notesSlides/notesSlide\d+\.xml", name)]
+        assert len(pages) == len(notes) == len(slides)
+    else:
+        content = target.read_bytes()
+        assert content.startswith(b"%PDF-")
+        assert len(re.findall(rb"/Type */Page\b", b"".join(inflated(content)))) == len(slides)
+
+
+def test_numbers_file_says_what_the_slides_ask_for() -> None:
+    said = json.loads(deck.NUMBERS.read_text(encoding="utf-8"))
+    asked = set(re.findall(r"\{\{number ([^}]+)\}\}", deck.SOURCE.read_text(encoding="utf-8")))
+    assert asked == said.keys()

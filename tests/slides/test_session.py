@@ -1,0 +1,218 @@
+"""session.md: notes and minutes on every slide, the whole of the session in it, nothing measured typed in."""
+
+import json
+import re
+from pathlib import Path
+
+import deck
+import pytest
+from atelier.teaching.claims import CLAIMS
+from atelier.teaching.lessons import LESSONS
+
+SOURCES = deck.ROOT / "notebooks" / "source"
+
+# What the workshop's own slides say, point by point; a slide's notes name the point that it makes.
+SESSION = (
+    "Illustrative Session on Image Generative Models with Dall.E Mini",
+    "AI model drawing images from any prompt!",
+    "the Eiffel tower landing on the moon",
+    "Dall.E Mini, Text to Image",
+    "Part 1: Building Blocks of Dall.E Mini",
+    "BART-based Encoder-Decoder: Encodes captions as embedding vectors",
+    "VQ-GAN: Decodes caption embeddings into Images",
+    "CLIP: Evaluates caption-image relevance",
+    "Part 2: Generative Adversarial Networks (GANs)",
+    "Dall.E Mini uses a variant of GANs called VQ-GANs",
+    "The evolution of VQ-GANs",
+    "Vanilla GAN",
+    'Autoencoder (AE): The latent space is discontinuous and has significant "gaps".',
+    "Autoencoder (AE): loss = ‖x − x̂‖₂",
+    "Variational Autoencoder (VAE): The latent space is more cohesive – resembles the unit norm.",
+    'Variational Autoencoder (VAE): Overlapping regions produce "morphed" images.',
+    "Vector-Quantized Variational Autoencoder (VQ-VAE): The latent space is discrete.",
+    'Vector-Quantized Variational Autoencoder (VQ-VAE): No "morphed" outputs.',
+    "Vector-Quantized Variational Autoencoder (VQ-VAE): Latent space has same dimensions as codebook.",
+    "Vector-Quantized Variational Autoencoder (VQ-VAE): q(z = e_k | x)",
+    "Vector-Quantized Variational Autoencoder (VQ-VAE): Adding the VQ layer to the AE",
+    "Vector-Quantized Variational Autoencoder (VQ-VAE): The Vector-Quantization Layer",
+    "Vector-Quantized Variational Autoencoder (VQ-VAE): The Codebook",
+    "Vector-Quantized Variational GAN (VQ-GAN)",
+    "Part 3: BART Encoder-Decoder",
+    'A BART model is pre-trained to "clean" text captions.',
+    "For Dall.E Mini, the BART model translates captions into the codebook vocabulary.",
+    "The codebook of VQ-GAN, in effect, maps text embeddings to image embeddings.",
+    "What BART does: Translates captions to codebook vocabulary",
+    "Part 4: CLIP to Rank Images by Relevance",
+    "Python Code Demo",
+    "CLIP is a neural network trained on a variety of (image, text) pairs",
+    "It can be instructed in natural language to predict the most relevant text snippet",
+    "CLIP is thus similar to the zero-shot capabilities of GPT-2 and 3",
+    "CLIP matches the performance of the original ResNet50 on ImageNet",
+    "CLIP Architecture: (1) Contrastive pre-training",
+    "CLIP Architecture: (2) Create dataset classifier from label text",
+    "CLIP Architecture: (3) Use for zero-shot prediction",
+    "Contrastive pre-training is a type of self-supervised learning technique",
+    "Relevance Scores: sunset over a lake in the mountains, 31.59, 31.45, 30.44",
+    "Part 5: Piecing the blocks together.",
+    "The Dall.E Mini Text-to-Image Pipeline.",
+    "Examples of Generated Images: a stained glass window with an image of a blue strawberry",
+    "Examples of Generated Images: a photo of the food of china",
+    "Thank you for listening! Questions?",
+)
+WORDS = 62  # on a slide, beside its heading and its figures: more cannot be read from the last row
+
+
+def visible(slide: deck.Slide) -> str:
+    """A slide's text as Markdown, without notes and settings."""
+    return re.sub(r"<!--.*?-->", "", slide.source, flags=re.DOTALL)
+
+
+def sections(lesson: str) -> set[str]:
+    """A lesson's headings of the second rank: "2 · The idea"."""
+    source = (SOURCES / f"{lesson}.py").read_text(encoding="utf-8")
+    return set(re.findall(r"^# ## (.+)$", source, re.MULTILINE))
+
+
+def test_every_slide_has_notes_with_minutes_and_something_to_say(slides: list[deck.Slide]) -> None:
+    lacking = [
+        f"{slide.number}: {slide.title}" for slide in slides if slide.minutes <= 0 or len(slide.say.split()) < 20
+    ]
+    assert lacking == []
+
+
+def test_minutes_add_up_to_ninety_in_about_forty_five_slides(slides: list[deck.Slide]) -> None:
+    assert sum(slide.minutes for slide in slides) == 90
+    assert 40 <= len(slides) <= 55
+
+
+def test_clocks_of_exercises_show_the_notes_minutes(slides: list[deck.Slide]) -> None:
+    turns = [slide for slide in slides if "_class: turn" in slide.source]
+    shown = [re.search(r'class="clock"><b>(.+?)</b>', slide.source) for slide in turns]
+    assert len(turns) >= 5
+    assert [match[1].replace("½", ".5") if match else None for match in shown] == [
+        f"{slide.minutes:g}" for slide in turns
+    ]
+
+
+def test_every_slide_has_a_heading_and_knows_its_place(slides: list[deck.Slide]) -> None:
+    assert all(slide.title for slide in slides)
+    ordinary = [slide for slide in slides if "_class: part" not in slide.source and "_class: cover" not in slide.source]
+    assert [slide.title for slide in ordinary if "{{mark " not in slide.source] == []
+    assert [slide.part for slide in slides] == sorted(slide.part for slide in slides)
+    assert {slide.part for slide in slides} == {"0", *deck.PARTS}
+
+
+@pytest.mark.parametrize("point", SESSION)
+def test_the_session_is_covered(slides: list[deck.Slide], point: str) -> None:
+    assert any(said.startswith(point) for slide in slides for said in slide.facts.get("Session", ()))
+
+
+def test_every_slide_leads_to_a_section_of_a_lesson(slides: list[deck.Slide]) -> None:
+    names = {lesson.name for lesson in LESSONS.values()}
+    for slide in slides:
+        assert slide.facts.get("Lesson"), f"Slide {slide.number} names no lesson."
+        for place in slide.facts["Lesson"]:
+            lesson, _, section = place.partition(", ")
+            assert lesson in names
+            if (SOURCES / f"{lesson}.py").is_file():
+                assert section in sections(lesson), f"Slide {slide.number}: {lesson} has no section {section!r}."
+
+
+def test_every_exercise_on_a_slide_is_one_of_its_lesson(slides: list[deck.Slide]) -> None:
+    for slide in slides:
+        for key, answer in re.findall(r'check\("([\w.]+)", (\w+)\)', visible(slide)):
+            lesson = LESSONS[key.partition(".")[0]]
+            source = SOURCES / f"{lesson.name}.py"
+            assert not source.is_file() or f'check("{key}", {answer})' in source.read_text(encoding="utf-8")
+
+
+def test_every_claim_stands_on_a_slide(slides: list[deck.Slide]) -> None:
+    named = {key for slide in slides for key in slide.facts.get("Claim", ())}
+    assert named == set(CLAIMS)
+
+
+def test_plates_stand_on_slides_whose_notes_name_the_claim(slides: list[deck.Slide]) -> None:
+    for slide in slides:
+        plates = set(re.findall(r"\{\{(?:claim|verdict|found) ([\w-]+)", visible(slide)))
+        assert plates <= set(slide.facts.get("Claim", ())) | {"clip-ranks", "gan-collapses"}, slide.title
+
+
+def test_no_measurement_is_typed(slides: list[deck.Slide]) -> None:
+    """Shares and decimals come from files. Exercises have their own numbers, and one slide quotes the session's."""
+    for slide in slides:
+        bare = re.sub(r"\{\{.*?\}\}|!\[.*?\]", "", visible(slide), flags=re.DOTALL).replace("31.59, 31.45, 30.44", "")
+        assert re.findall(r"\d ?%", bare) == [], slide.title
+        assert "_class: turn" in slide.source or re.findall(r"\d+\.\d+", bare) == [], slide.title
+
+
+def test_few_words(slides: list[deck.Slide]) -> None:
+    many = {}
+    for slide in slides:
+        text = re.sub(r"\{\{.*?\}\}|\$\$.*?\$\$|!\[.*?\]\(.*?\)|<p class=\"credit\">.*?</p>", "", visible(slide),
+                      flags=re.DOTALL)  # fmt: skip
+        words = re.sub(r"<[^>]+>|^#.*$|[#>*|-]", " ", text, flags=re.MULTILINE).split()
+        if len(words) > WORDS:
+            many[slide.title] = len(words)
+    assert many == {}
+
+
+def test_every_figure_is_described(slides: list[deck.Slide]) -> None:
+    for slide in slides:
+        for alt in re.findall(r"!\[(?!bg)([^\]]*)\]", slide.source):
+            assert len(alt.split()) >= 5, f"Slide {slide.number} has a figure without words."
+        for arguments in re.findall(r"\{\{pictures ([^|}]*)\|([^|}]*)", slide.source):
+            assert len(arguments[1].split()) >= 3, f"Slide {slide.number} has pictures without words."
+
+
+# ---------------------------------------------------------------------------------------------- the filling
+
+
+def test_a_wrong_word_in_braces_is_named_with_its_slide() -> None:
+    head = "---\nmarp: true\n---\n\n# One\n\n---\n\n# Two\n\n"
+    for wrong, said in (
+        ("{{verdikt ae-gaps}}", "There is no 'verdikt'"),
+        ("{{verdict ae-gap}}", "There is no claim 'ae-gap'"),
+        ("{{number weight of the moon}}", "figures.py says nothing of 'weight of the moon'"),
+        ("{{found ae-gaps (\\d+) giraffes}}", "has nothing like"),
+        ("{{mark BERT}}", "BERT is not on the map"),
+        ("{{pictures nobody 3 100 | nobody at all}}", "There are no pictures nobody-1.png"),
+        ("{{pictures tower 3 100 | nine towers there | a; b}}", "2 labels for 9 pictures"),
+        ("![a figure](figures/none.png)", "none.png"),
+    ):
+        with pytest.raises(deck.DeckError, match="Slide 2, “Two”: ") as caught:
+            deck.filled(head + wrong)
+        assert said in str(caught.value)
+
+
+def test_numbers_come_from_their_files() -> None:
+    stored = json.loads((deck.ROOT / "data/laptop/evaluation.json").read_text(encoding="utf-8"))
+    source = "---\nmarp: true\n---\n\n# One\n\n{{data data/laptop/evaluation.json held_out.all .1%}}"
+    assert f"{stored['held_out']['all']:.1%}" in deck.filled(source)
+
+
+def test_a_claim_that_is_not_measured_yet_says_where_it_will_be(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(deck, "measured", dict)
+    assert "lesson 4 measures it" in deck.verdict("clip-pairs")
+
+
+def test_notes_end_in_what_was_measured() -> None:
+    note = "---\nmarp: true\n---\n\n# One\n\n<!--\nMinutes: 1\nClaim: ae-gaps\n\nSay this.\n-->"
+    assert deck.measured()["ae-gaps"][0] in deck.filled(note)
+
+
+def test_coverage_is_up_to_date(slides: list[deck.Slide]) -> None:
+    assert deck.COVERAGE.read_text(encoding="utf-8") == deck.coverage(slides), "Run make slides."
+
+
+def test_lock_file_names_no_registry() -> None:
+    lock = json.loads((deck.HERE / "package-lock.json").read_text(encoding="utf-8"))
+    assert [name for name, package in lock["packages"].items() if "resolved" in package] == []
+    assert all("integrity" in package for name, package in lock["packages"].items() if name)
+
+
+def test_figures_are_drawn_and_none_is_left_over() -> None:
+    source = deck.SOURCE.read_text(encoding="utf-8")
+    named = set(re.findall(r"\(figures/([\w-]+)\.png\)", source))
+    families = {arguments.split()[0] for arguments in re.findall(r"\{\{pictures (.+?)\|", source)}
+    for path in Path(deck.FIGURES).glob("*.png"):
+        assert path.stem in named or path.stem.rpartition("-")[0] in families, f"No slide shows {path.name}."
