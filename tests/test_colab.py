@@ -6,7 +6,10 @@ import sys
 from pathlib import Path
 from types import ModuleType
 
+import ipywidgets
+import matplotlib.pyplot as plt
 import pytest
+from atelier.teaching import controls
 
 ROOT = Path(__file__).resolve().parents[1]
 
@@ -100,3 +103,14 @@ def test_pip_is_silent_unless_it_fails(colab: ModuleType, capfd: pytest.CaptureF
     assert colab._pip("--no-index", "--no-deps", "packaging") == ""
     assert "packaging<0" in colab._pip("--no-index", "--no-deps", "packaging<0")
     assert capfd.readouterr() == ("", "")
+
+
+def test_controls_are_shown_by_the_widgets_of_colab(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Colab has ipywidgets 7, whose widgets cannot say themselves how they are shown."""
+    shown: list[dict] = []
+    monkeypatch.delattr(ipywidgets.Widget, "_repr_mimebundle_")
+    monkeypatch.setattr(controls, "display", lambda bundle, raw: shown.append(bundle))
+    controls.explore(lambda share: (plt.figure(), f"a sheet, {share} of it"), share=controls.slider(0.0, 1.0, 0.5))
+    (bundle,) = shown
+    assert bundle[controls.VIEW].keys() == {"version_major", "version_minor", "model_id"}
+    assert "a sheet, 0.5 of it" in bundle["text/html"]

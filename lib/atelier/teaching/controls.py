@@ -14,6 +14,7 @@ from PIL import Image
 
 from atelier.teaching.figures import described
 
+VIEW = "application/vnd.jupyter.widget-view+json"
 Control = widgets.IntSlider | widgets.FloatSlider | widgets.SelectionSlider | widgets.Dropdown | widgets.Text
 SHOWN: list[Control] = []  # what `explore` has shown in this process, for `try_controls`
 
@@ -66,7 +67,9 @@ def explore(draw: Callable[..., tuple[Figure | Image.Image, str]], **controls: C
     """
     SHOWN.extend(controls.values())
     made = panel(draw, **controls)
-    display({**made._repr_mimebundle_(), "text/html": made.children[-1].value}, raw=True)
+    view = {"version_major": 2, "version_minor": 0, "model_id": made.model_id}  # as ipywidgets 8 says it; 7 cannot
+    bundle = {"text/plain": "controls, and the picture that they change", VIEW: view}
+    display({**bundle, "text/html": made.children[-1].value}, raw=True)
 
 
 def panel(draw: Callable[..., tuple[Figure | Image.Image, str]], **controls: Control) -> widgets.VBox:
