@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+import torch
+import torch.nn.functional as F
 from atelier.pipeline import Pipeline
 from atelier.world import Scene, full_world, paint
 from PIL import Image, ImageDraw, ImageFont
@@ -12,6 +14,14 @@ from torch import Tensor
 
 HERE = Path(__file__).parent
 STRAWBERRY = "a stained glass window with an image of a blue strawberry"
+GALLERY = (  # the session's own prompts, and two that were held out of training
+    "the Eiffel tower landing on the moon",
+    "sunset over a lake in the mountains",
+    STRAWBERRY,
+    "a photo of the food of china",
+    "a cartoon of a cat on the beach",
+    "a watercolour of a purple mushroom in a forest",
+)
 INK, GAP = (40, 42, 54), 8
 
 
@@ -58,10 +68,29 @@ def contact_sheet() -> Image.Image:
     return image
 
 
+def gallery(pipe: Pipeline) -> Image.Image:
+    """The two best of nine for each prompt of the gallery, side by side, the prompt under them."""
+    best = [drawing.pictures[:2] for drawing in pipe.draw(list(GALLERY), n=9, seed=1)]
+    seam_between = torch.ones(3, best[0].shape[2], 3, device=best[0].device)
+    pairs = torch.stack([torch.cat([pair[0], seam_between, pair[1]], dim=2) for pair in best])  # (6, 3, 64, 131)
+    large = F.interpolate(pairs, scale_factor=3, mode="bicubic", antialias=True).clamp(0, 1).cpu()
+    width, height, seam = large.shape[3], large.shape[2], 34
+    image = Image.new("RGB", (2 * (width + 2 * GAP), 3 * (height + seam)), "white")
+    draw = ImageDraw.Draw(image)
+    for number, (pair, prompt) in enumerate(zip(large, GALLERY, strict=True)):
+        row, column = divmod(number, 2)
+        x, y = GAP + column * (width + 2 * GAP), row * (height + seam)
+        image.paste(Image.fromarray((pair * 255).round().byte().permute(1, 2, 0).numpy()), (x, y))
+        draw.text((x + width / 2, y + height + 4), prompt, fill=INK, font=ImageFont.load_default(14), anchor="ma")
+    return image
+
+
 def main() -> None:
-    """Write world.png and strawberry.png beside this file."""
+    """Write world.png, strawberry.png and gallery.png beside this file."""
     contact_sheet().save(HERE / "world.png", optimize=True)
-    Pipeline.from_pretrained("laptop").draw(STRAWBERRY, n=9, seed=0).save(HERE / "strawberry.png", columns=9)
+    pipe = Pipeline.from_pretrained("laptop")
+    pipe.draw(STRAWBERRY, n=9, seed=0).save(HERE / "strawberry.png", columns=9)
+    gallery(pipe).quantize(256).save(HERE / "gallery.png", optimize=True)
 
 
 if __name__ == "__main__":
