@@ -9,14 +9,13 @@ from typing import Any
 
 import gradio as gr
 
-from atelier.gallery import grid_link, inside_html, pictures_html, settings
+from atelier.gallery import COUNTS, grid_link, inside_html, pictures_html, settings
 from atelier.inside import attention_to_words
 from atelier.pipeline import Drawing, Pipeline, best_preset
 from atelier.weights.presets import find_presets, load_preset
 
 MOST_CHARACTERS = 500
 LARGEST_SEED = 2**31 - 1
-COUNTS = (1, 4, 9)
 EXAMPLES = (
     "the Eiffel tower landing on the moon",
     "a stained glass window with an image of a blue strawberry",

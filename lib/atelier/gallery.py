@@ -23,6 +23,7 @@ from atelier.inside import WordAttention
 from atelier.pipeline import Drawing
 
 SETTINGS_KEY = "atelier"  # of the PNG's text chunk that holds a drawing's settings, as JSON
+COUNTS = (1, 4, 9)  # how many pictures the page and the panel offer: each makes a square
 LEAST_PIXELS = 256  # a picture is enlarged, by a whole factor, to at least this side
 GOLDEN = 0.618034  # steps of the golden ratio keep the hues of neighbouring numbers apart
 

@@ -6,10 +6,9 @@ import html
 
 import ipywidgets as widgets
 
-from atelier.gallery import pictures_html, settings
+from atelier.gallery import COUNTS, pictures_html, settings
 from atelier.pipeline import Pipeline, SamplingOptions
 
-COUNTS = (1, 4, 9)
 WIDE = widgets.Layout(width="min(42em, 95%)")
 
 
