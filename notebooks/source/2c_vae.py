@@ -226,7 +226,7 @@ for colour, centre, width, points in zip(COLOURS, *clouds, samples.detach(), str
     axis.scatter(*points.T, s=5, color=colour, alpha=0.5, linewidths=0)
     axis.add_patch(Ellipse(centre.tolist(), *(4 * (width / 2).exp()).tolist(), fill=False, color=colour, lw=2))
 axis.set(xlim=(-4.2, 4.2), ylim=(-2.6, 3.0), aspect="equal", xlabel="$z_1$", ylabel="$z_2$")
-axis.set_title("120 samples of each cloud; the lines are two standard deviations out")
+axis.set_title("120 samples of each cloud; the lines: two σ")
 show(
     drawn,
     "Three clouds of points, one small and round, one large and round, one tall and narrow, each with its ellipse.",

@@ -646,7 +646,7 @@ for step in (bar := tqdm(range(STEPS), desc="CLIP")):
     if step % 20 == 19:
         found_at[step + 1] = retrieval(model, draws=1)[0]
         bar.set_postfix(loss=f"{losses[-1]:.2f}", found=f"{found_at[step + 1]:.0%}")
-model.eval().requires_grad_(False)
+model = model.eval().requires_grad_(False)
 
 # %%
 made, axes = figure(9.2, 2.7, 1, 4, width_ratios=(1.25, 1.25, 1, 1))
