@@ -1353,7 +1353,7 @@ for _ in tqdm(range(150), desc="a CLIP that is told"):
     loss.backward()
     optimiser.step()
     schedule.step()
-careful.eval().requires_grad_(False)
+careful = careful.eval().requires_grad_(False)
 
 # %% [markdown]
 # Now the examination. Each new picture comes with two captions, the true one and one that differs in a single point.
