@@ -4,6 +4,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/setup-done
 CANDIDATES := python3 python3.14 python3.13 python3.12 python3.11 python
+PACKAGES := node_modules/.package-lock.json
+NODE := slides/$(PACKAGES) docs/site/$(PACKAGES)
 CHECKED := lib tests docs notebooks slides
 
 # A prompt is anybody's sentence, with quotes, dollars and backslashes in it. $(value) takes it as it was typed, and the
@@ -18,7 +20,7 @@ ifneq (yes,$(shell test "$$(cat $(READY) 2>/dev/null)" = "$$(pwd)" && $(BIN)/pyt
 .PHONY: $(READY)
 endif
 
-.PHONY: help setup draw serve lab test test-all notebooks slides bench pictures lock clean
+.PHONY: help setup draw serve lab test test-all notebooks slides site bench pictures lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
@@ -69,20 +71,24 @@ test: setup ## style, types, every test that needs Python only, every lesson
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope --nbval-lax --nbval-current-env notebooks
 
-test-all: test slides/node_modules/.package-lock.json ## and the page, JupyterLab, the deck and an imitation of Colab
+test-all: test $(NODE) ## and the page, JupyterLab, the deck, the site and an imitation of Colab
 	$(BIN)/python -m pytest tests/browser
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/slides
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/site
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/colab
 
 notebooks: setup ## build and execute the lessons; LESSON=2d builds one, REPO=owner/name stamps the course's home
 	$(BIN)/python -m atelier.teaching.workshop $(LESSON) $(if $(REPO),--repo "$(REPO)")
 
-slides: setup slides/node_modules/.package-lock.json ## draw the deck's figures and build it; needs Node and chromium
+slides: setup slides/$(PACKAGES) ## draw the deck's figures and build it; needs Node and chromium
 	$(BIN)/python slides/figures.py
 	$(BIN)/python slides/deck.py
 
-slides/node_modules/.package-lock.json: slides/package-lock.json
-	cd slides && npm ci --no-progress
+site: setup docs/site/$(PACKAGES) ## build the lessons, the reference and the gallery as a site; needs Node
+	$(BIN)/python docs/site/build.py
+
+%/$(PACKAGES): %/package-lock.json
+	cd $* && npm ci --no-progress --ignore-scripts
 
 bench: setup ## time the library, side by side with the reference implementations
 	$(BIN)/python -m pytest tests/bench -p no:xdist -s

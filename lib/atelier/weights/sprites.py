@@ -1,7 +1,6 @@
 """The small models of part 2, trained on sprites, and the folder they are shipped in.
 
-    models.json              for each model: its sizes, what sprites it was trained on, for how long, and what was
-                             measured; and the SHA-256 of each file beside it
+    models.json              for each model: its sizes, its sprites, its training, what was measured; and all SHA-256
     NAME.safetensors         its weights, in float16
     README.md                the model card
 

@@ -1,0 +1,77 @@
+"""Build the site: `make site`. It lands in build/site/html, whole in itself, for any web server or a stick."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from sphinx.cmd.build import build_main
+from stage import ROOT, stage
+
+HERE = Path(__file__).parent
+PACKAGES = HERE / "node_modules"
+BUILT = ROOT / "build" / "site"
+WEIGHTS_OF_TYPE = {"next": (400, 500, 700, 800), "mono": (400, 700)}
+FAMILIES = {"next": "Atkinson Hyperlegible Next", "mono": "Atkinson Hyperlegible Mono"}
+
+
+def vendor(static: Path) -> None:
+    """Copy what pages fetch into the folder `static`: the typeface, MathJax, and what shows ipywidgets."""
+    if not PACKAGES.is_dir():
+        raise FileNotFoundError("docs/site/node_modules is missing: run `npm ci` in docs/site, or `make site`.")
+    spoken = {f"{language}.json" for language in ("base", "en", "nemeth")}  # formulas can be read aloud, in English
+
+    def foreign(folder: str, names: list[str]) -> set[str]:
+        return set(names) - spoken if Path(folder).name == "mathmaps" else set()
+
+    static.mkdir(parents=True)
+    (static / "site.css").write_text(_faces(static) + (HERE / "static" / "site.css").read_text(encoding="utf-8"))
+    mathjax = static / "mathjax"
+    for part in ("a11y", "input", "sre", "ui"):
+        shutil.copytree(PACKAGES / "mathjax" / part, mathjax / part, ignore=foreign)
+    shutil.copy(PACKAGES / "mathjax" / "tex-chtml.js", mathjax)
+    shutil.copytree(PACKAGES / "@mathjax" / "mathjax-newcm-font" / "chtml", mathjax / "newcm" / "chtml")
+    widgets = static / "widgets"
+    widgets.mkdir()
+    shutil.copy(PACKAGES / "@jupyter-widgets" / "html-manager" / "dist" / "embed.js", widgets)
+    shutil.copy(ROOT / "slides" / "figures" / "hero-5.png", static / "logo.png")
+
+
+def _faces(static: Path) -> str:
+    """The typeface's files beside the style sheet, and the rules that name them."""
+    fonts = static / "fonts"
+    fonts.mkdir()
+    rules = []
+    for kind, weights in WEIGHTS_OF_TYPE.items():
+        folder = PACKAGES / "@fontsource" / f"atkinson-hyperlegible-{kind}" / "files"
+        for weight in weights:
+            for style in ("normal", "italic"):
+                name = f"atkinson-hyperlegible-{kind}-latin-{weight}-{style}.woff2"
+                shutil.copy(folder / name, fonts)
+                rules.append(
+                    f"@font-face {{ font-family: '{FAMILIES[kind]}'; font-weight: {weight}; font-style: {style}; "
+                    f"font-display: swap; src: url('fonts/{name}') format('woff2'); }}\n"
+                )
+    return "".join(rules) + "\n"
+
+
+def main(
+    target: Annotated[Path, typer.Option(help="The folder to build in. An earlier build in it goes.")] = BUILT,
+) -> None:
+    """Build the site into TARGET/html."""
+    source, html = target / "source", target / "html"
+    for folder in (source, html):
+        shutil.rmtree(folder, ignore_errors=True)
+    stage(source)
+    vendor(source / "_static")
+    strict = ["--fail-on-warning", "--keep-going", "--quiet"]
+    status = build_main(["-b", "html", *strict, "-d", str(target / "doctrees"), str(source), str(html)])
+    if status:
+        raise typer.Exit(status)
+    typer.echo(f"The site is in {html}: open index.html, or put the folder on a web server.")
+
+
+if __name__ == "__main__":
+    typer.run(main)

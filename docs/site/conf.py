@@ -1,0 +1,88 @@
+"""The site's configuration, for Sphinx. stage.py puts it beside the pages; `make site` builds them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sphinx.application import Sphinx
+
+project = "Atelier"
+author = "the authors of Atelier"
+language = "en"
+
+extensions = [
+    "myst_nb",
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "sphinx.ext.viewcode",
+    "sphinx_copybutton",
+    "sphinx_design",
+]
+
+# Pages are Markdown and notebooks; the notebooks come with their outputs and are not run.
+nb_execution_mode = "off"
+nb_merge_streams = True
+myst_enable_extensions = ["amsmath", "attrs_block", "attrs_inline", "colon_fence", "deflist", "dollarmath"]
+myst_disable_syntax = ["myst_block_break", "myst_line_comment", "myst_target"]  # lessons are plain Markdown
+myst_heading_anchors = 4
+myst_links_external_new_tab = True
+exclude_patterns = ["_extra", "_static"]
+
+# Nothing is fetched from elsewhere: build.py puts the packages of npm beside the pages.
+mathjax_path = "mathjax/tex-chtml.js"
+mathjax3_config = mathjax4_config = {
+    "loader": {"paths": {"mathjax-newcm": "[mathjax]/newcm"}},
+    "output": {"linebreaks": {"inline": True}, "displayOverflow": "linebreak"},
+}
+nb_ipywidgets_js = {"widgets/embed.js": {}}
+
+# The reference comes out of the docstrings, in the order in which a file is read.
+autodoc_member_order = "bysource"
+autodoc_typehints_format = "short"
+autodoc_default_options = {"members": True, "show-inheritance": True}
+autodoc_class_signature = "mixed"
+python_use_unqualified_type_names = True
+python_maximum_signature_line_length = 90
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+napoleon_use_ivar = True
+
+html_theme = "furo"
+html_title = "Atelier"
+html_short_title = "Atelier"
+html_static_path = ["_static"]
+html_extra_path = ["_extra"]
+html_css_files = ["site.css"]
+html_favicon = html_logo = "_static/logo.png"
+html_copy_source = False
+html_show_sourcelink = False
+html_show_sphinx = False
+html_show_copyright = False
+html_last_updated_fmt = None
+pygments_style = "a11y-high-contrast-light"
+pygments_dark_style = "a11y-high-contrast-dark"
+html_theme_options = {
+    "sidebar_hide_name": False,
+    "light_css_variables": {
+        "color-brand-primary": "#0072b2",
+        "color-brand-content": "#00639b",
+        "font-stack": "'Atkinson Hyperlegible Next', system-ui, sans-serif",
+        "font-stack--monospace": "'Atkinson Hyperlegible Mono', ui-monospace, monospace",
+    },
+    "dark_css_variables": {
+        "color-brand-primary": "#56b4e9",
+        "color-brand-content": "#7cc4ee",
+    },
+}
+
+
+def leave_out_what_says_nothing(*event: Any) -> None:
+    """Without the docstrings that Python itself gives to a NamedTuple's fields."""
+    lines = event[-1]  # before it: the application, and what and whose the docstring is
+    if lines and lines[0].startswith("Alias for field number"):
+        lines[:] = [""]
+
+
+def setup(app: Sphinx) -> None:
+    """Called by Sphinx."""
+    app.connect("autodoc-process-docstring", leave_out_what_says_nothing)

@@ -1,0 +1,72 @@
+"""The gallery: what the shipped model draws for each prompt of data/prompts.txt, the best four of nine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from html import escape
+from itertools import groupby
+from pathlib import Path
+
+from atelier import Pipeline
+from atelier.drawing import Drawing
+from PIL import Image
+
+PROMPTS = Path(__file__).resolve().parents[2] / "data" / "prompts.txt"
+SHOWN, DRAWN, SIDE, SEED = 4, 9, 256, 1
+FIRST = "a stained glass window with an image of a blue strawberry"  # what the front page shows
+INTRODUCTION = f"""\
+# Gallery
+
+What the shipped model draws: the four of {DRAWN} pictures that CLIP puts first, under each its score, 100 · cosine. All
+were drawn when this page was built, with seed {SEED}; nothing was picked by hand. `make draw` and `make serve` draw
+more."""
+WORLD = """\
+## The painted world
+
+What the pictures of the training show, all of it painted by `atelier.world`. The shipped model learned a smaller world
+than this, ten of these subjects.
+
+![A contact sheet: every subject, setting, style, time of day and colour of the painted world](docs/world.png)"""
+
+
+def sections(text: str) -> Iterator[tuple[str, list[str]]]:
+    """The headings of a file of prompts, and the prompts under each."""
+    lines = [line.strip() for line in text.splitlines()]
+    for filled, block in groupby(lines, bool):
+        if filled:
+            heading, *prompts = block
+            yield heading.removeprefix("#").strip(), prompts
+
+
+def front_pictures(pipe: Pipeline, figures: Path) -> str:
+    """The front page's nine pictures, as HTML."""
+    return _drawn(pipe.draw(FIRST, n=DRAWN, seed=SEED), "front", figures, DRAWN)
+
+
+def gallery_page(pipe: Pipeline, figures: Path) -> str:
+    """The page's text; its pictures are written into the folder `figures`. Sections of other worlds are left out."""
+    parts = [INTRODUCTION]
+    for heading, prompts in sections(PROMPTS.read_text(encoding="utf-8")):
+        drawings = pipe.draw(prompts, n=DRAWN, seed=SEED)
+        if not any(drawing.remarks for drawing in drawings):  # no word that the model does not know
+            names = [f"drawn-{len(parts)}-{number}" for number in range(len(drawings))]
+            shown = [_drawn(drawing, name, figures) for drawing, name in zip(drawings, names, strict=True)]
+            parts += [f"## {heading.rstrip('.')}", *shown]
+    return "\n\n".join([*parts, WORLD]) + "\n"
+
+
+def _drawn(drawing: Drawing, name: str, figures: Path, number: int = SHOWN) -> str:
+    """One prompt and its best pictures, as HTML."""
+    cells = []
+    for place in range(number):
+        file = f"{name}-{place}.webp"
+        drawing.images[place].resize((SIDE, SIDE), Image.Resampling.BICUBIC).save(figures / file, quality=90)
+        score = f"{drawing.scores[place]:.1f}" if drawing.scores else ""
+        cells.append(
+            f'<div><img src="_figures/{file}" width="{SIDE}" height="{SIDE}" loading="lazy" '
+            f'alt="{escape(drawing.prompt, quote=True)}, picture {place + 1}"><small>{score}</small></div>'
+        )
+    return (
+        f'<figure class="drawn"><figcaption>“{escape(drawing.prompt)}”</figcaption>'
+        f'<div class="best of-{number}">{"".join(cells)}</div></figure>'
+    )

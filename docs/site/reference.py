@@ -1,0 +1,79 @@
+"""The reference: a page for each module of the library, made out of its docstrings, and a page that lists them."""
+
+from __future__ import annotations
+
+import ast
+from pathlib import Path
+
+import atelier
+
+ROOMS = {  # in the order in which one meets them; the first is what stands at the library's top
+    "": "From prompt to pictures",
+    "blocks": "Blocks: one a file, importing only torch",
+    "world": "The painted world",
+    "training": "Training",
+    "weights": "Weights: presets, tokenizer, the published formats",
+    "teaching": "What only lessons use",
+}
+INTRODUCTION = """\
+# Reference
+
+Everything public in the library, out of its docstrings; each page leads to the source. For most uses `Pipeline` is all
+that one needs:
+
+```python
+from atelier import Pipeline
+
+Pipeline.from_pretrained().draw("the Eiffel tower landing on the moon").grid().save("drawing.png")
+```
+"""
+PACKAGE = "__init__.py"
+LEFT_OUT = {"atelier.__main__", "atelier.teaching.terms", "atelier.teaching.exercises"}  # data and lessons' checkers
+
+
+def modules() -> dict[str, Path]:
+    """Dotted name → file of all modules that have a page."""
+    root = Path(atelier.__path__[0])
+    found = {}
+    for path in sorted(root.rglob("*.py")):
+        parts = path.relative_to(root.parent).with_suffix("").parts
+        name = ".".join(parts[:-1] if path.name == PACKAGE else parts)
+        if not any(f"{name}.".startswith(f"{out}.") for out in LEFT_OUT) and _says_something(path):
+            found[name] = path
+    return found
+
+
+def _says_something(path: Path) -> bool:
+    """Whether the module defines or gathers anything, and is not only a package's docstring."""
+    return len(ast.parse(path.read_text(encoding="utf-8")).body) > 1
+
+
+def summary(path: Path) -> str:
+    """The first paragraph of a module's docstring."""
+    text = ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or ""
+    return " ".join(text.partition("\n\n")[0].split())
+
+
+def reference_pages() -> dict[str, str]:
+    """Page's name → its Markdown: one for each module, and "index"."""
+    found = modules()
+    rooms = [_room(heading, {n: p for n, p in found.items() if room_of(n) == room}) for room, heading in ROOMS.items()]
+    pages = {name: _module_page(name, path) for name, path in found.items()}
+    return pages | {"index": "\n".join([INTRODUCTION, *rooms])}
+
+
+def room_of(name: str) -> str:
+    """The room of ROOMS that a module belongs to: atelier.blocks.vq to blocks, atelier.pipeline to the first."""
+    room = name.partition(".")[2].partition(".")[0]
+    return room if room in ROOMS else ""
+
+
+def _module_page(name: str, path: Path) -> str:
+    gathers = path.name == PACKAGE  # what its modules define, and index
+    return f"# {name}\n\n```{{eval-rst}}\n.. automodule:: {name}\n{'   :no-index:' if gathers else ''}\n```\n"
+
+
+def _room(heading: str, here: dict[str, Path]) -> str:
+    entries = "\n\n".join(f"[{name}]({name}.md)\n: {summary(path)}" for name, path in here.items())
+    tree = "\n".join(here)
+    return f"## {heading}\n\n{entries}\n\n```{{toctree}}\n:hidden:\n\n{tree}\n```\n"

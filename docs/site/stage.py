@@ -1,0 +1,149 @@
+"""Lay out everything that the site's pages are made of, in the repository's own folders, so that links hold."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+from html import escape
+from pathlib import Path
+
+import nbformat
+from atelier import Pipeline
+from atelier.card import EVALUATION_FILE
+from atelier.teaching.glossary import TERMS
+from atelier.teaching.lessons import LESSONS, Lesson, minutes
+from atelier.teaching.workshop import MINUTES_FILE, verdicts
+from gallery import front_pictures, gallery_page
+from lessons import lesson_page
+from reference import reference_pages
+
+HERE = Path(__file__).parent
+ROOT = HERE.parents[1]
+AS_THEY_ARE = (  # pages, and the files that they link to
+    "CONTRIBUTING.md",
+    "CITATION.cff",
+    "data/README.md",
+    "data/prompts.txt",
+    "data/laptop/README.md",
+    "data/laptop/curves.png",
+    "data/sprites/README.md",
+    "docs/*.png",
+    "slides/INSTRUCTOR.md",
+    "slides/TEACH_A_PART.md",
+    "slides/COVERAGE.md",
+)
+BESIDE_THE_PAGES = ("slides/built/session.html", "slides/built/session.pdf", "notebooks/*.ipynb")
+LOOKS = {  # the picture on a lesson's card: one of the deck's figures
+    "1": "machine",
+    "2a": "gan-1",
+    "2b": "ae-plane",
+    "2c": "vae-plane",
+    "2d": "sentence",
+    "2e": "vqgan-machine",
+    "3": "translation",
+    "4": "matrix",
+    "5": "pipeline",
+}
+
+
+def stage(target: Path) -> None:
+    """Fill the folder `target`, which must be empty or missing, with pages, figures and what stands beside them."""
+    figures = target / "_extra" / "_figures"
+    figures.mkdir(parents=True)
+    _copy(AS_THEY_ARE, target)
+    _write(
+        target / "README.md", re.sub("^# .*", "# Set it up, use it", (ROOT / "README.md").read_text(encoding="utf-8"))
+    )
+    _copy(BESIDE_THE_PAGES, target / "_extra")
+    for look in LOOKS.values():
+        shutil.copy(ROOT / "slides" / "figures" / f"{look}.png", figures)
+    places = {}
+    for lesson in LESSONS.values():
+        notebook = nbformat.read(ROOT / "notebooks" / f"{lesson.name}.ipynb", as_version=4)
+        places |= {cell: lesson.name for cell, _ in verdicts(notebook).values()}
+        page = target / "notebooks" / f"{lesson.name}.ipynb"
+        page.parent.mkdir(exist_ok=True)
+        nbformat.write(lesson_page(notebook, lesson.name, figures), page)
+    claims = (ROOT / "notebooks" / "CLAIMS.md").read_text(encoding="utf-8")
+    _write(target / "notebooks" / "CLAIMS.md", linked_claims(claims, places))
+    pipe = Pipeline.from_pretrained("laptop")
+    _write(target / "index.md", front_page(claims, front_pictures(pipe, figures)))
+    for name in ("conf.py", "deck.md"):
+        shutil.copy(HERE / name, target)
+    _write(target / "glossary.md", glossary_page())
+    _write(target / "gallery.md", gallery_page(pipe, figures))
+    for name, text in reference_pages().items():
+        _write(target / "api" / f"{name}.md", text)
+
+
+def _copy(patterns: tuple[str, ...], target: Path) -> None:
+    for pattern in patterns:
+        for path in ROOT.glob(pattern):
+            place = target / path.relative_to(ROOT)
+            place.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(path, place)
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(text, encoding="utf-8")
+
+
+def linked_claims(table: str, places: dict[str, str]) -> str:
+    """The table of claims, each cell's identity a link to the cell. places: cell → the lesson's name."""
+    return re.sub(
+        r"\| (?P<cell>\d\w?-\d{3}) \|",
+        lambda found: f'| <a href="{places[found["cell"]]}.html#claim-{found["cell"]}">{found["cell"]}</a> |',
+        table,
+    )
+
+
+def front_page(claims: str, drawn: str) -> str:
+    """front.md with the drawn pictures, the lessons' cards and the numbers that have been measured."""
+    parts = {
+        "drawn": drawn,
+        "lessons": '<div class="lessons">\n' + "\n".join(map(_card, LESSONS.values())) + "\n</div>",
+        "facts": _facts(claims),
+        "lesson_names": "\n".join(f"notebooks/{lesson.name}" for lesson in LESSONS.values()),
+    }
+    text = (HERE / "front.md").read_text(encoding="utf-8")
+    return re.sub(r"\{\{(\w+)\}\}", lambda found: parts[found[1]], text)
+
+
+def _card(lesson: Lesson) -> str:
+    takes = minutes(ROOT / "notebooks").get(lesson.name)
+    if takes is None:
+        raise FileNotFoundError(
+            f"notebooks/{MINUTES_FILE} has no minutes for {lesson.name}; `make notebooks` measures them."
+        )
+    return (
+        f'<a href="notebooks/{lesson.name}.html">'
+        f'<span class="look"><img src="_figures/{LOOKS[lesson.key]}.png" alt="" loading="lazy"></span>'
+        f'<span class="words"><b>{lesson.key} · {escape(lesson.title)}</b> <span>{escape(lesson.question)}</span> '
+        f"<small>{takes}</small></span></a>"
+    )
+
+
+def _facts(claims: str) -> str:
+    """What was measured, as big numbers: of the claims, and of the shipped preset by its own record."""
+    verdict = re.findall(r"\| ([\w ]+) \|$", claims, re.MULTILINE)[1:]  # the first is the table's head
+    evaluation = json.loads((ROOT / "data" / "laptop" / EVALUATION_FILE).read_text(encoding="utf-8"))
+    held_out = evaluation["held_out"]["all_best_of_9"]
+    longest = max(takes.cpu or 0 for takes in minutes(ROOT / "notebooks").values())
+    facts = [
+        (str(len(verdict)), f"claims of the slides, each measured in a cell; {verdict.count('holds')} of them hold"),
+        (f"{held_out:.0%}", "of drawings of combinations that training never showed have all that was asked for"),
+        (str(len(LESSONS)), f"lessons that run on two CPU cores, each in {longest:g} minutes or less"),
+        ("0", "downloads: every weight was trained on painted pictures, and is in the repository"),
+    ]
+    return '<div class="facts">\n' + "\n".join(f"<div><b>{big}</b>{words}</div>" for big, words in facts) + "\n</div>"
+
+
+def glossary_page() -> str:
+    """All terms with their meanings, each with the lesson that introduces it."""
+    entries = "\n\n".join(
+        f"{name}\n  {term.meaning} *Lesson [{term.lesson}](notebooks/{LESSONS[term.lesson].name}.ipynb)*"
+        for name, term in sorted(TERMS.items(), key=lambda item: item[0].lower())
+    )
+    return f"# Glossary\n\nEvery term of the course, in a sentence.\n\n:::{{glossary}}\n{entries}\n:::\n"
