@@ -6,12 +6,17 @@ from atelier.teaching.figures import INK, coarse, draw_tiles, figure, tints
 from torch import Tensor
 
 
-def test_coarse_pictures_have_32_shades_and_hardly_differ() -> None:
+@pytest.mark.parametrize("shades", [16, 32])
+def test_coarse_pictures_have_few_shades_and_hardly_differ(shades: int) -> None:
     pictures = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0), requires_grad=True)
-    few = coarse(pictures)
-    assert len(few.unique()) == 32
-    assert (few - pictures).abs().max() <= 0.5 / 31 + 1e-6
+    few = coarse(pictures, shades=shades)
+    assert len(few.unique()) == shades
+    assert (few - pictures).abs().max() <= 0.5 / (shades - 1) + 1e-6
     assert not few.requires_grad
+
+
+def test_coarse_pictures_are_clipped_and_have_32_shades_unless_told() -> None:
+    assert len(coarse(torch.linspace(-1, 2, 1200).view(1, 3, 20, 20)).unique()) == 32
     assert coarse(torch.tensor([-0.5, 1.5]).view(2, 1, 1, 1).expand(2, 3, 1, 1)).unique().tolist() == [0.0, 1.0]
 
 

@@ -44,7 +44,6 @@ STYLE: Any = {
 }
 PIXELS_PER_INCH = 128  # stored; on screen an inch takes 96 of the browser's pixels, so that lines stay sharp
 SCREEN_PIXELS_PER_INCH = 96
-SHADES = 32  # of each colour, in a picture that a notebook stores
 DARK = 0.55  # mean of the colours below which words on it are white
 
 
@@ -127,19 +126,20 @@ def sheet(pictures: Tensor, columns: int, scale: int = 2, gap: int = 2) -> Image
     return paper
 
 
-def coarse(pictures: Tensor, side: int | None = None) -> Tensor:
-    """Pictures on the CPU in 32 shades of each colour: hardly seen, and a notebook that shows them stays small.
+def coarse(pictures: Tensor, side: int | None = None, shades: int = 32) -> Tensor:
+    """Pictures on the CPU in few shades of each colour: hardly seen, and a notebook that shows them stays small.
 
     Args:
         pictures: (…, 3, h, w), from 0 to 1; what lies outside is clipped.
         side: if given, larger pictures are shrunk to side × side pixels.
+        shades: of each colour.
     """
     pixels = pictures.detach().float()
     if side is not None and pixels.shape[-1] > side:
         pixels = F.interpolate(pixels.reshape(-1, *pixels.shape[-3:]), (side, side), mode="area").view(
             *pixels.shape[:-2], side, side
         )
-    return (pixels.cpu().clamp(0, 1) * (SHADES - 1)).round() / (SHADES - 1)
+    return (pixels.cpu().clamp(0, 1) * (shades - 1)).round() / (shades - 1)
 
 
 @torch.no_grad()
