@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import io
-import os
-import shutil
 from pathlib import Path
 
 from atelier.app import LOOK, build_page
+from atelier.chromium import chromium
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
@@ -19,9 +18,8 @@ FINISHED = "#pictures .atelier-grid:not(.unfinished)"
 def main() -> None:
     """Write page.png beside this file: the page with nine pictures of a prompt."""
     _, address, _ = build_page("laptop").queue().launch(prevent_thread_lock=True, quiet=True, **LOOK)
-    chromium = os.environ.get("CHROME_PATH") or shutil.which("chromium")
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+        browser = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 900, "height": 1280})
         page.goto(address)
         page.fill("#prompt textarea, #prompt input", PROMPT)

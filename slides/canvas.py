@@ -27,7 +27,8 @@ WEIGHTS = (400, 700)
 DENSITY = 1.5  # stored pixels for one of the slide's: sharp on a projector of 1080 lines
 POINT = 0.72  # points in a pixel of the slide, where 100 of them are an inch
 COLOURS_STORED = 128  # of a palette: more cannot be told apart from the room
-PALE_BLUE, PALE_RED, PAPER = "#E3EFF7", "#FBE7DA", "#F4F5F7"
+PALE_BLUE, PALE_GREEN, PALE_ORANGE, PALE_RED, PAPER = "#E3EFF7", "#E0F1EC", "#FDF1D8", "#FBE7DA", "#F4F5F7"
+SLATE, RUST = "#4B5563", "#B44A00"  # of words beside things, and of those beside VERMILION arrows
 
 PROJECTED: Any = {
     **STYLE,
@@ -173,6 +174,12 @@ def arrow(
     )
 
 
+def flow(axis: Axes, y: float, *spans: tuple[float, float], line: float = 2.4) -> None:
+    """Arrows at one height, each from an x to another."""
+    for start, end in spans:
+        arrow(axis, (start, y), (end, y), line=line)
+
+
 def tiles(
     axis: Axes, codes: Tensor, colours: Tensor, x: float, y: float, tile: float, size: float = 0, gap: float = 2
 ) -> None:
@@ -196,6 +203,14 @@ def frame(
     """An empty frame around something."""
     corners = [(x, y), (x + width, y), (x + width, y + height), (x, y + height)]
     axis.add_patch(Polygon(corners, facecolor="none", edgecolor=colour, linewidth=line, zorder=5))
+
+
+def enclosed(axis: Axes) -> None:
+    """Leave of a plot only a thin frame around what is drawn into it."""
+    axis.set(xticks=[], yticks=[])
+    axis.grid(False)
+    for spine in axis.spines.values():
+        spine.set(visible=True, color=GREY, linewidth=1.5)
 
 
 def quiet(axis: Axes, ticks: Sequence[float] = ()) -> None:

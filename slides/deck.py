@@ -12,7 +12,6 @@ import html
 import json
 import os
 import re
-import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -22,6 +21,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from atelier.chromium import chromium
 from atelier.teaching.claims import CLAIMS
 from atelier.teaching.lessons import LESSONS
 from atelier.teaching.pipeline_map import LINEAGE, PIPELINE, PLACES
@@ -385,9 +385,7 @@ def coverage(deck: list[Slide]) -> str:
 
 def browser() -> str:
     """Chromium, or a sentence about what to do."""
-    path = os.environ.get("CHROME_PATH") or next(
-        filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None
-    )
+    path = chromium()
     if path is None:
         raise DeckError("The PDF and the PPTX need Chromium. Install it, or name it: CHROME_PATH=/path/to/chromium.")
     return path

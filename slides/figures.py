@@ -23,18 +23,24 @@ from atelier import Pipeline
 from atelier.drawing import Drawing
 from atelier.evaluate import judged_world, told
 from atelier.inside import attention_to_words
-from atelier.teaching.figures import BLUE, COLOURS, GREEN, GREY, INK, ORANGE, SKY, VERMILION, sheet
+from atelier.teaching.figures import BLUE, COLOURS, GREEN, GREY, INK, ORANGE, SKY, VERMILION, sheet, tints
 from atelier.weights.presets import Preset, load_preset
 from atelier.weights.sprites import load_sprite_model
 from atelier.world import SPRITES, Scene, World, caption, paint, sprites
 from canvas import (
     PALE_BLUE,
+    PALE_GREEN,
+    PALE_ORANGE,
     PALE_RED,
     PAPER,
     PROJECTED,
+    RUST,
+    SLATE,
     arrow,
     box,
     canvas,
+    enclosed,
+    flow,
     frame,
     hang,
     image,
@@ -115,10 +121,35 @@ def drawing(prompt: str, seed: int) -> Drawing:
 
 
 @cache
-def tints() -> Tensor:
-    """The colour (codes, 3) that the decoder gives to each code where nothing stands but this one."""
-    codes = torch.arange(pipeline().vqgan.config.codes)[:, None, None].expand(-1, 3, 3)
-    return pipeline().decode(codes)[:, :, 8:16, 8:16].mean((2, 3)).clamp(0, 1)
+def inks(name: str = PRESET) -> Tensor:
+    """The colours (codes, 3) of the preset's codes, or of those of "vqvae" or "vqgan", each where it stands alone."""
+    if name == PRESET:
+        return tints(pipeline().decode, torch.arange(pipeline().vqgan.config.codes))
+    return tints(model(name).decode_codes, torch.arange(64))
+
+
+def sprite(place: int) -> Tensor:
+    """A sprite (1, 3, 32, 32) of six, which all figures of autoencoders share."""
+    return sprites(6, seed=3)[0][place : place + 1]
+
+
+@torch.no_grad()
+def invented(number: int, seed: int) -> Tensor:
+    """What the GAN draws, (number, 3, 32, 32)."""
+    return model("gan")(torch.randn(number, model("gan").config.latent, generator=torch.Generator().manual_seed(seed)))
+
+
+@torch.no_grad()
+def through_words(name: str, given: Tensor) -> tuple[Tensor, Tensor]:
+    """What "vqvae" or "vqgan" gives back for a sprite (1, 3, 32, 32), (3, 32, 32), and the codes between, (8, 8)."""
+    drawn, quantized = model(name)(given)
+    return drawn[0], quantized.indices[0]
+
+
+@cache
+def evaluation() -> dict[str, Any]:
+    """What the preset's evaluation measured."""
+    return json.loads((preset().folder / "evaluation.json").read_text(encoding="utf-8"))
 
 
 @torch.no_grad()
@@ -184,25 +215,24 @@ def machine() -> Said:
     codes = drawn.codes[0]
     made, axis = canvas(1136, 350)
     words(axis, 86, 175, "“the Eiffel\ntower landing\non the moon”", 25, style="italic")
-    tiles(axis, codes, tints()[codes], 340, 70, 26.2)
+    tiles(axis, codes, inks()[codes], 340, 70, 26.2)
     hang(axis, drawn.pictures[0], 704, 70, 210)
     score = f"{(drawn.scores or [0.0])[0]:.0f}"
     words(axis, 1098, 173, score, 62, weight="bold", color=GREEN)
     for x, name, what, face, edge in (
         (194, "BART", "translates", PALE_BLUE, BLUE),
         (571, "VQ-GAN", "draws", PALE_BLUE, BLUE),
-        (944, "CLIP", "ranks", "#E0F1EC", GREEN),
+        (944, "CLIP", "ranks", PALE_GREEN, GREEN),
     ):
         wide = 86 if name == "CLIP" else 108
         box(axis, x, 122, wide, 106, face, edge)
         words(axis, x + wide / 2, 160, name, 23, weight="bold")
         words(axis, x + wide / 2, 194, what, 20)
-    for start, end in ((168, 191), (306, 335), (550, 568), (682, 700), (918, 941), (1033, 1058)):
-        arrow(axis, (start, 175), (end, 175), line=2)
+    flow(axis, 175, (168, 191), (306, 335), (550, 568), (682, 700), (918, 941), (1033, 1058), line=2)
     for x, name in ((86, "a prompt"), (444, "64 codes"), (809, "a picture"), (1098, "a score")):
-        words(axis, x, 36, name, 24, color="#4B5563")
+        words(axis, x, 36, name, 24, color=SLATE)
     for x, name in ((444, "8 × 8 numbers, 0 to 1023"), (809, "64 × 64 pixels")):
-        words(axis, x, 312, name, 20, color="#4B5563")
+        words(axis, x, 312, name, 20, color=SLATE)
     keep("machine", made)
     return None
 
@@ -227,8 +257,8 @@ def writing() -> Said:
         hang(axis, stage.pictures[best], x, 206, side)
         words(axis, x + side / 2, 375, str(8 * (place + 1)), 24, weight="bold")
     words(axis, 0, 158, "BART’s encoder reads them all at once. Its decoder writes 64 codes, one after the other:", 24,
-          ha="left", color="#4B5563")  # fmt: skip
-    words(axis, 0, 408, "codes written so far", 20, ha="left", color="#4B5563")
+          ha="left", color=SLATE)  # fmt: skip
+    words(axis, 0, 408, "codes written so far", 20, ha="left", color=SLATE)
     keep("writing", made)
     return None
 
@@ -261,7 +291,7 @@ def painting() -> Said:
         x = place * (side + gap)
         hang(axis, picture, x, 44, side, smooth=place == len(shown) - 1)
         words(axis, x + side / 2, 20, f"{picture.shape[1]} × {picture.shape[2]}", 25, weight="bold")
-        words(axis, x + side / 2, 310, label, 21, color="#4B5563")
+        words(axis, x + side / 2, 310, label, 21, color=SLATE)
         if place:
             arrow(axis, (x - gap + 10, 44 + side / 2), (x - 10, 44 + side / 2))
     keep("painting", made)
@@ -274,7 +304,7 @@ def taken_away() -> Said:
     pipe, drawn = pipeline(), drawing(STRAWBERRY, 0)
     codes = drawn.codes[0]
     without_bart = torch.randint(1024, (1, 8, 8), generator=torch.Generator().manual_seed(0))
-    flat = F.interpolate(tints()[codes].permute(2, 0, 1)[None], scale_factor=8.0)[0]
+    flat = F.interpolate(inks()[codes].permute(2, 0, 1)[None], scale_factor=8.0)[0]
     careless = pipe.draw(STRAWBERRY, n=9, seed=5, guidance=1.0, temperature=1.6).pictures[-1]
     keep_pictures("without", [drawn.pictures[0], pipe.decode(without_bart)[0], flat, careless])
     return None
@@ -286,16 +316,15 @@ def taken_away() -> Said:
 @torch.no_grad()
 def lineage() -> Said:
     """What each network of part 2 makes: a draw of the GAN, and one sprite given back by each of the others."""
-    sprite = sprites(6, seed=7)[0][3:4]
-    noise = torch.randn(40, model("gan").config.latent, generator=torch.Generator().manual_seed(7))
-    drawn = model("gan")(noise)
+    given = sprites(6, seed=7)[0][3:4]
+    drawn = invented(40, seed=7)
     house = drawn[recognised(drawn) == SPRITES.index("house")][0]
     made = [
         house,
-        model("autoencoder")(sprite)[0],
-        model("vae").decode(model("vae").encode(sprite).mean)[0],
-        model("vqvae")(sprite)[0][0],
-        model("vqgan")(sprite)[0][0],
+        model("autoencoder")(given)[0],
+        model("vae").decode(model("vae").encode(given).mean)[0],
+        through_words("vqvae", given)[0],
+        through_words("vqgan", given)[0],
     ]
     keep_pictures("lineage", made)
     return None
@@ -305,25 +334,24 @@ def lineage() -> Said:
 def gan_game() -> Said:
     """Generator and discriminator, and the way the gradient takes."""
     real = sprites(1, seed=7, colours=("red",))[0][0]
-    noise = torch.randn(30, model("gan").config.latent, generator=torch.Generator().manual_seed(7))
-    drawn = model("gan")(noise)
+    drawn = invented(30, seed=7)
     drawn = drawn[recognised(drawn) == 0][0]
     made, axis = canvas(1136, 360)
     words(axis, 60, 250, "$z$", 42)
-    words(axis, 60, 298, "16 random\nnumbers", 21, color="#4B5563", va="top")
-    network(axis, 160, 250, 180, (60, 150), "G", "#FDF1D8", ORANGE, 34)
+    words(axis, 60, 298, "16 random\nnumbers", 21, color=SLATE, va="top")
+    network(axis, 160, 250, 180, (60, 150), "G", PALE_ORANGE, ORANGE, 34)
     hang(axis, drawn, 420, 190, 124, smooth=False)
     words(axis, 482, 160, "drawn, $G(z)$", 22)
     hang(axis, real, 420, 8, 124, smooth=False)
     words(axis, 405, 70, "painted, $x$", 22, ha="right")
     network(axis, 690, 160, 180, (190, 70), "D", PALE_BLUE, BLUE, 34)
     words(axis, 1040, 160, "painted\nor drawn?", 28, weight="bold")
-    for start, end in (((95, 250), (152, 250)), ((348, 250), (410, 250)), ((885, 160), (955, 160))):
-        arrow(axis, start, end)
+    flow(axis, 250, (95, 152), (348, 410))
+    flow(axis, 160, (885, 955))
     arrow(axis, (554, 70), (680, 125))
     arrow(axis, (554, 250), (680, 200))
     arrow(axis, (790, 245), (260, 330), VERMILION, -0.22, dashed=True)
-    words(axis, 742, 334, "the gradient: how to look painted", 22, color="#B44A00", ha="left")
+    words(axis, 742, 334, "the gradient: how to look painted", 22, color=RUST, ha="left")
     keep("gan-game", made)
     return None
 
@@ -331,8 +359,7 @@ def gan_game() -> Said:
 @torch.no_grad()
 def gan_draws() -> Said:
     """What the shipped generator draws, and how often it draws what."""
-    noise = torch.randn(1000, model("gan").config.latent, generator=torch.Generator().manual_seed(11))
-    drawn = model("gan")(noise)
+    drawn = invented(1000, seed=11)
     kinds = recognised(drawn)
     counts = torch.tensor([(kinds == kind).float().mean().item() for kind in range(len(SPRITES))])
     (FIGURES / "gan-1.png").write_bytes(stored(sheet(drawn[:25], 5, 3, 6)))
@@ -349,8 +376,8 @@ def gan_draws() -> Said:
     below.grid(False)
     for side in ("left", "bottom"):
         below.spines[side].set_visible(False)
-    words(axis, 150, 18, "of 1,000 pictures, by the judge", 21, ha="left", color="#4B5563")
-    words(axis, 150 + 360 * (100 / 6) / (100 * counts.max().item() * 1.22), 398, "a fair share", 19, color="#4B5563")
+    words(axis, 150, 18, "of 1,000 pictures, by the judge", 21, ha="left", color=SLATE)
+    words(axis, 150 + 360 * (100 / 6) / (100 * counts.max().item() * 1.22), 398, "a fair share", 19, color=SLATE)
     keep("gan-kinds", made)
     rarest = int(counts.argmin())
     return {"gan rarest": SPRITES[rarest], "gan rarest share": f"{counts[rarest]:.0%}"}
@@ -359,18 +386,17 @@ def gan_draws() -> Said:
 @torch.no_grad()
 def autoencoder() -> Said:
     """A picture, two numbers, a picture."""
-    sprite = sprites(6, seed=3)[0][2:3]
-    z = model("autoencoder").encode(sprite)
+    given = sprite(2)
+    z = model("autoencoder").encode(given)
     made, axis = canvas(1136, 300)
-    hang(axis, sprite[0], 10, 30, 210, smooth=False)
+    hang(axis, given[0], 10, 30, 210, smooth=False)
     network(axis, 282, 135, 190, (200, 80), "encoder", size=26)
     box(axis, 518, 72, 104, 126, "white", INK, 2.5)
     for line, value in enumerate(z[0].tolist()):
         words(axis, 570, 108 + 54 * line, f"{value:.1f}".replace("-", "−"), 32, weight="bold")
     network(axis, 668, 135, 190, (80, 200), "decoder", size=26)
     hang(axis, model("autoencoder").decode(z)[0], 916, 30, 210, smooth=False)
-    for start, end in ((228, 276), (478, 512), (628, 662), (864, 910)):
-        arrow(axis, (start, 135), (end, 135))
+    flow(axis, 135, (228, 276), (478, 512), (628, 662), (864, 910))
     for x, name in ((115, "$x$: 3,072 numbers"), (377, r"$e_\theta$"), (570, "$z$: two"), (763, r"$d_\varphi$"),
                     (1021, r"$\hat x$")):  # fmt: skip
         words(axis, x, 272, name, 27)
@@ -430,10 +456,8 @@ def draw_plane(name: str, found: Plane, size: int, walk: tuple[Tensor, Tensor], 
         corner, colour, line = (around[0], around[2]), INK if own else GREY, 3.0 if own else 1.5
         edge = Rectangle(corner, 2 * side, 2 * side, fill=False, edgecolor=colour, linewidth=line, zorder=6)
         land.add_patch(edge)
-    land.set(xticks=[], yticks=[], xlim=extent[:2], ylim=extent[2:])
-    land.grid(False)
-    for spine in land.spines.values():
-        spine.set(visible=True, color=GREY, linewidth=1.5)
+    land.set(xlim=extent[:2], ylim=extent[2:])
+    enclosed(land)
     return made
 
 
@@ -485,10 +509,10 @@ def morphs() -> Said:
 @torch.no_grad()
 def cloud() -> Said:
     """The VAE: a picture becomes a cloud, and a point of it is drawn."""
-    sprite = sprites(6, seed=3)[0][2:3]
-    posterior = model("vae").encode(sprite)
+    given = sprite(2)
+    posterior = model("vae").encode(given)
     made, axis = canvas(1136, 320)
-    hang(axis, sprite[0], 0, 40, 200, smooth=False)
+    hang(axis, given[0], 0, 40, 200, smooth=False)
     network(axis, 246, 140, 158, (190, 80), "encoder", size=25)
     for y, name in ((76, r"$\mu$"), (204, r"$\sigma$")):
         box(axis, 456, y - 38, 76, 76, "white", INK, 2.5)
@@ -511,25 +535,15 @@ def cloud() -> Said:
 
 
 @torch.no_grad()
-def swatches(name: str) -> Tensor:
-    """The colour (64, 3) that the decoder of "vqvae" or "vqgan" gives to each code alone."""
-    patches = model(name).decode_codes(torch.arange(64)[:, None, None].expand(-1, 3, 3))
-    side = patches.shape[-1] // 3
-    return patches[:, :, side:-side, side:-side].mean((2, 3)).clamp(0, 1)
-
-
-@torch.no_grad()
 def sentence() -> Said:
     """A picture as a grid of words of the codebook."""
-    sprite = sprites(6, seed=3)[0][4:5]
-    drawn, quantized = model("vqvae")(sprite)
-    codes = quantized.indices[0]
+    given = sprite(4)
+    drawn, codes = through_words("vqvae", given)
     made, axis = canvas(1136, 330)
-    hang(axis, sprite[0], 0, 20, 290, smooth=False)
-    tiles(axis, codes, swatches("vqvae")[codes], 423, 20, 36.3, 17)
-    hang(axis, drawn[0], 846, 20, 290, smooth=False)
-    arrow(axis, (305, 165), (408, 165))
-    arrow(axis, (728, 165), (831, 165))
+    hang(axis, given[0], 0, 20, 290, smooth=False)
+    tiles(axis, codes, inks("vqvae")[codes], 423, 20, 36.3, 17)
+    hang(axis, drawn, 846, 20, 290, smooth=False)
+    flow(axis, 165, (305, 408), (728, 831))
     keep("sentence", made)
     return None
 
@@ -537,29 +551,27 @@ def sentence() -> Said:
 @torch.no_grad()
 def layer_added() -> Said:
     """The autoencoder's chain with the VQ layer in it."""
-    sprite = sprites(6, seed=3)[0][4:5]
-    drawn, quantized = model("vqvae")(sprite)
-    codes = quantized.indices[0]
+    given = sprite(4)
+    drawn, codes = through_words("vqvae", given)
     made, axis = canvas(1136, 420)
-    hang(axis, sprite[0], 0, 105, 170, smooth=False)
+    hang(axis, given[0], 0, 105, 170, smooth=False)
     network(axis, 212, 190, 150, (160, 90), "encoder", size=25)
     network(axis, 774, 190, 150, (90, 160), "decoder", size=25)
-    hang(axis, drawn[0], 966, 105, 170, smooth=False)
-    box(axis, 424, 78, 288, 236, "#FDF1D8", ORANGE, 3, 18)
+    hang(axis, drawn, 966, 105, 170, smooth=False)
+    box(axis, 424, 78, 288, 236, PALE_ORANGE, ORANGE, 3, 18)
     words(axis, 568, 108, "the VQ layer", 26, weight="bold")
-    tiles(axis, codes, swatches("vqvae")[codes], 499, 134, 17.5, 0)
+    tiles(axis, codes, inks("vqvae")[codes], 499, 134, 17.5, 0)
     words(axis, 568, 294, "8 × 8 codes", 20)
-    for start, end in ((176, 208), (368, 420), (716, 770), (930, 962)):
-        arrow(axis, (start, 190), (end, 190))
+    flow(axis, 190, (176, 208), (368, 420), (716, 770), (930, 962))
     words(axis, 394, 156, "$z_e$", 28)
     words(axis, 743, 156, "$z_q$", 28)
     box(axis, 424, 358, 288, 58, "white", INK, 2)
-    for place, colour in enumerate(swatches("vqvae")[torch.arange(0, 64, 4)].tolist()):
+    for place, colour in enumerate(inks("vqvae")[torch.arange(0, 64, 4)].tolist()):
         box(axis, 436 + 16.6 * place, 369, 14, 36, tuple(colour), GREY, 0.6, 2)
     words(axis, 408, 387, "codebook", 24, ha="right", weight="bold")
     arrow(axis, (568, 355), (568, 319), ORANGE)
     arrow(axis, (840, 124), (296, 124), VERMILION, 0.34, dashed=True)
-    words(axis, 1136, 40, "the gradient goes straight through", 22, color="#B44A00", ha="right")
+    words(axis, 1136, 40, "the gradient goes straight through", 22, color=RUST, ha="right")
     keep("layer-added", made)
     return None
 
@@ -586,14 +598,12 @@ def layer_closely() -> Said:
         pair = torch.stack([flat[place], book[own[place]]])
         land.plot(*pair.T, color=GREY, linewidth=1.1, zorder=1)
     land.scatter(*flat[chosen].T, s=16, color=BLUE, zorder=2, linewidths=0)
-    land.scatter(*book.T, s=170, c=swatches("vqvae").numpy(), edgecolors=INK, linewidths=1.8, zorder=3, marker="s")
+    land.scatter(*book.T, s=170, c=inks("vqvae").numpy(), edgecolors=INK, linewidths=1.8, zorder=3, marker="s")
     both = torch.cat([book, flat[chosen]])
     (left, bottom), (right, top) = both.quantile(torch.tensor([0.01, 0.99]), dim=0).tolist()
     wide, high = 0.06 * (right - left), 0.06 * (top - bottom)
-    land.set(xticks=[], yticks=[], xlim=(left - wide, right + wide), ylim=(bottom - high, top + high))
-    land.grid(False)
-    for spine in land.spines.values():
-        spine.set(visible=True, color=GREY, linewidth=1.5)
+    land.set(xlim=(left - wide, right + wide), ylim=(bottom - high, top + high))
+    enclosed(land)
     keep("layer-closely", made)
     return None
 
@@ -601,8 +611,8 @@ def layer_closely() -> Said:
 @torch.no_grad()
 def codebook() -> Said:
     """The codebook's 64 words, each as the decoder paints it, and one picture that uses some of them."""
-    sprite = sprites(6, seed=3)[0][1:2]
-    codes = model("vqvae").encode(sprite).indices[0]
+    given = sprite(1)
+    codes = model("vqvae").encode(given).indices[0]
     patches = model("vqvae").decode_codes(torch.arange(64)[:, None, None].expand(-1, 3, 3))[:, :, 4:8, 4:8]
     made, axis = canvas(1136, 400)
     words(axis, 0, 18, "the codebook: 64 words", 24, ha="left", weight="bold")
@@ -613,7 +623,7 @@ def codebook() -> Said:
         hang(axis, patches[code], x, y, 40, smooth=False)
         words(axis, x + 20, y + 56, str(code), 17, color=INK if code in used else GREY, weight="bold")
     words(axis, 786, 18, "one picture’s sentence", 24, ha="left", weight="bold")
-    tiles(axis, codes, swatches("vqvae")[codes], 786, 48, 41, 18)
+    tiles(axis, codes, inks("vqvae")[codes], 786, 48, 41, 18)
     keep("codebook", made)
     return None
 
@@ -636,21 +646,19 @@ def between() -> Said:
 @torch.no_grad()
 def vqgan_machine() -> Said:
     """The VQ-VAE with a critic of patches behind it."""
-    sprite = sprites(6, seed=3)[0][3:4]
-    drawn, quantized = model("vqgan")(sprite)
-    codes = quantized.indices[0]
+    given = sprite(3)
+    drawn, codes = through_words("vqgan", given)
     made, axis = canvas(1136, 386)
-    hang(axis, sprite[0], 0, 22, 160, smooth=False)
+    hang(axis, given[0], 0, 22, 160, smooth=False)
     network(axis, 196, 102, 126, (150, 90), "encoder", size=22)
     tile = 132 / codes.shape[0]
-    tiles(axis, codes, swatches("vqgan")[codes], 360, 36, tile, 15)
+    tiles(axis, codes, inks("vqgan")[codes], 360, 36, tile, 15)
     network(axis, 530, 102, 126, (90, 150), "decoder", size=22)
-    hang(axis, drawn[0], 694, 22, 160, smooth=False)
+    hang(axis, drawn, 694, 22, 160, smooth=False)
     box(axis, 902, 40, 226, 124, PALE_RED, VERMILION, 3, 16)
     words(axis, 1015, 86, "patch", 26, weight="bold")
     words(axis, 1015, 120, "discriminator", 26, weight="bold")
-    for start, end in ((165, 192), (326, 355), (496, 526), (660, 690), (860, 898)):
-        arrow(axis, (start, 102), (end, 102), line=2)
+    flow(axis, 102, (165, 192), (326, 355), (496, 526), (660, 690), (860, 898), line=2)
     marks = torch.tensor([[1, 0, 1, 1], [0, 0, 1, 1], [1, 1, 0, 1]])
     shades = {1: GREEN, 0: VERMILION}
     for row in range(3):
@@ -658,12 +666,12 @@ def vqgan_machine() -> Said:
             x, y = 945 + 36 * column, 208 + 36 * row
             box(axis, x, y, 32, 32, shades[int(marks[row, column])], "white", 0, 4)
     arrow(axis, (1015, 168), (1015, 203))
-    words(axis, 1015, 354, "painted or drawn,\npatch by patch?", 21, color="#4B5563")
+    words(axis, 1015, 354, "painted or drawn,\npatch by patch?", 21, color=SLATE)
     words(axis, 80, 210, "$x$", 28)
     words(axis, 774, 210, r"$\hat x$", 28)
     arrow(axis, (80, 240), (774, 240), INK, 0.10, dashed=False, line=2)
     arrow(axis, (774, 240), (80, 240), INK, -0.10, dashed=False, line=2)
-    words(axis, 427, 318, "perceptual distance: do they look alike to a network?", 22, color="#4B5563")
+    words(axis, 427, 318, "perceptual distance: do they look alike to a network?", 22, color=SLATE)
     keep("vqgan-machine", made)
     return None
 
@@ -704,16 +712,14 @@ def translation() -> Said:
     drawn_state.set_zorder(2)
     axis.set(xlim=(0, 1136), ylim=(410, 0))
     network(axis, 470, 215, 130, (230, 300), "decoder", size=23)
-    tiles(axis, codes, tints()[codes], 640, 77, 34.5, 13)
+    tiles(axis, codes, inks()[codes], 640, 77, 34.5, 13)
     arrow(axis, (778, 368), (535, 372), VERMILION, -0.28)
-    words(axis, 770, 394, "what is written is read again", 21, color="#B44A00", ha="left")
-    arrow(axis, (922, 215), (958, 215))
+    words(axis, 770, 394, "what is written is read again", 21, color=RUST, ha="left")
+    flow(axis, 215, (922, 958))
     hang(axis, drawn.pictures[0], 966, 130, 170)
-    arrow(axis, (276, 215), (300, 215), line=2)
-    arrow(axis, (440, 215), (465, 215), line=2)
-    arrow(axis, (604, 215), (634, 215), line=2)
+    flow(axis, 215, (276, 300), (440, 465), (604, 634), line=2)
     for x, name in ((80, "words"), (371, "a vector for each"), (778, "64 codes"), (1051, "a picture")):
-        words(axis, x, 22, name, 23, color="#4B5563")
+        words(axis, x, 22, name, 23, color=SLATE)
     keep("translation", made)
     return None
 
@@ -808,7 +814,7 @@ def matrix() -> Said:
             words(axis, x + side / 2, y + side / 2, f"{score:.0f}".replace("-", "−"), 27 if own else 22, color=ink,
                   weight="bold" if own else "normal", zorder=3)  # fmt: skip
     words(axis, 4, 62, "$I_i$", 30, ha="left")
-    words(axis, 112 + 2.5 * side, 20, "captions", 22, color="#4B5563")
+    words(axis, 112 + 2.5 * side, 20, "captions", 22, color=SLATE)
     keep("matrix", made)
     return None
 
@@ -827,9 +833,9 @@ def zero_shot() -> Said:
     share = logits.softmax(1)[0]
     made, axis = canvas(1136, 400)
     hang(axis, picture[0], 0, 62, 290)
-    words(axis, 145, 28, "a picture", 23, color="#4B5563")
-    words(axis, 330, 28, "labels, written down", 23, color="#4B5563", ha="left")
-    words(axis, 952, 28, "CLIP’s answer", 23, color="#4B5563", ha="left")
+    words(axis, 145, 28, "a picture", 23, color=SLATE)
+    words(axis, 330, 28, "labels, written down", 23, color=SLATE, ha="left")
+    words(axis, 952, 28, "CLIP’s answer", 23, color=SLATE, ha="left")
     for row, (label, part) in enumerate(zip(labels, share.tolist(), strict=True)):
         y = 84 + 44 * row
         best = part == share.max()
@@ -851,7 +857,7 @@ def relevance() -> Said:
 
 def best_of() -> Said:
     """How often CLIP's favourite of so many pictures is right, from the preset's evaluation."""
-    chosen = json.loads((preset().folder / "evaluation.json").read_text(encoding="utf-8"))["ranking"]
+    chosen = evaluation()["ranking"]
     made, _ = canvas(1136, 400)
     below = plot(made, 76, 16, 790, 318)
     lines = (
@@ -895,7 +901,7 @@ def whole_pipeline() -> Said:
         ("encoder", "reads", f"(32, {pipe.bart.config.width})\nvectors", PALE_BLUE, BLUE),
         ("decoder", "writes", "(9, 64)\ncodes", PALE_BLUE, BLUE),
         ("VQ-GAN", "draws", "(9, 3, 64, 64)\npictures", PALE_BLUE, BLUE),
-        ("CLIP", "ranks", "(9,)\nscores", "#E0F1EC", GREEN),
+        ("CLIP", "ranks", "(9,)\nscores", PALE_GREEN, GREEN),
     )
     box(axis, 2, 2, 1132, 58, "white", GREY, 2)
     words(axis, 568, 31, f"“{STRAWBERRY}”", 25, style="italic")
@@ -950,13 +956,12 @@ def never_seen() -> Said:
 
 def held_out_bars() -> Said:
     """Seen and held-out captions by the judge, from the preset's evaluation."""
-    card = json.loads((preset().folder / "evaluation.json").read_text(encoding="utf-8"))
     names = ("subject", "setting", "colour", "style", "all")
     made, _ = canvas(520, 400)
     below = plot(made, 2, 40, 516, 310)
     for offset, kind, colour, label in ((-0.2, "seen", SKY, "seen"), (0.2, "held_out", VERMILION, "held out")):
         places = [place + offset for place in range(5)]
-        values = [100 * card[kind][name] for name in names]
+        values = [100 * evaluation()[kind][name] for name in names]
         below.bar(places, values, 0.37, color=colour, label=label)
         for place, value in zip(places, values, strict=True):
             below.text(place, value + 1.5, f"{value:.0f}", ha="center", fontsize=18 * 0.72, weight="bold")

@@ -45,11 +45,10 @@ from atelier.teaching import (
     slider,
     verdict,
 )
-from atelier.teaching.figures import plain
+from atelier.teaching.figures import coarse, draw_tiles, plain, tints
 from atelier.weights.presets import load_preset
 from atelier.weights.sprites import load_sprite_model
 from atelier.world import caption, sprites
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
 from PIL import Image
@@ -105,7 +104,7 @@ def draw_road() -> Figure:
         "2e": models["vqgan"](sprite)[0][0],
     }
     strawberry = pipe.draw("a stained glass window with an image of a blue strawberry", n=4, seed=0).pictures[0]
-    codes = tints(drawing.codes[0].flatten()).T.reshape(3, 8, 8)
+    codes = inks[drawing.codes[0].cpu()].permute(2, 0, 1)  # (3, 8, 8)
     pictures = [drawing.pictures[0], *made.values(), codes, drawing.pictures[1], strawberry]
     names = [
         "1\nthe machine",
@@ -121,6 +120,7 @@ def draw_road() -> Figure:
     whole, axes = figure(9.6, 1.9, 1, 9)
     steps = zip(axes, pictures, [*names, "5\nall joined"], [*adds, "draws for you"], strict=True)
     for axis, pixels, name, what in steps:
+        # `coarse` leaves 32 shades of each colour: hardly seen, and the notebook's file stays small.
         axis.imshow(coarse(pixels).permute(1, 2, 0), interpolation="nearest")
         axis.set_title(name, loc="center", fontsize=9.5)
         axis.set_xlabel(what, fontsize=8.5)
@@ -130,17 +130,7 @@ def draw_road() -> Figure:
     return whole
 
 
-@torch.no_grad()
-def tints(codes: Tensor) -> Tensor:
-    """Colours (m, 3) of codes (m,): what the machine paints where nothing stands but this one code."""
-    return pipe.decode(codes[:, None, None].expand(-1, 4, 4))[:, :, 8:24, 8:24].mean((2, 3)).cpu()
-
-
-def coarse(pictures: Tensor) -> Tensor:
-    """Pictures rounded to 32 shades of each colour: hardly seen, and the notebook's file stays small."""
-    return (pictures.cpu().clamp(0, 1) * 31).round() / 31
-
-
+inks = tints(pipe.decode, torch.arange(1024))  # (1024, 3): what is painted where nothing stands but this one code
 scores = pipe.score(PROMPT, drawing.pictures)  # nine numbers, the highest first
 show(
     draw_road(),
@@ -192,18 +182,6 @@ show(
 
 
 # %%
-def draw_tiles(axis: Axes, codes: Tensor, x: float = 0, y: float = 0, tile: float = 1, size: float = 7) -> None:
-    """Tiles (h, w) in the colours of their codes, with the codes' numbers; (x, y) is the corner at the lower left."""
-    rows, columns = codes.shape
-    colours = tints(codes.flatten()).reshape(rows, columns, 3)
-    axis.imshow(colours, extent=(x, x + columns * tile, y, y + rows * tile), interpolation="nearest")
-    for row in range(rows if size else 0):
-        for column in range(columns):
-            ink = "white" if colours[row, column].mean() < 0.55 else INK
-            place = (x + (column + 0.5) * tile, y + (rows - row - 0.52) * tile)
-            axis.text(*place, str(codes[row, column].item()), color=ink, ha="center", va="center", fontsize=size)
-
-
 def draw_machine() -> Figure:
     """The prompt on its way through the three blocks."""
     made, axis = figure(9.6, 2.15)
@@ -211,7 +189,7 @@ def draw_machine() -> Figure:
     axis.text(
         1.15, 1.5, "“the Eiffel\ntower landing\non the moon”", ha="center", va="center", fontsize=10, style="italic"
     )
-    draw_tiles(axis, drawing.codes[0], 5.2, 0, 3 / 8, 4.6)
+    draw_tiles(axis, drawing.codes[0], inks, 5.2, 0, 3 / 8, 4.6)
     axis.imshow(coarse(drawing.pictures[0]).permute(1, 2, 0), extent=(11.2, 14.2, 0, 3), interpolation="nearest")
     axis.text(18.2, 1.5, f"{scores[0]:.1f}", ha="center", va="center", fontsize=20, weight="bold", color=BLUE)
     for x, name, words in [(2.9, "BART", "translates"), (8.9, "VQ-GAN", "paints"), (14.9, "CLIP", "ranks")]:
@@ -234,8 +212,8 @@ show(
 )
 
 # %% [markdown]
-# Squint at the coloured grid. The dark sky, the blue planet and the pale ground are there already. The painter makes a
-# picture of it.
+# Each tile has the colour that the painter gives to its code where nothing stands but this one. Squint at the grid:
+# the dark sky, the blue planet and the pale ground are there already. The painter makes a picture of it.
 #
 # If you like formulas, the machine is three lines. If you do not, skip them; you lose nothing.
 #
@@ -388,11 +366,11 @@ def draw_choice(row: int, column: int) -> tuple[Figure, str]:
     written = drawing.codes[0, row, column].item()
     made, (left, right) = figure(8.6, 2.9, 1, 2, width_ratios=(1, 1.9))
     plain(left)
-    draw_tiles(left, drawing.codes[0], size=5.5)
+    draw_tiles(left, drawing.codes[0], inks, size=5.5)
     left.add_patch(Rectangle((column, 7 - row), 1, 1, fill=False, edgecolor=VERMILION, lw=2.5))
     left.set(xlim=(-0.05, 8.05), ylim=(-0.05, 8.05))
     edges = [VERMILION if code == written else GREY for code in top.indices.tolist()]
-    bars = right.bar(range(10), top.values, color=tints(top.indices).tolist(), edgecolor=edges)
+    bars = right.bar(range(10), top.values, color=inks[top.indices].tolist(), edgecolor=edges)
     for bar, edge in zip(bars, edges, strict=True):
         bar.set_linewidth(3 if edge == VERMILION else 1)
     right.set(
@@ -452,7 +430,7 @@ number = int(codes[row, column])
 first = min(max(number - 6, 0), 1024 - 13)
 made, axes = figure(9.4, 3.3, 1, 3, width_ratios=(1, 1, 1.1))
 plain(axes[0])
-draw_tiles(axes[0], codes, size=5.5)
+draw_tiles(axes[0], codes, inks, size=5.5)
 axes[0].add_patch(Rectangle((column, 7 - row), 1, 1, fill=False, edgecolor=VERMILION, lw=2.5))
 axes[0].set(xlim=(-0.05, 8.05), ylim=(-0.05, 8.05), title="64 codes")
 limit = book.abs().max() / 2
@@ -657,7 +635,7 @@ def without_caption() -> Tensor:
 drawn = pipe.draw(prompts, n=1, seed=0)
 codes = torch.cat([each.codes for each in drawn])  # (30, 8, 8)
 lots = torch.randint(1024, (30, 8, 8), generator=torch.Generator().manual_seed(0))
-flat = tints(codes.flatten()).unflatten(0, (30, 8, 8)).permute(0, 3, 1, 2)  # (30, 3, 8, 8)
+flat = inks[codes.cpu()].permute(0, 3, 1, 2)  # (30, 3, 8, 8)
 with torch.no_grad():
     average = pipe.vqgan.quantize.embedding.weight.mean(0)[None, :, None, None].expand(30, -1, 8, 8)
     blank = pipe.vqgan.decode(average).clamp(0, 1)

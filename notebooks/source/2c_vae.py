@@ -44,7 +44,7 @@ from atelier.teaching import (
     slider,
     verdict,
 )
-from atelier.teaching.figures import plain
+from atelier.teaching.figures import coarse, plain
 from atelier.weights.sprites import load_sprite_model, read_sprite_models
 from atelier.world.sprites import sprites
 from matplotlib.axes import Axes
@@ -423,14 +423,9 @@ def plane(decode: Callable[[Tensor], Tensor], side: int, reach: float = 2.4) -> 
     return decode(torch.cartesian_prod(ticks.flip(0), ticks).flip(1))  # z_2 falls from row to row, z_1 rises
 
 
-def coarse(pictures: Tensor) -> Tensor:
-    """Rounded to 32 shades a channel: hardly seen, and the file is much smaller."""
-    return (pictures * 31).round() / 31
-
-
 centres = live.encode(pictures[:12]).mean
 pairs = torch.cat([pictures[:12], live.decode(centres)])
-show(
+show(  # with 32 shades of each colour, which is hardly seen and keeps the notebook's file small
     picture_grid(coarse(pairs), 12, rows=["given", "given back"]),
     "Twelve sprites, and under each its softer reconstruction.",
 )

@@ -42,7 +42,7 @@ from atelier.teaching import (
     slider,
     verdict,
 )
-from atelier.teaching.figures import plain
+from atelier.teaching.figures import draw_tiles, plain, tints
 from atelier.weights.sprites import load_sprite_model, read_sprite_models
 from atelier.world import SPRITES, sprites
 from matplotlib.axes import Axes
@@ -113,46 +113,25 @@ show(
 # $K$ words the KL divergence of each cell is $\log K$, whatever the picture. A constant has no gradient, so training
 # leaves it out.
 #
-# The next two cells draw the slide's figure, with real numbers in it. The colour of a vector is the colour that the
-# decoder gives to it.
-
-
-# %%
-@torch.no_grad()
-def tints(vectors: Tensor) -> Tensor:
-    """The colour (m, 3) that the shipped decoder gives to vectors (m, width): each alone fills a whole picture."""
-    grids = vectors[:, :, None, None].expand(-1, -1, 8, 8).contiguous()
-    return shipped.decode(grids)[:, :, 8:24, 8:24].mean((2, 3)).cpu()  # (m, 3)
-
-
-def draw_tiles(axis: Axes, indices: Tensor, x: float = 0, y: float = 0, tile: float = 1, size: float = 7) -> None:
-    """Tiles (h, w) in the colours of their codes, with the codes' numbers; (x, y) is the corner at the lower left."""
-    rows, columns = indices.shape
-    axis.imshow(inks[indices], extent=(x, x + columns * tile, y, y + rows * tile))
-    for row in range(rows):
-        for column in range(columns):
-            dark = inks[indices[row, column]].mean() < 0.55
-            place = (x + (column + 0.5) * tile, y + (rows - row - 0.52) * tile)
-            number = str(indices[row, column].item())
-            axis.text(*place, number, color="white" if dark else INK, ha="center", va="center", fontsize=size)
-
-
-inks = tints(shipped.quantize.embedding.weight)  # (64, 3)
-
+# The next cell draws the slide's figure, with real numbers in it. The colour of a vector is the one that the decoder
+# gives to it where nothing stands but this vector.
 
 # %%
+inks = tints(shipped.decode, shipped.quantize.embedding.weight)  # (64, 3)
+
+
 @torch.no_grad()
 def draw_idea(picture: Tensor) -> Figure:
     """One picture (3, 32, 32) on its way through the shipped VQ-VAE."""
     indices = shipped.encode(picture[None]).indices  # (1, 8, 8)
-    z_e = tints(shipped.encoder(picture[None])[0].flatten(1).T).T.reshape(3, 8, 8)
+    z_e = tints(shipped.decode, shipped.encoder(picture[None])[0].flatten(1).T).T.reshape(3, 8, 8)
     z_q, back = inks[indices[0].cpu()].permute(2, 0, 1), shipped.decode_codes(indices)[0]
     made, axis = figure(9.6, 3.0)
     plain(axis)
     for x, pixels in {0: picture, 3.7: z_e, 9.9: z_q, 13.6: back}.items():
         axis.imshow(pixels.cpu().clamp(0, 1).permute(1, 2, 0), extent=(x, x + 2, 0, 2))
-    draw_tiles(axis, indices[0].cpu(), 6.8, 0, 0.25, 4.6)
-    draw_tiles(axis, torch.arange(64).reshape(4, 16), 5.8, 2.95, 0.25, 4.6)
+    draw_tiles(axis, indices[0], inks, 6.8, 0, 0.25, 4.6)
+    draw_tiles(axis, torch.arange(64).reshape(4, 16), inks, 5.8, 2.95, 0.25, 4.6)
     for x, left, right, name in [(2.25, 1, 0.5, "encoder"), (12.15, 0.5, 1, "decoder")]:
         corners = [(x, 1 - left), (x, 1 + left), (x + 1.2, 1 + right), (x + 1.2, 1 - right)]
         axis.add_patch(Polygon(corners, facecolor="#E8F1F8", edgecolor=BLUE))
@@ -755,7 +734,7 @@ made, (left, right) = figure(6.8, 3.4, 1, 2)
 for axis in (left, right):
     plain(axis)
 left.imshow(drawn.permute(1, 2, 0), extent=(0, 8, 0, 8))
-draw_tiles(right, sentence)
+draw_tiles(right, sentence, inks)
 left.set_title("what the decoder draws")
 right.set_title("what it read")
 show(made, "Left a house, drawn by the decoder. Right the 8 by 8 numbered words that it read, in their colours.")
@@ -781,7 +760,7 @@ def swapped(subject: str, row: int, column: int, side: int, code: int) -> tuple[
     for axis, pixels, title in zip(axes, (before, after), ("before", "after"), strict=False):
         axis.imshow(pixels.permute(1, 2, 0), extent=(0, 8, 0, 8))
         axis.set_title(title)
-    draw_tiles(axes[2], edited[0].cpu(), size=6)
+    draw_tiles(axes[2], edited[0], inks, size=6)
     axes[2].set_title("its words")
     for axis in axes:
         plain(axis)

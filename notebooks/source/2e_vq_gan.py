@@ -43,9 +43,10 @@ from atelier.teaching import (
     show,
     verdict,
 )
+from atelier.teaching.figures import draw_tiles, plain
 from atelier.weights.sprites import load_sprite_model
 from atelier.world import sprites
-from matplotlib.axes import Axes
+from matplotlib import colormaps
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 from tqdm.auto import tqdm
@@ -122,38 +123,28 @@ show(
 
 
 # %%
-def panel(made: Figure, left: float, side: float, title: str) -> Axes:
-    """A square place for a picture, in a figure that is 9.4 by 2.4 inches."""
-    axis = made.add_axes((left, 0.5 - side * 9.4 / 4.8, side, side * 9.4 / 2.4))
-    axis.set_title(title, loc="center", fontsize=9, fontweight="normal")
-    axis.set(xticks=[], yticks=[])
-    axis.grid(False)
-    return axis
-
-
 def draw_machine(picture: Tensor, codes: Tensor, drawn: Tensor) -> Figure:
     """The slide's figure: picture (3, H, W), codes (h, w) and reconstruction (3, H, W) in their places."""
-    made, whole = figure(9.4, 2.4)
-    made.set_layout_engine("none")
-    whole.set_axis_off()
-    whole.set(xlim=(0, 9.4), ylim=(0, 2.4), position=(0, 0, 1, 1))
-    for left, pixels, title in ((0.01, picture, "x, painted"), (0.56, drawn, "x̂, drawn")):
-        panel(made, left, 0.15, title).imshow(pixels.clamp(0, 1).permute(1, 2, 0).cpu())
-    grid = panel(made, 0.285, 0.15, "a grid of codes")
-    grid.imshow(codes.cpu(), cmap="Pastel1", interpolation="nearest")
-    for row, names in enumerate(codes.tolist()):
-        for column, name in enumerate(names):
-            grid.text(column, row, str(name), ha="center", va="center", fontsize=9 if len(names) <= 4 else 6)
-    for x, name, colour in (
-        (2.17, "encoder", BLUE),
-        (4.68, "decoder", BLUE),
-        (7.62, "patch\ndiscriminator", VERMILION),
+    made, axis = figure(9.6, 2.0)
+    plain(axis)
+    for x, pixels in ((0, picture), (9.6, drawn)):
+        axis.imshow(pixels.clamp(0, 1).permute(1, 2, 0).cpu(), extent=(x, x + 3, 0, 3))
+    inks = torch.tensor(colormaps["Pastel1"](torch.arange(64) / 63))[:, :3]  # (64, 3), only to tell codes apart
+    draw_tiles(axis, codes, inks, 4.8, 0, 3 / len(codes), 9)
+    verdicts = torch.tensor([[1, 0, 1], [0, 0, 1], [1, 1, 0]])
+    axis.imshow(verdicts, extent=(15.2, 17.6, 0.3, 2.7), cmap="RdYlGn", alpha=0.6, vmin=-0.3, vmax=1.3)
+    for x, y, name in ((1.5, 3, "x, painted"), (6.3, 3, "a grid of codes"), (11.1, 3, "x̂, drawn"),
+                       (16.4, 2.7, "real or drawn?")):  # fmt: skip
+        axis.text(x, y + 0.12, name, ha="center", fontsize=9)
+    for start, end, name, colour in (
+        (3.1, 4.7, "encoder", BLUE),
+        (7.9, 9.5, "decoder", BLUE),
+        (12.7, 15.1, "patch\ndiscriminator", VERMILION),
     ):
-        whole.annotate("", (x + 0.5, 1.15), (x - 0.5, 1.15), arrowprops={"arrowstyle": "-|>", "color": GREY, "lw": 2})
+        axis.annotate("", (end, 1.5), (start, 1.5), arrowprops={"arrowstyle": "-|>", "color": GREY, "lw": 2})
         box = {"boxstyle": "round,pad=0.35", "facecolor": "white", "edgecolor": colour, "linewidth": 1.8}
-        whole.text(x - 0.05, 1.15, name, ha="center", va="center", fontsize=8.5, color=INK, bbox=box)
-    verdicts = panel(made, 0.88, 0.11, "real or drawn?")
-    verdicts.imshow(torch.tensor([[1, 0, 1], [0, 0, 1], [1, 1, 0]]), cmap="RdYlGn", alpha=0.6, vmin=-0.3, vmax=1.3)
+        axis.text((start + end) / 2 - 0.08, 1.5, name, ha="center", va="center", fontsize=8, color=INK, bbox=box)
+    axis.set(xlim=(-0.1, 17.7), ylim=(-0.1, 3.6))
     return made
 
 
@@ -1109,15 +1100,15 @@ show(
 )
 
 # %%
-plain, adversarial_one = scores.values()
-finer = abs(adversarial_one["fine"] - 1) < abs(plain["fine"] - 1)
-nearer = adversarial_one["distance"] < 0.8 * plain["distance"]
+pixels_only, adversarial_one = scores.values()
+finer = abs(adversarial_one["fine"] - 1) < abs(pixels_only["fine"] - 1)
+nearer = adversarial_one["distance"] < 0.8 * pixels_only["distance"]
 verdict(
     "vqgan-sharper",
     "holds" if finer and nearer else "not quite" if finer or nearer else "does not hold",
-    f"At {rates[0]:g} bits a picture, without and with the critic: fine energy {plain['fine']:.0%} and "
-    f"{adversarial_one['fine']:.0%} of the painted pictures’, Fréchet distance {plain['distance']:.2f} and "
-    f"{adversarial_one['distance']:.2f} (floor {floor:.2f}), PSNR {plain['psnr']:.1f} and "
+    f"At {rates[0]:g} bits a picture, without and with the critic: fine energy {pixels_only['fine']:.0%} and "
+    f"{adversarial_one['fine']:.0%} of the painted pictures’, Fréchet distance {pixels_only['distance']:.2f} and "
+    f"{adversarial_one['distance']:.2f} (floor {floor:.2f}), PSNR {pixels_only['psnr']:.1f} and "
     f"{adversarial_one['psnr']:.1f} dB.",
 )
 

@@ -29,12 +29,9 @@ import torch
 import torch.nn.functional as F
 import transformers
 from atelier import Pipeline
-from atelier.decoding import Sampling, decode
 from atelier.inside import attention_to_words
 from atelier.teaching import (
     BLUE,
-    GREY,
-    INK,
     ORANGE,
     VERMILION,
     check,
@@ -47,11 +44,10 @@ from atelier.teaching import (
     slider,
     verdict,
 )
-from atelier.teaching.figures import plain
+from atelier.teaching.figures import coarse, draw_tiles, plain, tints
 from atelier.weights.presets import load_preset
 from atelier.weights.tokenizer import END, PAD, START, UNKNOWN
 from atelier.world import Scene, caption, paint, small_world
-from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, Polygon, Rectangle
 from torch import Tensor, nn
@@ -89,18 +85,12 @@ OTHERS = [
     "a watercolour of a purple house in a forest",
     "a cartoon of a red car in the snow at night",
 ]
-
-
-def coarse(pictures: Tensor) -> Tensor:
-    """Pictures on the CPU, rounded to 32 shades a channel: hardly seen, and the file is much smaller."""
-    return (pictures.cpu().clamp(0, 1) * 31).round() / 31
-
-
 drawings = pipe.draw([PROMPT, *OTHERS], n=4, seed=3)
 drawing = drawings[0]
 made, axes = figure(8.6, 2.65, 1, 4)
 for axis, each in zip(axes, drawings, strict=True):
     plain(axis)
+    # `coarse` leaves 32 shades of each colour: hardly seen, and the notebook's file stays small.
     axis.imshow(coarse(each.pictures[0]).permute(1, 2, 0))
     axis.set_title(fill(each.prompt, 30), loc="center", fontsize=8, fontweight="normal")
 show(
@@ -140,33 +130,13 @@ show(
 # | softmax | makes positive shares of each row, which sum to 1 | (s, t) |
 # | $k_i$ | the code number $i$ of the picture | a whole number from 0 to 1023 |
 #
-# The next cells draw the slide's figure, “What BART does”, with the real numbers of the first picture above.
-
-
-# %%
-@torch.no_grad()
-def tints(codes: int) -> Tensor:
-    """The colour (codes, 3) that the VQ-GAN's decoder gives to each code when it fills a whole patch."""
-    patches = torch.arange(codes)[:, None, None].expand(-1, 3, 3)  # (codes, 3, 3)
-    return pipe.decode(patches)[:, :, 8:16, 8:16].mean((2, 3)).cpu()
-
-
-def draw_codes(axis: Axes, codes: Tensor, x: float, y: float, cell: float, size: float) -> None:
-    """A grid of codes (h, w) in their colours, with their numbers; (x, y) is the corner at the lower left."""
-    rows, columns = codes.shape
-    axis.imshow(inks[codes], extent=(x, x + columns * cell, y, y + rows * cell))
-    for row in range(rows):
-        for column in range(columns):
-            dark = inks[codes[row, column]].mean() < 0.55
-            place = (x + (column + 0.5) * cell, y + (rows - row - 0.52) * cell)
-            number = str(codes[row, column].item())
-            axis.text(*place, number, color="white" if dark else INK, ha="center", va="center", fontsize=size)
-
-
-inks = tints(pipe.vqgan.config.codes).clamp(0, 1)
-
+# The next cell draws the slide's figure, “What BART does”, with the real numbers of the first picture above. A code has
+# the colour that the VQ-GAN's decoder gives to it where nothing stands but this one.
 
 # %%
+inks = tints(pipe.decode, torch.arange(pipe.vqgan.config.codes))  # (1024, 3)
+
+
 @torch.no_grad()
 def draw_idea(picture: Tensor, codes: Tensor) -> Figure:
     """A prompt on its way through the translator: pieces, ids, the encoder's state, codes (8, 8), the picture."""
@@ -181,7 +151,7 @@ def draw_idea(picture: Tensor, codes: Tensor) -> Figure:
         axis.text(0.95, y, word.strip(), ha="right", va="center", fontsize=8.5)
         axis.text(1.55, y, str(number), ha="right", va="center", fontsize=8, color=BLUE)
     axis.imshow(state, extent=(3.6, 6.6, 0, 4), cmap="coolwarm", vmin=-2.5, vmax=2.5, aspect="auto")
-    draw_codes(axis, codes, 8.65, 0, 0.5, 5.6)
+    draw_tiles(axis, codes, inks, 8.65, 0, 0.5, 5.6)
     axis.imshow(coarse(picture).permute(1, 2, 0), extent=(14.65, 18.65, 0, 4))
     parts = [(1.95, 2.0, 1.5, "encoder"), (7.0, 1.5, 2.0, "decoder"), (13.0, 2.0, 2.0, "VQ-GAN’s\ndecoder")]
     for x, left, right, name in parts:
@@ -199,7 +169,7 @@ def draw_idea(picture: Tensor, codes: Tensor) -> Figure:
 
 
 show(
-    draw_idea(drawing.pictures[0], drawing.codes[0].cpu()),
+    draw_idea(drawing.pictures[0], drawing.codes[0]),
     "Eleven tokens of a prompt with their numbers pass an encoder and become eleven rows of coloured numbers. A "
     "decoder turns these into a grid of 8 by 8 code numbers, each in its colour, and a red arrow leads from the codes "
     "back into the decoder. The VQ-GAN's decoder draws a blue strawberry on the moon from them.",
@@ -320,10 +290,6 @@ class BartConfig:
 tiny = BartConfig(40, 50, 12, 16, width=24, heads=3, inner_width=32, encoder_layers=1, decoder_layers=2)
 print("heads:", tiny.heads, "of width", tiny.width // tiny.heads)
 print("rows of the code table:", tiny.target_rows, "— the last one is the start token,", tiny.decoder_start)
-try:
-    replace(tiny, heads=5)
-except ValueError as error:
-    print(error)
 
 # %% [markdown]
 # ### Step 3: heads
@@ -333,9 +299,9 @@ except ValueError as error:
 # values of its own and looks where it likes. Such a piece is a **head**. At the end the heads' findings are joined and
 # mixed by one more linear layer.
 #
-# `project` makes keys and values, `forward` does the looking. They are two methods, because what is looked at is often
-# another sequence than what looks. PyTorch's `scaled_dot_product_attention` is the formula of step 1, computed without
-# ever storing the (s, t) table.
+# `project` makes keys and values, `forward` looks: two methods, because what is looked at is often another sequence
+# than what looks. PyTorch's `scaled_dot_product_attention` is the formula of step 1, computed without ever storing the
+# (s, t) table.
 
 
 # %%
@@ -383,8 +349,8 @@ turned = torch.tensor([3, 1, 2, 0, 4, 6, 5])
 assert torch.allclose(attention(x, attention.project(text[:, turned])), attention(x, seen), atol=1e-6)
 
 # %% [markdown]
-# The last line says something important. Shuffle what is looked at, and the result is the same: attention sees a *set*.
-# If order is to matter, the vectors have to say themselves where they stand. That is why positions are added in step 7.
+# Look at the last line. Shuffle what is looked at, and the result is the same: attention sees a *set*. If order is to
+# matter, the vectors have to say themselves where they stand. That is why positions are added in step 7.
 #
 # Not everybody may look at everything. An **attention mask** is a table that says which query may see which key; what
 # is masked gets the weight 0. There are two of them here. Captions in a batch have different lengths and are filled up
@@ -412,8 +378,6 @@ show(
 )
 
 # %% [markdown]
-# In every row the shares sum to 1, whatever is hidden: the mask works before the softmax.
-#
 # ### Step 4: the feed-forward layer
 #
 # Attention carries things from place to place. What to make of them is computed at each place by itself, by two linear
@@ -784,8 +748,7 @@ print("tokens that went through the decoder:", read)
 assert torch.equal(slow, quick)
 
 # %% [markdown]
-# For DALL·E Mini's 256 codes it is 32,896 tokens against 256. The text's keys and values, `seen`, are likewise made
-# once for each prompt; they serve all pictures of that prompt.
+# For DALL·E Mini's 256 codes it is 32,896 tokens against 256.
 #
 # ### The same numbers as the reference
 #
@@ -822,9 +785,7 @@ assert difference < 1e-5
 print("logits", tuple(wanted.shape), "agree with the reference's to five digits")
 
 # %% [markdown]
-# The other config has a reference too, *min-dalle*, the best-known port of DALL·E Mini to PyTorch. It is not installed
-# here; the tests in `tests/parity` compare encoder, logits and written codes with it and with outputs of the official
-# code, at the published sizes as well.
+# The tests in `tests/parity` compare the other config with *min-dalle*, the best-known port of DALL·E Mini.
 #
 # ### Step 8: what DALL·E Mini changed
 #
@@ -842,8 +803,7 @@ print("logits", tuple(wanted.shape), "agree with the reference's to five digits"
 # | positions | 1024, behind two unused rows | 64 of text, 256 of codes | `text_length`, `position_offset`, … |
 # | dropout | a tenth | none | `dropout` |
 #
-# The next cell builds both, without memory for their numbers (on PyTorch's device "meta" a tensor has a shape and
-# nothing else), and compares.
+# The next cell builds both, as shapes without numbers, and compares.
 
 # %% tags=["checked"]
 large = replace(BartConfig.bart_base(), width=1024, heads=16, inner_width=4096, encoder_layers=12, decoder_layers=12)
@@ -858,7 +818,7 @@ print(f"of DALL·E Mini's {len(shapes[1])} tensors, {fitting} have the name and 
 
 # %% [markdown]
 # So BART's weights cannot be poured into DALL·E Mini: even the tables of text have another number of rows. What it took
-# over is the plan. Remember this for claim 1.
+# over is the plan.
 #
 # ## 4 · Train it
 #
@@ -876,8 +836,7 @@ print(f"of DALL·E Mini's {len(shapes[1])} tensors, {fitting} have the name and 
 # - Third, permutation shuffles. BART shuffles the *sentences* of a document, and trains on whole documents, of news,
 #   books and web pages, 160 gigabytes of them. Our captions have one sentence, so we shuffle its words.
 #
-# The course's tokenizer has no token for the mask. It has one that it never uses, `<unk>` for unknown text, because it
-# can spell out everything from single bytes. This one serves.
+# The course's tokenizer has a token that it never uses, `<unk>` for unknown text. It serves as the mask.
 
 
 # %%
@@ -904,8 +863,7 @@ NOISES = {"text infilling": infill, "token deletion": delete, "permutation": per
 
 
 # %% [markdown]
-# The data are captions of the painted world, the sentences that its painter writes for its pictures. They cost next to
-# nothing. 600 of them are kept for the test; none of those is ever trained on.
+# The data are captions of the painted world. 600 of them are kept for the test and never trained on.
 
 
 # %%
@@ -947,10 +905,9 @@ for name, noise in NOISES.items():
 print(f"  {'what was said':<15} {words_of(kept[7])}")
 
 # %% [markdown]
-# Two networks learn it at the same time, from the same batches. Both are the class of step 7. One has the classic
-# config, the other has DALL·E Mini's changes. Frame, learning rate and number of steps are the same for both; the gated
-# layer is two thirds as wide inside. The loss is the cross-entropy, the mean of $-\log p$ of the right token in nats
-# (lesson 2c's unit of information, with natural logarithms).
+# Two networks learn it at the same time, from the same batches: the class of step 7 with the classic config, and with
+# DALL·E Mini's changes. All else is the same for both, but that the gated layer is two thirds as wide inside. The loss
+# is the cross-entropy, the mean of $-\log p$ of the right token in nats.
 
 # %%
 frame = BartConfig(
@@ -1006,12 +963,11 @@ show(
 )
 
 # %% [markdown]
-# The network with DALL·E Mini's changes is ahead early and stays ahead. Do not read too much into it. Several things
-# differ, the run is short, and the learning rate suits the one better than the other: at twice the rate the classic
-# network learned nothing in our trials, while the other one did not mind. But that is just what the authors of
-# NormFormer promise, and a model that stands a higher rate is a model that is trained sooner.
+# The network with DALL·E Mini's changes is ahead early and stays ahead. Do not read too much into it: several things
+# differ, the run is short, and the learning rate suits the one better than the other.
 #
-# Now let both mend captions that they have never seen. Greedy writing, always the likeliest token, is enough here.
+# Now let the classic one mend captions that it has never seen. Greedy writing, always the likeliest token, is enough
+# here.
 
 
 # %%
@@ -1038,10 +994,9 @@ for name, noise in NOISES.items():
         print(f"  {words_of(before)}\n   → {words_of(after)}{'' if after == truth else '   ✗ ' + words_of(truth)}")
 
 # %% [markdown]
-# A cross marks what is not word for word the caption that was broken, with the caption behind it. Look at such a case:
-# mostly the sentence is a good one, and only not *that* one. Where the noise took the colour away, no network can know
-# it. It fills in a likely one. This is worth remembering: what such a model writes where it cannot know is not the
-# truth but the usual.
+# A cross marks what is not word for word the caption that was broken, with the caption behind it. Mostly its sentence
+# is a good one, and only not *that* one. Where the noise took the colour away, no network can know it. What such a
+# model writes where it cannot know is not the truth but the usual.
 #
 # ## 5 · Look inside
 #
@@ -1051,7 +1006,8 @@ for name, noise in NOISES.items():
 #
 # ### A picture, half-way
 #
-# The codes are written row by row. What has been written can be decoded at any time.
+# The codes are written row by row, and each is drawn by lot, with the probabilities that the decoder gives. So two
+# pictures of one prompt are two pictures. What has been written can be decoded at any time.
 
 # %%
 steps = [step.pictures[0] for step in pipe.stream(PROMPT, n=1, seed=3, rank=False)]
@@ -1088,10 +1044,10 @@ show(
 
 # %% [markdown]
 # The word “strawberry” is looked at where the strawberry is, and “blue” where its blue is. Nobody told the translator
-# where anything is: it saw captions and numbers. Some of the rest is less clear. Words such as “a” are looked at as
-# well, and so are the marks at both ends of the caption, which are left out here; they get nearly a third of the
-# looking. After two layers of self-attention every word's vector knows something of its neighbours, so a look at “the”
-# need not be a look at the word “the”. Attention says where information was fetched, not what it was.
+# where anything is: it saw captions and numbers. The marks at both ends of the caption, which are left out here, get
+# nearly a third of the looking. After two layers of self-attention every word's vector knows something of its
+# neighbours, so a look at “the” need not be a look at the word “the”. Attention says where information was fetched, not
+# what it was.
 #
 # Choose a cell yourself.
 
@@ -1119,66 +1075,6 @@ def draw_cell(row: int, column: int) -> tuple[Figure, str]:
 explore(draw_cell, row=slider(1, 8, 4, 1, "row"), column=slider(1, 8, 4, 1, "column"))
 
 # %% [markdown]
-# ### How sure is it?
-#
-# At each step the decoder gives every code a probability. The exponential of their entropy, the perplexity of lesson
-# 2d, says how many equally likely codes that would be: 1 where it is certain, 1,024 where it knows nothing. The map on
-# the left shows it for each cell of a new picture, whose prompt leaves a lot open. To the right of it we meddle. The
-# six likeliest codes for the first cell are put there by force, one after the other; then the translator writes on.
-
-
-# %%
-@torch.no_grad()
-def logits_of(prompts: Sequence[str], codes: Tensor) -> Tensor:
-    """The shipped translator's logits (n, 64, 1024) at each code (n, 8, 8), for one prompt each; "" is no caption."""
-    nothing = pipe.tokenizer.nothing(LENGTH)
-    rows = [pipe.tokenizer.encode([prompt], LENGTH)[0] if prompt else nothing for prompt in prompts]
-    text = torch.stack(rows).to(DEVICE)
-    return translator(text, codes.flatten(1).to(DEVICE))[..., : pipe.vqgan.config.codes]
-
-
-def written_on(prompt: str, prefix: Tensor) -> Tensor:
-    """Codes (n, 64) of one prompt that begin with the given ones (n, k); the dice are the same for all n."""
-    text, nothing = pipe.tokenizer.encode([prompt], LENGTH).to(DEVICE), pipe.tokenizer.nothing(LENGTH).to(DEVICE)
-    throws = torch.rand(64, generator=torch.Generator().manual_seed(1)).expand(len(prefix), -1).to(DEVICE)
-    *_, codes = decode(translator, text, nothing, Sampling(guidance=1.0, temperature=0.8), throws, prefix)
-    return codes
-
-
-OPEN = "a red car"
-sketch = pipe.draw(OPEN, n=1, seed=1, rank=False)
-chances = logits_of([OPEN], sketch.codes).softmax(-1)[0]  # (64, 1024)
-perplexity = (-torch.special.xlogy(chances, chances).sum(-1)).exp().reshape(8, 8).cpu()
-likeliest = chances[0].topk(6)
-forced = coarse(pipe.decode(written_on(OPEN, likeliest.indices[:, None]).reshape(6, 8, 8)))
-
-# %%
-made, axes = figure(9.6, 1.45, 1, 8)
-for axis in axes:
-    plain(axis)
-axes[0].imshow(coarse(sketch.pictures[0]).permute(1, 2, 0))
-axes[0].set_title(f"“{OPEN}”", loc="center", fontsize=8, fontweight="normal")
-axes[1].imshow(perplexity.log(), cmap="cividis", vmin=0)
-axes[1].set_title("choices", loc="center", fontsize=8, fontweight="normal")
-for row, column in np.ndindex(8, 8):
-    value = perplexity[row, column].item()
-    ink = "black" if value > perplexity.max() ** 0.6 else "white"
-    axes[1].text(column, row, f"{value:.0f}", ha="center", va="center", fontsize=6, color=ink)
-for axis, picture, chance, code in zip(axes[2:], forced, likeliest.values, likeliest.indices, strict=True):
-    axis.imshow(picture.permute(1, 2, 0), extent=(0, 8, 0, 8))
-    axis.add_patch(Rectangle((0.05, 7), 0.95, 0.95, fill=False, edgecolor=VERMILION, linewidth=2))
-    axis.set_title(f"code {code.item()}, {chance:.0%}", loc="center", fontsize=8, fontweight="normal")
-show(
-    made,
-    "A red car; a map of the number of choices at each cell, largest at the first; and six pictures of red cars whose "
-    "first code was chosen by force: in each the sky of that first patch is carried on.",
-)
-
-# %% [markdown]
-# The first code has the most choices, and one patch of sky decides on the time of day and often on the style. Later,
-# where ground goes on as ground, one or two codes are left. Sampling draws lots with these probabilities, and that is
-# why two pictures of one prompt are two pictures.
-#
 # ### Pushing away from no caption
 #
 # In training, 15 % of the captions were replaced by an empty one. So the translator also knows what pictures look like
@@ -1187,9 +1083,10 @@ show(
 #
 # $$\ell = \ell_\text{without} + g\,(\ell_\text{with} - \ell_\text{without}),$$
 #
-# where $\ell$ are logits, 1,024 numbers each, and $g$ is a number, the guidance. DALL·E Mini's authors call this
-# **super-conditioning**. With $g = 0$ the caption counts for nothing, with $g = 1$ it counts as in training, and above
-# that more than it ever did. Here are the same prompt and the same dice in every row:
+# where $\ell$ are logits, 1,024 numbers each, and $g$ is a number. Pushing the choice of each code away from what would
+# be written without the caption is called **guidance**; DALL·E Mini's authors call it **super-conditioning**. With $g =
+# 0$ the caption counts for nothing, with $g = 1$ it counts as in training, and above that more than it ever did. Here
+# are the same prompt and the same dice in every row:
 
 # %%
 GUIDANCE = (0.0, 1.0, 1.5, 3.0)
@@ -1204,52 +1101,12 @@ show(
 )
 
 # %% [markdown]
-# Without the caption you get anything: these are the pictures that the translator takes to be usual. With it, purple
-# houses. For our painted world guidance 1 is almost enough, since its captions are never wrong, and 3 is too much: the
-# skies get blotches, for the codes are pushed to where no picture has been. Captions from the web say little about
-# their pictures, and DALL·E Mini, which learned from those, needs a guidance of about 10.
+# Without the caption you get what is usual, with it purple houses. For our painted world guidance 1 is almost enough,
+# since its captions are never wrong, and 3 is too much: the skies get blotches, for the codes are pushed to where no
+# picture has been. Captions from the web say little about their pictures, and DALL·E Mini, which learned from those,
+# needs a guidance of about 10.
 #
-# And this is what it does to a single step:
-
-# %%
-CELL = 3 * 8 + 3  # fourth row, fourth column: the cell that was framed above
-conditional, unconditional = logits_of([PROMPT, ""], drawing.codes[:1].expand(2, -1, -1))[:, CELL]  # (1024,) each
-made, axis = figure(8.0, 2.4)
-top = conditional.topk(6).indices
-for offset, (logits, name, colour) in enumerate(
-    [(unconditional, "without the caption", GREY), (conditional, "with it", BLUE),
-     (unconditional + 3 * (conditional - unconditional), "guidance 3", ORANGE)]
-):  # fmt: skip
-    axis.bar(np.arange(6) + 0.27 * (offset - 1), logits.softmax(-1)[top].cpu(), 0.25, color=colour, label=name)
-axis.set(xticks=range(6), xticklabels=[f"code {code}" for code in top.tolist()], ylabel="probability")
-axis.set_title("A blue cell of the strawberry: six codes")
-axis.grid(axis="x", visible=False)
-axis.set_axisbelow(True)
-axis.legend()
-show(
-    made, "Bars of six codes' probabilities without the caption, with it and with guidance 3, which lifts some of them."
-)
-
-# %% [markdown]
-# Guidance is not the same as being surer. A code that is likely *anyway* loses; one that the caption made likelier
-# gains. (The output layer is linear. So the library guides the hidden states, which comes to the same, and computes the
-# logits once instead of twice.)
-
-# %% [markdown]
-# Move the guidance yourself. What do you gain up to 1, and what do you lose above 3?
-
-
-# %%
-def draw_guided(guidance: float) -> tuple[Figure, str]:
-    """Five pictures with one guidance."""
-    drawn = pipe.draw("a stained glass window with a blue strawberry", n=5, seed=1, rank=False, guidance=guidance)
-    return (
-        picture_grid(coarse(drawn.pictures), 5, title=f"“{drawn.prompt}”, guidance {guidance:g}", inches=1.2),
-        f"Five pictures drawn with guidance {guidance:g} for a blue strawberry in stained glass.",
-    )
-
-
-explore(draw_guided, guidance=slider(0.0, 6.0, 1.5, 0.5, "guidance"))
+# Lesson 5 shows what guidance does to a single lot, and lets you turn it.
 
 # %% [markdown]
 # ## 6 · Break it
@@ -1304,18 +1161,17 @@ verdict(
 )
 
 # %% [markdown]
-# So a BART learns to clean by denoising, and a minute is enough for a small one in a small world. Two things should be
-# said with the slide. The published BART was trained on documents, not on captions. And DALL·E Mini has its plan, not
-# its numbers: you have seen in step 8 that the tensors do not fit. What its translator knows of words, it had to learn
-# anew, from captions and codes.
+# So a BART learns to clean by denoising, and a minute is enough for a small one in a small world. But the published
+# BART was trained on documents, not on captions. And DALL·E Mini took over its plan, not its numbers (step 8): what its
+# translator knows of words, it had to learn anew, from captions and codes.
 #
 # ### Claim 2: “Encodes captions as embedding vectors”
 #
-# An embedding is a vector that stands for something which is no number. The encoder makes one for each token, so the
-# plural is right. But are these vectors any good? We ask twice, and both times beside two others: the plain table of
-# token vectors, which no layer has touched, and an encoder of the same build with random weights.
+# The encoder makes a vector for each token, so the plural is right. But are these vectors any good? We ask twice, and
+# both times beside two others: the plain table of token vectors, which no layer has touched, and an encoder of the same
+# build with random weights.
 #
-# First: what can be read off a *single* vector, the one at the subject's noun? A *linear probe* is a linear map that
+# First: what can be read off a *single* vector, the one at the subject's noun? A **linear probe** is a linear map that
 # is fitted to read something off vectors, here the subject, the setting, the colour and the style of the scene. It is
 # simple on purpose: what it finds must lie open in the vectors. It learns from 720 captions and is tested on 240
 # others. As a control it also learns from shuffled labels.
@@ -1368,31 +1224,20 @@ with torch.no_grad():
         if name == "the shipped encoder":
             order = torch.randperm(len(text))
             found["shuffled labels"] = [probe_accuracy(at_noun, values[order], 720) for values in labels.values()]
-made, axis = figure(6.4, 2.3)
-axis.imshow(list(found.values()), cmap="Blues", vmin=0, vmax=1.3, aspect="auto")
-for row, values in enumerate(found.values()):
-    for column, value in enumerate(values):
-        ink = "white" if value > 0.6 else INK
-        axis.text(column, row, f"{value:.0%}", ha="center", va="center", fontsize=10, color=ink)
-axis.set(xticks=range(4), xticklabels=list(labels), yticks=range(4), yticklabels=list(found))
-axis.grid(False)
-axis.set_title("Read off the vector at the noun")
-show(
-    made,
-    "A table of how often a probe reads subject, setting, colour and style off the vector at the noun: nearly always "
-    "with the shipped encoder and with random weights, only the subject with the table, rarely with shuffled labels.",
-)
+print(f"{'read off the vector at the noun:':<34}", *(f"{name:>8}" for name in labels))
+for name, values in found.items():
+    print(f"{name:<34}", *(f"{value:>8.0%}" for value in values))
 
 # %% [markdown]
 # In the table the vector of “cat” knows that it is a cat and nothing else. Behind the encoder it knows where the cat
-# is, its colour and its style: the words have told each other. But look at the row of the random weights. There the
-# probe reads everything just as well! Attention with random weights also carries a little of each word to every other,
-# and a probe finds it. That something *can be read* off a vector does not show that the network has learned anything.
+# is, its colour and its style. But look at the row of the random weights. There the probe reads everything just as
+# well! Attention with random weights also carries a little of each word to every other, and a probe finds it. That
+# something *can be read* off a vector does not show that the network has learned anything.
 #
 # So ask, second, for what only learning can give: meaning. Say a scene in other words, and then say another scene in
-# almost the same words. Which of the two is nearer? Of 400 scenes, each with a caption A, a caption B that says the
-# same in another wording, and a caption C that differs from A in one fact. For an encoder of words, C may well be
-# nearer. For an encoder of meaning B must be. We compare the means of the tokens' vectors by their distance.
+# almost the same words. Which of the two is nearer? There are 400 scenes, each with a caption A, a caption B that says
+# the same in another wording, and a caption C that differs from A in one fact. For an encoder of meaning it must be B.
+# We compare the means of the tokens' vectors by their distance.
 #
 # The rule: the claim holds if the probe reads all four off the shipped encoder's vectors at least 90 % of the time, and
 # B is nearer in at least 90 % of the cases and more often than with both controls. It is “not quite” if only the probe
@@ -1446,12 +1291,12 @@ verdict(
 #
 # ### Claim 3: “The BART model translates captions into the codebook vocabulary.”
 #
-# This has two parts. Is everything that it writes a word of that vocabulary? And is it a *translation*: does the
-# picture say what the caption says? 64 captions are drawn, each of which names a combination that was held out of
-# training. A judge looks at the pictures, a classifier that knows all combinations and took no part in training or
-# drawing. As a control it looks for the same facts in the picture of the next caption. And we measure what the caption
-# is worth in the translator's own terms: how many nats a code of a painted picture costs with its caption, without one,
-# and with a caption of another picture.
+# Is everything that it writes a word of that vocabulary? And is it a *translation*: does the picture say what the
+# caption says? 64 captions are drawn, each of which names a combination that was held out of training. A judge looks at
+# the pictures, a classifier that knows all combinations and took no part in training or drawing. As a control it looks
+# for the same facts in the picture of the next caption. And we measure what the caption is worth in the translator's
+# own terms: how many nats a code of a painted picture costs with its caption, without one, and with a caption of
+# another picture.
 #
 # The rule: the claim holds if all numbers are codes of the book, the judge finds all four facts in at least 80 % of the
 # drawings and in at most 10 % of the control's, and the right caption is the cheapest of the three. It is “not quite”
@@ -1459,6 +1304,15 @@ verdict(
 
 
 # %%
+@torch.no_grad()
+def logits_of(prompts: Sequence[str], codes: Tensor) -> Tensor:
+    """The shipped translator's logits (n, 64, 1024) at each code (n, 8, 8), for one prompt each; "" is no caption."""
+    nothing = pipe.tokenizer.nothing(LENGTH)
+    rows = [pipe.tokenizer.encode([prompt], LENGTH)[0] if prompt else nothing for prompt in prompts]
+    text = torch.stack(rows).to(DEVICE)
+    return translator(text, codes.flatten(1).to(DEVICE))[..., : pipe.vqgan.config.codes]
+
+
 @torch.no_grad()
 def judged(pictures: Tensor, scenes: Sequence[Scene]) -> Tensor:
     """Whether the judge finds each scene's subject, setting, colour and style in its picture, (n, 4) bool."""
@@ -1513,9 +1367,8 @@ verdict(
 #
 # ### Claim 4: “The codebook of VQ-GAN, in effect, maps text embeddings to image embeddings.”
 #
-# Taken at its word this cannot be: the codebook's input is a *number*, and its output the vector of that row. The text
-# embeddings end in the decoder of BART, which chooses the number. “In effect” says that the chain as a whole is such a
-# map, and that the codebook is its last link. Both can be tested.
+# Taken at its word this cannot be: the codebook's input is a *number*. “In effect” says that the chain as a whole is
+# such a map, and that the codebook is its last link. Both can be tested.
 #
 # *The chain.* Take the mean vector of each caption, as in claim 2, for a text embedding, and the picture's grid of
 # codebook vectors, 8 × 8 × 32 numbers, for an image embedding. Fit a linear map from the one to the other on 576
@@ -1574,46 +1427,11 @@ verdict(
 # %% [markdown]
 # The second row is the slide's sentence made literal: a caption's vector, a linear map, the VQ-GAN's decoder, no word
 # chosen anywhere. The subject and its place are there, and mostly the colour. But it is the mean of all pictures that
-# the caption fits. Nobody has decided on which side the moon stands, so there may be two of them, both pale; and a
-# colour may slip into another one. To get one picture out of many, somebody has to choose, code after code, and stay
-# with the choice. That is what the decoder of BART is for.
+# the caption fits. Nobody has decided on which side the moon stands, so there may be two of them, both pale. To get one
+# picture out of many, somebody has to choose, code after code, and stay with the choice. That is what the decoder of
+# BART is for.
 #
-# The third row shows what the codebook is for. BART never saw a pixel, nor the codebook. It knows each code as a number
-# with a vector of its own, learned from the company that it keeps. So here is a last question: does BART's table of
-# codes know what the codebook knows? Fit a linear map from the one table to the other on 768 codes, and predict the
-# rows of the 256 others.
-
-# %%
-table = translator.target_embedding.weight.detach()[: len(book)]  # (1024, 192)
-order = torch.randperm(len(book), generator=torch.Generator().manual_seed(0)).to(DEVICE)
-fitted, held = order[:768], order[768:]
-guess = linear_map(table[fitted], book[fitted])(table[held])  # (256, 32)
-spread = (book[held] - book[fitted].mean(0)).square().sum()
-explained = 1 - (guess - book[held]).square().sum() / spread
-mixed = linear_map(table[fitted], book[fitted][torch.randperm(768, device=DEVICE)])(table[held])
-explained_by_chance = 1 - (mixed - book[held]).square().sum() / spread
-spectrum = torch.linalg.svd(book - book.mean(0), full_matrices=False)
-axes_of_book, share_of_three = spectrum.Vh[:2], spectrum.S[:3].square().sum() / spectrum.S.square().sum()
-made, axes = figure(7.2, 3.1, 1, 2, sharex=True, sharey=True)
-for axis, points, name in zip(axes, (book[held], guess), ("in the codebook", "as BART’s table has it"), strict=True):
-    x, y = ((points - book.mean(0)) @ axes_of_book.T).T.cpu()
-    axis.scatter(x, y, s=34, c=inks[held.cpu()].numpy(), edgecolor=GREY, linewidth=0.4)
-    axis.set_title(name)
-    axis.set(xticks=[], yticks=[])
-show(
-    made,
-    "Two clouds of 256 dots in the colours of their codes. Left the codebook's vectors, right those predicted from "
-    "BART's table: the same clouds, similar colours next to each other.",
-)
-print(f"of the codebook's variance BART's table explains {explained:.0%}, with shuffled rows {explained_by_chance:.0%}")
-print(f"three of the codebook's 32 directions hold {share_of_three:.1%} of its variance")
-assert explained > 0.5
-
-# %% [markdown]
-# From captions and sequences of numbers alone, BART has rebuilt the geometry of a codebook that it has never seen:
-# codes that look alike stand in like places. It is the same trick that gives words their vectors. That it succeeds so
-# well has a reason: this codebook has 32 numbers to a row, but its rows differ in hardly more than three directions,
-# which are much the same as lightness and colour. A larger codebook has more to say, and is harder to guess.
+# The third row shows what the codebook is for: in another book the same numbers mean nothing.
 #
 # ## 7 · Your turn
 #

@@ -1034,10 +1034,10 @@ verdict(
 # representations of data that are useful for downstream tasks, such as image classification or natural language
 # processing.”
 #
-# *Useful* can be measured by a **linear probe**: freeze the network, take its vectors as they are, and train nothing
-# but one linear classifier on them with few labelled pictures. If that works, the vectors had the answer in plain
-# view. The rival is the same network with random weights. We let both learn the ten known subjects, and the ten
-# strangers, whose names no caption ever held. (We test pictures; of language processing this measures nothing.)
+# *Useful* can be measured by a linear probe, as in lesson 3: freeze the network, take its vectors as they are, and
+# train nothing but one linear classifier on them with few labelled pictures. If that works, the vectors had the answer
+# in plain view. The rival is the same network with random weights. We let both learn the ten known subjects, and the
+# ten strangers, whose names no caption ever held. (We test pictures; of language processing this measures nothing.)
 #
 # As in the paper, the features are the tower's last state before the projection into the common space. The rule: it
 # holds if with 64 pictures of each subject CLIP's features beat the random network's by at least 10 points, for the

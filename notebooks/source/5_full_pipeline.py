@@ -45,7 +45,7 @@ from atelier.teaching import (
     slider,
     verdict,
 )
-from atelier.teaching.figures import plain
+from atelier.teaching.figures import coarse, plain, tints
 from atelier.weights.presets import find_presets, load_preset
 from atelier.weights.published.download import download
 from atelier.world import HELD_OUT, HeldOut, caption, paint, parse
@@ -163,29 +163,25 @@ show(
 # | $S$ | the codes that stay in the lot: the $k$ likeliest, or those that together reach the probability $p$ | a set |
 # | $p_c$ | probability of code $c$ | (1024,), sums to 1 |
 #
-# In words: **guidance** pushes the choice of each code away from what would be written without the caption (DALL·E
-# Mini's authors call it super-conditioning). The temperature, what logits are divided by before a softmax, sharpens the
-# lot below 1 and flattens it above. With **top-k** only the $k$ likeliest codes stay in it. With **top-p** only the
-# likeliest ones stay that together reach the probability $p$: few where the model is sure, many where it is not.
+# In words: guidance (lesson 3) pushes the choice of each code away from what would be written without the caption. The
+# temperature, what logits are divided by before a softmax, sharpens the lot below 1 and flattens it above. With
+# **top-k** only the $k$ likeliest codes stay in it. With **top-p** only the likeliest ones stay that together reach the
+# probability $p$: few where the model is sure, many where it is not.
 #
 # One lot, six ways. It is the lot for a cell in the middle of a blue strawberry: the fourteen codes that are likeliest
 # without the caption or with it, each in the colour that the decoder gives it.
 
 
 # %%
-def coarse(pictures: Tensor, side: int = 64) -> Tensor:
-    """Pictures at most `side` wide, in 16 shades of each colour, as is enough for a small figure."""
-    if pictures.shape[-1] > side:
-        pictures = torch.nn.functional.interpolate(
-            pictures.reshape(-1, *pictures.shape[-3:]), (side, side), mode="area"
-        )
-    return (pictures.detach().cpu().clamp(0, 1) * 15).round() / 15
+def small(pictures: Tensor, side: int = 64) -> Tensor:
+    """Pictures at most `side` wide, in 16 shades of each colour: enough for a figure, and the notebook stays small."""
+    return coarse(pictures, side, shades=16)
 
 
 def hang(axis: Axes, picture: Tensor, title: str = "", side: int = 64) -> None:
     """A picture (3, h, w) alone in its axes, with a small title."""
     plain(axis)
-    axis.imshow(coarse(picture[None], side)[0].permute(1, 2, 0), interpolation="nearest")
+    axis.imshow(small(picture, side).permute(1, 2, 0), interpolation="nearest")
     axis.set_title(title, loc="center", fontsize=8.5, fontweight="normal", pad=3)
 
 
@@ -199,12 +195,6 @@ def two_logits(prompt: str, codes: Tensor) -> tuple[Tensor, Tensor]:
     texts = torch.stack([laptop.tokenizer.encode([prompt], 32)[0], laptop.tokenizer.nothing(32)]).to(DEVICE)
     logits = laptop.bart(texts, codes.flatten().expand(2, -1))[:, :, :1024]  # (2, 64, 1024)
     return logits[0].cpu(), logits[1].cpu()
-
-
-@torch.no_grad()
-def tints(codes: Tensor) -> Tensor:
-    """Colours (m, 3) of codes (m,): what the small model's decoder paints where nothing stands but this code."""
-    return laptop.decode(codes[:, None, None].expand(-1, 4, 4))[:, :, 8:24, 8:24].mean((2, 3)).cpu()
 
 
 berry = laptop.draw(PROMPT, n=9, seed=0)
@@ -226,7 +216,7 @@ columns = torch.cat([without.topk(7).indices, with_caption.topk(20).indices])
 columns = torch.tensor(list(dict.fromkeys(columns.tolist()))[:14])
 made, axes = figure(9.6, 3.7, 2, 3, sharex=True)
 for axis, (name, lot) in zip(axes.flat, lots.items(), strict=True):
-    axis.bar(range(14), lot[columns], color=tints(columns).tolist(), edgecolor=GREY, linewidth=0.6)
+    axis.bar(range(14), lot[columns], color=tints(laptop.decode, columns).tolist(), edgecolor=GREY, linewidth=0.6)
     axis.set(title=name, xticks=[], ylim=(0, 1.1 * lot[columns].max()))
     axis.grid(False)
 show(
@@ -316,7 +306,7 @@ print("vectors", tuple(vectors.shape), "→ pictures", tuple(pictures.shape), "�
 by_library = laptop.draw(PROMPT, n=3, seed=0, guidance=1.5, temperature=0.8)
 show(
     picture_grid(
-        torch.cat([coarse(pictures[order]), coarse(by_library.pictures)]),
+        small(torch.cat([pictures[order], by_library.pictures])),
         columns=3,
         titles=[f"{score:.2f}" for score in [*scores[order].tolist(), *laptop.score(PROMPT, by_library.pictures)]],
         rows=["your lines", "Pipeline.draw"],
@@ -359,7 +349,7 @@ def draw_sweep(name: str, settings: list[SamplingOptions], usual: int | None = N
     values = [dict(how)[name] for how in settings]
     made, (above, below) = figure(9.4, 4.5, 2, 1, height_ratios=(2, 1.35))
     for place, (_, _, pictures) in enumerate(results):
-        for line, picture in enumerate(coarse(pictures)):
+        for line, picture in enumerate(small(pictures)):
             extent = (place - 0.47, place + 0.47, 1.02 - line, 1.96 - line)
             above.imshow(picture.permute(1, 2, 0), extent=extent, aspect="auto", interpolation="nearest")
     plain(above)
@@ -478,7 +468,8 @@ def draw_knobs(
 ) -> tuple[Image.Image, str]:
     """Four pictures of a prompt at these settings, the best first."""
     drawn = pipe.draw(prompt, n=4, seed=seed, guidance=guidance, temperature=temperature, top_k=top_k)
-    return sheet(coarse(drawn.pictures), columns=4, scale=max(1, 192 // SIZE), gap=6), f"Four pictures of “{prompt}”."
+    shown = sheet(small(drawn.pictures, SIZE), columns=4, scale=max(1, 192 // SIZE), gap=6)
+    return shown, f"Four pictures of “{prompt}”."
 
 
 explore(
@@ -564,7 +555,7 @@ with torch.no_grad():
 names = [small_judge.config.attributes["subject"][number] for number in sure.indices.tolist()]
 titles = [f"{name} {value:.0%}" for name, value in zip(names, sure.values.tolist(), strict=True)]
 show(
-    picture_grid(coarse(torch.cat(frames)), 7, titles, rows=["pixels", "vectors", "codes", "captions"], inches=1.12),
+    picture_grid(small(torch.cat(frames)), 7, titles, rows=["pixels", "vectors", "codes", "captions"], inches=1.12),
     "Four rows of seven pictures from a red car to a blue house, each with what the judge takes it for. Pixels fade "
     "into each other; vectors and codes make a patchwork in the middle; with mixed captions all frames are whole.",
 )

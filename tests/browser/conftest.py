@@ -1,23 +1,13 @@
 """A browser and the page, for the tests of this folder: `make test-all`."""
 
-import os
-import shutil
 import sys
 from collections.abc import Iterator
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from browsing import browser
 from servers import free_port, serving
 
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    """Chromium: $CHROME_PATH, else the system's, else Playwright's own."""
-    path = os.environ.get("CHROME_PATH") or shutil.which("chromium") or shutil.which("chromium-browser")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield browser
-        browser.close()
+__all__ = ["browser"]  # a fixture of this folder, too
 
 
 @pytest.fixture(scope="session")

@@ -49,9 +49,8 @@ def run_all(page: Page) -> None:
 
 @pytest.mark.parametrize("key", ["2b", "5"])
 def test_lesson_runs_and_its_slider_changes_the_picture(browser: Browser, lab_address: str, key: str) -> None:
-    context = browser.new_context(viewport={"width": 1300, "height": 1000})
-    context.set_default_timeout(30_000)
-    page = context.new_page()
+    page = browser.new_page(viewport={"width": 1300, "height": 1000})  # has a context of its own
+    page.set_default_timeout(30_000)
     page.goto(f"{lab_address}lab/tree/{LESSONS[key].name}.ipynb")
     run_all(page)
     assert page.locator("[data-mime-type='application/vnd.jupyter.stderr']").count() == 0
@@ -67,4 +66,4 @@ def test_lesson_runs_and_its_slider_changes_the_picture(browser: Browser, lab_ad
     if shots := os.environ.get("ATELIER_SCREENSHOTS"):
         panel.scroll_into_view_if_needed()
         page.screenshot(path=Path(shots) / f"jupyterlab-{key}.png")
-    context.close()
+    page.close()

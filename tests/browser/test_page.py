@@ -11,6 +11,7 @@ from collections.abc import Iterator
 
 import pytest
 from atelier.app import EXAMPLES, MOST_CHARACTERS
+from browsing import watched
 from gradio_client import Client
 from gradio_client.exceptions import AppError
 from PIL import Image
@@ -23,21 +24,12 @@ FIRST_SECONDS, ALL_SECONDS = 2.0, 5.0
 @pytest.fixture
 def page(browser: Browser, page_address: str) -> Iterator[Page]:
     """The page, opened; afterwards, that it asked nobody else for anything and complained of nothing."""
-    context = browser.new_context(viewport={"width": 1200, "height": 1000})
-    page = context.new_page()
-    asked: list[str] = []
-    complaints: list[str] = []
-    page.on("request", lambda request: asked.append(request.url))
-    page.on("console", lambda message: complaints.append(message.text) if message.type == "error" else None)
-    page.on("pageerror", lambda error: complaints.append(str(error)))
-    page.goto(page_address)
-    page.wait_for_selector("#draw")
-    yield page
-    context.close()
-    assert [
-        url for url in asked if not url.startswith((page_address, page_address.replace("http", "ws"), "data:", "blob:"))
-    ] == []
-    assert complaints == []
+    with watched(browser, viewport={"width": 1200, "height": 1000}) as (page, seen):
+        page.goto(page_address)
+        page.wait_for_selector("#draw")
+        yield page
+    assert seen.elsewhere(page_address, page_address.replace("http", "ws")) == []
+    assert seen.complaints == []
 
 
 def test_nine_pictures_come_into_being_the_best_first(page: Page) -> None:
@@ -142,14 +134,12 @@ def test_no_file_of_the_machine_can_be_reached(page_address: str) -> None:
 
 def test_a_phone_needs_no_sideways_scrolling(browser: Browser, page_address: str) -> None:
     for scheme in ("light", "dark"):
-        context = browser.new_context(viewport={"width": 390, "height": 800}, color_scheme=scheme)
-        page = context.new_page()
-        page.goto(page_address)
-        page.wait_for_selector("#draw")
-        page.click("#draw")
-        page.wait_for_selector(FINISHED, timeout=60_000)
-        assert page.evaluate("document.documentElement.scrollWidth") <= 390
-        context.close()
+        with watched(browser, viewport={"width": 390, "height": 800}, color_scheme=scheme) as (page, _):
+            page.goto(page_address)
+            page.wait_for_selector("#draw")
+            page.click("#draw")
+            page.wait_for_selector(FINISHED, timeout=60_000)
+            assert page.evaluate("document.documentElement.scrollWidth") <= 390
 
 
 def test_eight_at_once_for_a_minute(page_address: str) -> None:

@@ -11,6 +11,7 @@ from atelier.teaching.lessons import LESSONS, Lesson
 from atelier.teaching.workshop import WorkshopError
 from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
+from torch import nn
 from typer.testing import CliRunner
 
 LESSON = Lesson("9z", "9z_a_lesson", "A lesson", "Does it build?", (), {})
@@ -193,6 +194,16 @@ def test_a_sound_notebook_has_no_faults() -> None:
     assert workshop.faults(executed(), "9z") == []
 
 
+def test_a_last_value_of_twelve_lines_is_no_fault_and_one_of_thirteen_is_named() -> None:
+    notebook = executed()
+    notebook.cells[0].outputs = [result(nn.Sequential(*(nn.Linear(2, 2) for _ in range(10))))]  # and two lines around
+    assert workshop.faults(notebook, "9z") == []
+    spoil_network(notebook)
+    assert workshop.faults(notebook, "9z") == [
+        "9z, cell 0: a last value of 13 lines, 'Sequential(' …: show what matters of it, or end the line with ;"
+    ]
+
+
 def spoil_count(notebook: NotebookNode) -> None:
     notebook.cells[0].execution_count = 2
 
@@ -224,6 +235,15 @@ def spoil_alt(notebook: NotebookNode) -> None:
 def spoil_html_alt(notebook: NotebookNode) -> None:
     data = {"text/html": '<img src="data:image/png;base64,aa">'}
     notebook.cells[0].outputs = [nbformat.v4.new_output("display_data", data=data)]
+
+
+def result(value: object) -> NotebookNode:
+    """A cell's last value, as a kernel shows it that knows nothing better than its text."""
+    return nbformat.v4.new_output("execute_result", data={"text/plain": repr(value)}, execution_count=1)
+
+
+def spoil_network(notebook: NotebookNode) -> None:
+    notebook.cells[0].outputs = [result(nn.Sequential(*(nn.Linear(2, 2) for _ in range(11))))]
 
 
 def spoil_widget(notebook: NotebookNode) -> None:

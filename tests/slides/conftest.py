@@ -1,28 +1,17 @@
 """The deck, filled and built, and a browser to look at it: `make test-all`. slides/ must have its node_modules."""
 
-import os
-import shutil
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, sync_playwright
+from browsing import browser
 
 SLIDES = Path(__file__).resolve().parents[2] / "slides"
 sys.path.insert(0, str(SLIDES))
 
 import deck  # noqa: E402  (a script of slides/, not a package)
 
-
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
-    """Chromium: $CHROME_PATH, else the system's, else Playwright's own."""
-    path = os.environ.get("CHROME_PATH") or shutil.which("chromium") or shutil.which("chromium-browser")
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=["--no-sandbox"])
-        yield browser
-        browser.close()
+__all__ = ["browser"]  # a fixture of this folder, too
 
 
 @pytest.fixture(scope="session")

@@ -11,6 +11,7 @@ from typing import Any
 
 import deck
 import pytest
+from browsing import Seen, watched
 from playwright.sync_api import Browser, Page
 
 WIDTH, HEIGHT = 1280, 720
@@ -60,19 +61,17 @@ MEASURE = """([margin, least]) => {
 
 
 @pytest.fixture(scope="module")
-def requests() -> list[str]:
-    return []
+def opened(browser: Browser, built: Path) -> Iterator[tuple[Page, Seen]]:
+    """The deck, opened with no network, and what it does."""
+    with watched(browser, viewport={"width": WIDTH, "height": HEIGHT}, offline=True) as (page, seen):
+        page.goto(built.as_uri())
+        yield page, seen
 
 
 @pytest.fixture(scope="module")
-def page(browser: Browser, built: Path, requests: list[str]) -> Iterator[Page]:
-    """The deck, opened with no network."""
-    context = browser.new_context(viewport={"width": WIDTH, "height": HEIGHT}, offline=True)
-    page = context.new_page()
-    page.on("request", lambda request: requests.append(request.url))
-    page.goto(built.as_uri())
-    yield page
-    context.close()
+def page(opened: tuple[Page, Seen]) -> Page:
+    """The deck, opened."""
+    return opened[0]
 
 
 def shown(page: Page, number: int) -> dict[str, Any]:
@@ -107,10 +106,12 @@ def test_overflow_is_found(page: Page) -> None:
     page.reload()
 
 
-def test_nothing_is_fetched(page: Page, requests: list[str], built: Path) -> None:
+def test_nothing_is_fetched(opened: tuple[Page, Seen], built: Path) -> None:
+    page, seen = opened
     for number in NUMBERS:
         shown(page, number)
-    assert [address for address in requests if not address.startswith(("data:", built.as_uri()))] == []
+    assert seen.elsewhere(built.as_uri()) == []
+    assert seen.complaints == []
 
 
 def test_formulas_are_drawn_when_the_deck_is_built(built: Path) -> None:

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import matplotlib as mpl
+import torch
+import torch.nn.functional as F
 from cycler import cycler
 from IPython.display import display
 from matplotlib.axes import Axes
@@ -42,6 +44,7 @@ STYLE: Any = {
 }
 PIXELS_PER_INCH = 128  # stored; on screen an inch takes 96 of the browser's pixels, so that lines stay sharp
 SCREEN_PIXELS_PER_INCH = 96
+DARK = 0.55  # mean of the colours below which words on it are white
 
 
 class DescribedPicture:
@@ -121,6 +124,62 @@ def sheet(pictures: Tensor, columns: int, scale: int = 2, gap: int = 2) -> Image
         large = Image.fromarray(picture).resize((width * scale, height * scale), Image.Resampling.NEAREST)
         paper.paste(large, (place % columns * wide, place // columns * high))
     return paper
+
+
+def coarse(pictures: Tensor, side: int | None = None, shades: int = 32) -> Tensor:
+    """Pictures on the CPU in few shades of each colour: hardly seen, and a notebook that shows them stays small.
+
+    Args:
+        pictures: (…, 3, h, w), from 0 to 1; what lies outside is clipped.
+        side: if given, larger pictures are shrunk to side × side pixels.
+        shades: of each colour.
+    """
+    pixels = pictures.detach().float()
+    if side is not None and pixels.shape[-1] > side:
+        pixels = F.interpolate(pixels.reshape(-1, *pixels.shape[-3:]), (side, side), mode="area").view(
+            *pixels.shape[:-2], side, side
+        )
+    return (pixels.cpu().clamp(0, 1) * (shades - 1)).round() / (shades - 1)
+
+
+@torch.no_grad()
+def tints(decode: Callable[[Tensor], Tensor], cells: Tensor) -> Tensor:
+    """The colour of each code or vector: what a decoder paints where nothing stands but this one.
+
+    Args:
+        decode: grids of codes (m, 3, 3), or of vectors (m, width, 3, 3), to pictures (m, 3, 3 · s, 3 · s).
+        cells: codes (m,), or vectors (m, width).
+
+    Returns:
+        Colours (m, 3), from 0 to 1, on the CPU: the mean of the middle cell, which only cells like itself surround.
+    """
+    painted = decode(cells[..., None, None].expand(*cells.shape, 3, 3).contiguous())
+    side = painted.shape[-1] // 3
+    return painted[:, :, side:-side, side:-side].mean((2, 3)).clamp(0, 1).cpu()
+
+
+def draw_tiles(
+    axis: Axes, codes: Tensor, inks: Tensor, x: float = 0, y: float = 0, tile: float = 1, size: float = 7
+) -> None:
+    """Draw a grid of codes as tiles in their colours, with their numbers.
+
+    Args:
+        axis: takes them; a unit of it is a unit of x, y and tile.
+        codes: (h, w).
+        inks: the codebook's colours (codes, 3), as `tints` finds them.
+        x, y: the corner at the lower left.
+        tile: side of a tile.
+        size: of the numbers, in points.
+    """
+    codes = codes.cpu()
+    rows, columns = codes.shape
+    colours = inks[codes]  # (h, w, 3)
+    axis.imshow(colours, extent=(x, x + columns * tile, y, y + rows * tile), interpolation="nearest")
+    for row, line in enumerate(codes.tolist()):
+        for column, code in enumerate(line):
+            ink = "white" if colours[row, column].mean() < DARK else INK
+            place = x + (column + 0.5) * tile, y + (rows - row - 0.52) * tile
+            axis.text(*place, str(code), color=ink, ha="center", va="center", fontsize=size)
 
 
 def picture_grid(

@@ -39,6 +39,7 @@ REPOSITORY_FILE = "REPOSITORY"
 TAGS = {"checked": "nbval-check-output", "ignored": "nbval-ignore-output"}
 SOURCE_TAGS = {"stub", "hint", "solution", "quiz", *TAGS}
 MOST_BYTES = 2_000_000
+MOST_LINES = 12  # of a cell's last value, shown as text: a network's tree has more, and nobody reads it
 CELL_SECONDS = 600
 WORDS_A_MINUTE, CODE_LINES_A_MINUTE = 200, 40  # a calm reader, who skims what draws figures
 
@@ -266,6 +267,9 @@ def _cell_faults(cell: NotebookNode) -> Iterator[str]:
             yield f"a stored error, {output.ename}: {output.evalue}"
         if output.get("name") == "stderr":
             yield f"a stored message of stderr: {output.text[:80]!r}"
+        lines = str(output.get("data", {}).get("text/plain", "")).splitlines()
+        if output.output_type == "execute_result" and len(lines) > MOST_LINES:
+            yield f"a last value of {len(lines)} lines, {lines[0]!r} …: show what matters of it, or end the line with ;"
         for kind, data in output.get("data", {}).items():
             if kind == "image/png" and len(output.metadata.get(kind, {}).get("alt", "").split()) < 3:
                 yield "a figure without alternative text."

@@ -19,5 +19,7 @@ TERMS = {
     "pre-training": "Training on a task whose data cost nothing, before or instead of the task that one is after.",
     "denoising": "Learning to give back a text, or a picture, that has been damaged on purpose.",
     "text infilling": "The noise that replaces a run of tokens, of unknown length, by a single mask.",
+    "guidance": "Pushing the choice of each code away from what would be written without the caption.",
     "super-conditioning": "DALL·E Mini's name for guidance: exaggerating the difference that the caption makes.",
+    "linear probe": "A linear classifier on a frozen network's vectors, which tells what they hold in plain view.",
 }

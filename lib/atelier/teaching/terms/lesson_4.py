@@ -13,7 +13,6 @@ TERMS = {
     "zero-shot": "Solving a task without a single example that was made for it.",
     "prompt template": "A sentence with a gap, into which a label is put.",
     "modality gap": "The distance between the region of the pictures and that of the captions in their common space.",
-    "linear probe": "A linear classifier on a frozen network's vectors, which tells what they hold in plain view.",
     "bag of words": "A sentence taken as a collection of words, whose order does not count.",
     "hard negative": "A wrong answer that is difficult to tell from the right one.",
 }

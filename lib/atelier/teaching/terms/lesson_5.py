@@ -2,7 +2,6 @@
 
 TERMS = {
     "sampling": "Choosing by lot, where what is likelier is chosen more often.",
-    "guidance": "Pushing the choice of each code away from what would be written without the caption.",
     "top-k": "Leaving only the k likeliest codes in the lot.",
     "top-p": "Leaving only the likeliest codes that together reach the probability p.",
     "candidate": "A picture that is drawn so that the ranker has something to choose from.",
