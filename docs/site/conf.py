@@ -37,6 +37,7 @@ mathjax3_config = mathjax4_config = {
 nb_ipywidgets_js = {"widgets/embed.js": {}}
 
 # The reference comes out of the docstrings, in the order in which a file is read.
+autodoc_preserve_defaults = True
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
 autodoc_default_options = {"members": True, "show-inheritance": True}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from importlib import import_module
 from pathlib import Path
 
 import atelier
@@ -69,8 +70,17 @@ def room_of(name: str) -> str:
 
 
 def _module_page(name: str, path: Path) -> str:
-    gathers = path.name == PACKAGE  # what its modules define, and index
-    return f"# {name}\n\n```{{eval-rst}}\n.. automodule:: {name}\n{'   :no-index:' if gathers else ''}\n```\n"
+    if path.name != PACKAGE:
+        return f"# {name}\n\n```{{eval-rst}}\n.. automodule:: {name}\n```\n"
+    names = "\n".join(f"- {_exported(name, export)}" for export in import_module(name).__all__)
+    head = f"```{{eval-rst}}\n.. automodule:: {name}\n   :no-members:\n```"
+    return f"# {name}\n\n{head}\n\n`from {name} import` takes what its modules define:\n\n{names}\n"
+
+
+def _exported(package: str, name: str) -> str:
+    """A package's name, as a link to where it is defined; numbers and texts have no page of their own."""
+    home = getattr(getattr(import_module(package), name), "__module__", "")
+    return f"{{py:obj}}`~{home}.{name}`" if home.startswith("atelier.") else f"`{name}`"
 
 
 def _room(heading: str, here: dict[str, Path]) -> str:

@@ -1,0 +1,220 @@
+"""What is on the site, read as files: everything that should be there, every link, and nothing from elsewhere."""
+
+import html
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from html.parser import HTMLParser
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+import gallery
+import lessons
+import pytest
+import reference
+import stage
+from atelier.teaching.claims import CLAIMS
+from atelier.teaching.glossary import TERMS
+from atelier.teaching.lessons import LESSONS
+from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+FETCHED = {"img": "src", "script": "src", "iframe": "src", "source": "src", "video": "src", "audio": "src"}
+FETCHED_LINKS = {"stylesheet", "icon", "preload", "shortcut icon", "manifest", "preconnect", "dns-prefetch"}
+
+
+@dataclass
+class Read(HTMLParser):
+    """A page's anchors, its links, what a browser fetches for it, and its pictures without a word on them."""
+
+    anchors: set[str] = field(default_factory=set)
+    links: set[str] = field(default_factory=set)
+    fetched: set[str] = field(default_factory=set)
+    speechless: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        super().__init__()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        facts = {name: value or "" for name, value in attrs}
+        self.anchors |= {facts[name] for name in ("id", "name") if facts.get(name)}
+        if tag == "a" and "href" in facts:
+            self.links.add(facts["href"])
+        if tag == "link" and facts.get("rel") in FETCHED_LINKS:
+            self.fetched.add(facts["href"])
+        if tag in FETCHED and facts.get(FETCHED[tag]):
+            self.fetched.add(facts[FETCHED[tag]])
+        if tag == "img" and "alt" not in facts:
+            self.speechless.append(facts.get("src", ""))
+
+
+@cache
+def read(page: Path) -> Read:
+    found = Read()
+    found.feed(page.read_text(encoding="utf-8"))
+    return found
+
+
+def pages(site: Path) -> list[Path]:
+    """All of Sphinx's pages; the deck has tests of its own."""
+    return sorted(page for page in site.rglob("*.html") if "built" not in page.parts)
+
+
+def is_elsewhere(address: str) -> bool:
+    return bool(urlsplit(address).scheme or urlsplit(address).netloc) and not address.startswith(("data:", "mailto:"))
+
+
+def dead(page: Path, address: str) -> str | None:
+    """What is wrong with a link to the site itself, or None."""
+    parts = urlsplit(address)
+    target = page if not parts.path else (page.parent / unquote(parts.path)).resolve()
+    target = target / "index.html" if target.is_dir() else target
+    if not target.is_file():
+        return f"{page.name}: {address} leads nowhere"
+    if parts.fragment and target.suffix == ".html" and unquote(parts.fragment) not in read(target).anchors:
+        return f"{page.name}: {address} names an anchor that is not there"
+    return None
+
+
+def test_every_link_to_the_site_itself_leads_somewhere(site: Path) -> None:
+    found = [
+        fault
+        for page in pages(site)
+        for address in read(page).links | read(page).fetched
+        if not is_elsewhere(address) and not address.startswith(("data:", "mailto:"))
+        if (fault := dead(page, address))
+    ]
+    assert found == []
+    assert sum(len(read(page).links) for page in pages(site)) > 3000  # so that an empty site does not pass
+
+
+def test_the_search_for_dead_links_finds_one(tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    page.write_text('<a href="none.html">x</a><a href="#none">x</a><h1 id="here"></h1>')
+    faults = [dead(page, address) for address in ("none.html", "#none", "#here", "page.html#here")]
+    assert [bool(fault) for fault in faults] == [True, True, False, False]
+
+
+def test_a_browser_fetches_nothing_from_elsewhere(site: Path) -> None:
+    asked = {(page.name, address) for page in pages(site) for address in read(page).fetched if is_elsewhere(address)}
+    assert asked == set()
+    for sheet in site.rglob("*.css"):
+        named = re.findall(
+            r"(?:url\(|@import)\s*['\"]?(https?:)?//", sheet.read_text(encoding="utf-8", errors="replace")
+        )
+        assert named == [], sheet
+
+
+def test_every_picture_has_an_alternative_text(site: Path) -> None:
+    assert [(page.name, read(page).speechless) for page in pages(site) if read(page).speechless] == []
+
+
+def test_every_lesson_module_term_and_claim_is_there(site: Path) -> None:
+    assert {f"{lesson.name}.html" for lesson in LESSONS.values()} <= {
+        page.name for page in (site / "notebooks").iterdir()
+    }
+    assert {f"{lesson.name}.ipynb" for lesson in LESSONS.values()} <= {
+        page.name for page in (site / "notebooks").iterdir()
+    }
+    modules = set(reference.modules())
+    assert {page.stem for page in (site / "api").iterdir()} == modules | {"index"}
+    assert {"atelier", "atelier.blocks.vq", "atelier.pipeline", "atelier.world.painter"} <= modules
+    glossary = html.unescape((site / "glossary.html").read_text(encoding="utf-8"))
+    assert [name for name in TERMS if name not in glossary] == []
+    claims = read(site / "notebooks" / "CLAIMS.html").links
+    assert len([link for link in claims if "#claim-" in link]) == len(CLAIMS)
+
+
+def test_a_class_of_the_reference_has_its_words_and_its_source(site: Path) -> None:
+    text = (site / "api" / "atelier.blocks.vq.html").read_text(encoding="utf-8")
+    assert 'id="atelier.blocks.vq.VectorQuantizer"' in text
+    assert "Replaces every vector by its nearest code" in text
+    assert "../_modules/atelier/blocks/vq.html#VectorQuantizer" in text
+    assert "Alias for field number" not in text
+
+
+def test_no_page_names_the_machine_that_built_it(site: Path) -> None:
+    home = str(Path(__file__).resolve().parents[2])
+    assert [page.name for page in pages(site) if home in page.read_text(encoding="utf-8")] == []
+
+
+def example() -> list:
+    """A lesson's cells, one of each kind that the page treats in its own way."""
+    view = {"application/vnd.jupyter.widget-view+json": {"model_id": "m"}}
+    picture = new_output(
+        "display_data",
+        {"image/png": "iVBORw0KGgo="},
+        metadata={"image/png": {"alt": 'A "figure" of ours', "width": 90}},
+    )
+    controls = new_output("display_data", {**view, "text/plain": "controls", "text/html": "<img alt='still'>"})
+    bar = new_output("display_data", {**view, "text/plain": "0%|"})
+    long = "\n".join(f"axis.plot({number})" for number in range(lessons.LONG))
+    cells = [
+        new_markdown_cell("[![Open in Colab](https://x/badge.svg)](https://x/somewhere)"),
+        new_markdown_cell("# 9z · A lesson\n\nIts first words."),
+        new_code_cell(lessons.SETUP_BEGINS + "\nimport sys"),
+        new_code_cell("import torch\n\nDEVICE = 1"),
+        new_code_cell(long, outputs=[picture, bar]),
+        new_code_cell("explore(draw)", outputs=[controls]),
+    ]
+    for number, cell in enumerate(cells):
+        cell.id = f"9z-{number:03d}"
+    return cells
+
+
+def test_a_lessons_page_has_what_a_reader_needs_and_nothing_else(tmp_path: Path) -> None:
+    page = lessons.lesson_page(new_notebook(cells=example()), "9z_lesson", tmp_path)
+    title, imports, drawing, controls = page.cells
+    assert title.source.startswith("# 9z · A lesson\n\n<p")
+    assert 'href="9z_lesson.ipynb"' in title.source
+    assert '<a href="https://x/somewhere">Open in Colab</a>' in title.source
+    assert title.source.endswith("\n\nIts first words.")
+    assert [cell.metadata.get("tags") for cell in (imports, drawing, controls)] == [
+        ["hide-input"],
+        ["hide-input"],
+        None,
+    ]
+    (figure,) = drawing.outputs
+    assert 'alt="A &quot;figure&quot; of ours" width="90"' in figure.data["text/html"]
+    assert [path.name for path in tmp_path.iterdir()] == ["9z-004-0.png"]
+    view, words = controls.outputs
+    assert set(view.data) == {"application/vnd.jupyter.widget-view+json", "text/plain"}
+    assert "stands still" in words.data["text/html"]
+
+
+def test_prompts_are_read_in_sections() -> None:
+    assert list(gallery.sections("# One.\na\nb\n\n\n# Two\nc\n")) == [("One.", ["a", "b"]), ("Two", ["c"])]
+
+
+def test_a_claims_cell_becomes_a_link_to_the_page_that_has_it() -> None:
+    row = stage.linked_claims("| a claim | [2d](2d_vq_vae.ipynb) | 2d-067 | holds |", {"2d-067": "2d_vq_vae"})
+    assert row == '| a claim | [2d](2d_vq_vae.ipynb) | <a href="2d_vq_vae.html#claim-2d-067">2d-067</a> | holds |'
+
+
+def test_the_front_page_states_what_was_measured(site: Path) -> None:
+    evaluation = json.loads((stage.ROOT / "data" / "laptop" / "evaluation.json").read_text(encoding="utf-8"))
+    front = (site / "index.html").read_text(encoding="utf-8")
+    assert f"<b>{evaluation['held_out']['all_best_of_9']:.0%}</b>" in front
+    assert f"<b>{len(CLAIMS)}</b>" in front
+    for lesson in LESSONS.values():
+        assert html.escape(lesson.question) in front
+
+
+def words_of(notebook: Path) -> Iterator[str]:
+    """Some words from the end of each paragraph of a lesson, as they should stand on its page."""
+    for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
+        if cell["cell_type"] == "markdown":
+            for paragraph in re.split(r"\n\s*\n", "".join(cell["source"])):
+                plain = re.findall(r"(?<![\w$\\{^`*|])[A-Za-z]{4,}(?:\s+[a-z]{2,}){2,}", paragraph)
+                if plain and not paragraph.lstrip().startswith(("|", "<", "```", "$$")):
+                    yield " ".join(plain[-1].split())
+
+
+@pytest.mark.parametrize("lesson", LESSONS.values(), ids=lambda lesson: lesson.key)
+def test_no_paragraph_of_a_lesson_is_lost(lesson, site: Path) -> None:
+    page = (site / "notebooks" / f"{lesson.name}.html").read_text(encoding="utf-8")
+    shown = " ".join(re.sub(r"<[^>]+>", "", html.unescape(page)).split())
+    wanted = list(words_of(stage.ROOT / "notebooks" / f"{lesson.name}.ipynb"))
+    assert len(wanted) > 30
+    assert [words for words in wanted if words not in shown] == []
