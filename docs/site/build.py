@@ -36,6 +36,7 @@ def vendor(static: Path) -> None:
     widgets = static / "widgets"
     widgets.mkdir()
     shutil.copy(PACKAGES / "@jupyter-widgets" / "html-manager" / "dist" / "embed.js", widgets)
+    shutil.copy(HERE / "static" / "controls.js", static)
     shutil.copy(ROOT / "slides" / "figures" / "hero-5.png", static / "logo.png")
 
 

@@ -54,6 +54,7 @@ html_short_title = "Atelier"
 html_static_path = ["_static"]
 html_extra_path = ["_extra"]
 html_css_files = ["site.css"]
+html_js_files = ["controls.js"]
 html_favicon = html_logo = "_static/logo.png"
 html_copy_source = False
 html_show_sourcelink = False

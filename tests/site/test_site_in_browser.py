@@ -43,8 +43,7 @@ def screen(request: pytest.FixtureRequest, browser: Browser, address: str) -> It
 def open_whole(page: Page, address: str) -> None:
     """Open a page and scroll through it, so that everything has been fetched and every formula is set."""
     page.goto(address)
-    page.wait_for_function("!window.MathJax || window.MathJax.startup?.promise")
-    page.evaluate("() => window.MathJax?.startup?.promise")
+    page.wait_for_function(f"({FAULTS})().raw === 0", timeout=60_000)
     page.evaluate("() => document.querySelectorAll('img[loading=lazy]').forEach(image => image.loading = 'eager')")
     page.wait_for_load_state("networkidle")
 
@@ -58,7 +57,7 @@ def test_a_page_is_whole(name: str, screen: tuple[Page, Seen], address: str) -> 
 
 def test_the_faults_that_are_looked_for_can_be_found(browser: Browser, address: str) -> None:
     with watched(browser, viewport=SCREENS["phone"]) as (page, seen):
-        page.goto(address + "index.html")
+        open_whole(page, address + "index.html")
         page.evaluate("""() => document.body.insertAdjacentHTML('beforeend',
             '<div style="width: 900px">wide</div><img src="none.png"><i class="math">x</i><mjx-merror></mjx-merror>'
         )""")
