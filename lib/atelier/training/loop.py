@@ -30,7 +30,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast
+from accelerate.utils import AutocastKwargs, broadcast
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -63,6 +63,7 @@ class Settings:
     batch_size: pictures in a batch of one process. learning_rate: the peak of the schedule.
     warmup_steps: steps of the linear rise to it. final_share: the share of it left at the end of the cosine.
     clip_norm: the largest norm of a gradient. ema_decay: of the averaged weights, reached after a warm-up.
+    distinct: painted pictures, after which the same ones come again; None for always new ones. See `PaintedPictures`.
     """
 
     batch_size: int
@@ -73,6 +74,7 @@ class Settings:
     final_share: float = 0.02
     clip_norm: float = 1.0
     ema_decay: float = 0.999
+    distinct: int | None = None
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -229,16 +231,20 @@ class AveragedWeights:
     def __init__(self, module: nn.Module, decay: float) -> None:
         self.module = deepcopy(module).eval().requires_grad_(False)
         self.decay = decay
+        # Looked up once: a small network's step on a GPU is hardly longer than finding two hundred tensors by name.
+        kept, seen = self.module.state_dict(), module.state_dict()
+        trained = {name for name, parameter in module.named_parameters() if parameter.requires_grad}
+        self._trained = [(kept[name], seen[name]) for name in seen if name in trained]
+        self._copied = [(kept[name], seen[name]) for name in seen if name not in trained]
 
     @torch.no_grad()
-    def update(self, module: nn.Module, step: int) -> None:
+    def update(self, step: int) -> None:
         """Take in the module's weights after step `step` (from 0)."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        kept, seen = self.module.state_dict(), module.state_dict()
-        trained = [name for name, parameter in module.named_parameters() if parameter.requires_grad]
-        torch._foreach_lerp_([kept[name] for name in trained], [seen[name] for name in trained], 1 - decay)
-        for name in kept.keys() - set(trained):
-            kept[name].copy_(seen[name])
+        kept, seen = zip(*self._trained, strict=True)
+        torch._foreach_lerp_(kept, seen, 1 - decay)
+        for kept, seen in self._copied:
+            kept.copy_(seen)
 
 
 class Meter:
@@ -426,7 +432,7 @@ class _Run:
         for part in self.wrapped.values():
             part.train()
         with quick_attention(self.accelerator.device):
-            for turn in self.recipe.turns(self.wrapped, batch, progress):
+            for turn in self._turns(batch, progress):
                 optimizer = self.optimizers[turn.part]
                 for group in optimizer.param_groups:
                     group["lr"] = rate
@@ -437,8 +443,18 @@ class _Run:
                 )
                 optimizer.step()
                 self.meter.add({**turn.metrics, f"{turn.part}_gradient": norm})
-        self.averaged.update(self.recipe.exported, self.step)
+        self.averaged.update(self.step)
         self.step += 1
+
+    def _turns(self, batch: Batch, progress: float) -> Iterator[Turn]:
+        """The recipe's turns, in mixed precision also where a frozen block helps, outside of any part's forward."""
+        turns = self.recipe.turns(self.wrapped, batch, progress)
+        while True:
+            with self.accelerator.autocast():
+                turn = next(turns, None)
+            if turn is None:
+                return
+            yield turn
 
     def _to_device(self, batch: Batch) -> Batch:
         batch = batch.to(self.accelerator.device)
@@ -476,7 +492,8 @@ class _Run:
             return
         device = self.accelerator.device
         devices = [device] if device.type == "cuda" else []
-        with torch.random.fork_rng(devices=devices), torch.no_grad(), self.accelerator.autocast():
+        unkept = AutocastKwargs(cache_enabled=False)  # a CUDA graph, as decoding records one, cannot be made otherwise
+        with torch.random.fork_rng(devices=devices), torch.no_grad(), self.accelerator.autocast(unkept):
             torch.manual_seed(0)
             picture = self.recipe.sample(self.averaged.module, self._to_device(self.shown))
         if picture is not None:
