@@ -130,18 +130,21 @@ def summary(outcome: Outcome | None, request: Request, folder: Path) -> str:
     if outcome.finished:
         return f"{request.block} finished at {done}; its weights are in {weights} (more: --resume and a larger budget)."
     return (
-        f"{request.block} stopped at {done}; a preview of its weights is in {weights}, and `{_again(request)}` goes on."
+        f"{request.block} stopped at {done}; a preview of its weights is in {weights}, "
+        f"and `{resuming(request.block, request)}` goes on."
     )
 
 
-def _again(request: Request) -> str:
-    """The command that resumes a training: all that was asked for, as it was asked for, and --resume."""
-    asked = {item.name: getattr(request, item.name) for item in dataclasses.fields(Request)}
-    defaults = {item.name: item.default for item in dataclasses.fields(Request)}
-    words = ["atelier", "train", asked.pop("block")]
-    for name, value in asked.items():
-        if name != "resume" and value != defaults[name]:
-            words += [f"--{name.replace('_', '-')}", f"{value:g}" if isinstance(value, float) else str(value)]
+def resuming(block: str, request: Any) -> str:
+    """The command that resumes a training: all that was asked for, as it was asked for, and --resume.
+
+    request: a dataclass whose fields are the command's options, and perhaps the block.
+    """
+    words = ["atelier", "train", block]
+    for item in dataclasses.fields(request):
+        value = getattr(request, item.name)
+        if item.name not in ("block", "resume") and value != item.default:
+            words += [f"--{item.name.replace('_', '-')}", f"{value:g}" if isinstance(value, float) else str(value)]
     return shlex.join([*words, "--resume"])
 
 

@@ -185,7 +185,8 @@ class Intervals:
 class Outcome:
     """Where a training stands when the loop returns.
 
-    step, seconds: done in all. finished: whether the budget is spent (else it was interrupted and can be resumed).
+    step, seconds, pictures: done in all; a picture counts as often as it was seen.
+    finished: whether the budget is spent (else it was interrupted and can be resumed).
     metrics: the last line of metrics, empty when none was written. averaged: the averaged weights of what is exported.
     """
 
@@ -194,6 +195,7 @@ class Outcome:
     finished: bool
     metrics: dict[str, float]
     averaged: nn.Module
+    pictures: int = 0
 
 
 def learning_rate(settings: Settings, step: int, progress: float) -> float:
@@ -411,7 +413,8 @@ class _Run:
             self._report(progress)  # after saving, so that going on with a larger budget gives the same later lines
         self._sample()
         _show(bar, progress, self.step, self.last_metrics, self.recipe.main_metrics)
-        return Outcome(self.step, self.seconds, progress >= 1, self.last_metrics, self.averaged.module)
+        pictures = self.step * self.recipe.settings.batch_size * self.accelerator.num_processes
+        return Outcome(self.step, self.seconds, progress >= 1, self.last_metrics, self.averaged.module, pictures)
 
     def _agree(self, now: float, interrupted: bool) -> tuple[float, bool]:
         """The first process's clock, and whether anyone was interrupted: all processes must decide alike."""
