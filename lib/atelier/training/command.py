@@ -50,7 +50,7 @@ VQGAN_FILE, PERCEPTUAL_FILE = "vqgan.safetensors", "perceptual.safetensors"
 MADE_BY = {PERCEPTUAL_FILE: "classifier", VQGAN_FILE: "vqgan", TOKENIZER_FILE: "tokenizer"}
 FIXED = ("name", "world", "picture_size", "vqgan", "bart", "clip", "classifier")  # what a run's preset never changes
 TOKENIZER_CAPTIONS = 50_000
-PAINT_TOGETHER_ON_GPU = 8192  # some 190,000 small operations, hardly more than for a tenth of the pictures
+PAINT_TOGETHER_ON_GPU = 16384  # some 200,000 small operations, hardly more than a tenth of the pictures would take
 
 AnySettings = TypeVar("AnySettings", bound=Settings)
 
