@@ -121,6 +121,21 @@ def test_a_run_killed_in_a_block_goes_on_in_that_block_and_ends_with_the_same_we
     assert (tmp_path / "vqgan" / "metrics.jsonl").stat().st_mtime_ns == before
 
 
+@pytest.mark.hardware
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_all_is_trained_on_a_gpu(tmp_path):
+    preset = tiny_preset(tmp_path / "tiny")
+    recipes = {**preset.recipes, "bart": {**preset.recipes["bart"], "distinct": 64}}
+    preset = save_preset(replace(preset, recipes=recipes), preset.folder)
+    words = ["train", "all", "--preset", str(preset.folder), "--run-dir", str(tmp_path / "run"), "--steps", "8"]
+    done = subprocess.run([sys.executable, "-m", "atelier", *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "All is trained" in done.stdout
+    assert list((tmp_path / "run" / "bart" / "samples").glob("*.png"))  # for which a CUDA graph is recorded
+    pipe = Pipeline.from_pretrained(tmp_path / "run" / "preset", device="cuda")
+    assert pipe.draw("a red cat on the beach", n=2, seed=0).pictures.shape == (2, 3, 16, 16)
+
+
 def test_pieces_end_in_time_and_together_make_the_whole(tmp_path, monkeypatch):
     monkeypatch.setattr("atelier.training.command.TOKENIZER_CAPTIONS", 500)
     preset = tiny_preset(tmp_path / "tiny")
