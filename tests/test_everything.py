@@ -37,7 +37,7 @@ from tiny_preset import filled_preset, tiny_preset
 from torch import nn
 from typer.testing import CliRunner
 
-STEPS = 25
+STEPS = 10
 
 
 @pytest.fixture(autouse=True)
