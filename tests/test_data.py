@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 import torch
+from atelier.training import data as data_module
 from atelier.training.data import CaptionedFolder, DataError, PaintedPictures, mixed_seed
 from atelier.world import is_held_out, small_world
 from PIL import Image
@@ -43,6 +44,37 @@ def test_processes_that_share_the_work_see_the_same_batches_as_one():
     for number in range(6):
         assert shared[number].captions == one[number].captions
         torch.testing.assert_close(shared[number].pictures, one[number].pictures, rtol=0, atol=1e-5)
+
+
+def test_distinct_pictures_come_again_from_memory_and_are_not_painted_again(monkeypatch):
+    calls = []
+    original = data_module.paint
+    monkeypatch.setattr(
+        data_module, "paint", lambda scenes, *rest: calls.append(len(scenes)) or original(scenes, *rest)
+    )
+    endless, coming_again = painted(), painted(distinct=10)  # 9 to a group, so 18 are painted: six batches
+    first = [coming_again[number] for number in range(6)]
+    assert calls == [9, 9]
+    for number, batch in enumerate(first):
+        torch.testing.assert_close(batch.pictures, endless[number].pictures, rtol=0, atol=0.5001 / 255)
+        assert batch.captions == endless[number].captions
+    calls.clear()
+    for number in range(6, 20):
+        assert torch.equal(coming_again[number].pictures, first[number % 6].pictures)
+        assert coming_again[number].scenes == first[number % 6].scenes
+    assert calls == []
+    resumed = painted(distinct=10)  # asks for what it needs, no more
+    assert torch.equal(resumed[10].pictures, first[4].pictures)
+    assert calls == [9]
+    with pytest.raises(DataError, match="distinct was 0"):
+        painted(distinct=0)
+
+
+def test_distinct_pictures_of_processes_that_share_the_work_are_the_same_ones():
+    one, shared = painted(distinct=20), painted(distinct=20, stride=2)  # 27 rounded up, and twice 18
+    assert [one[number].captions == one[number - 9].captions for number in (9, 12)] == [True, True]
+    assert [shared[number].captions == one[number].captions for number in range(9)] == [True] * 9
+    assert [shared[number].captions == shared[number - 12].captions for number in (12, 13)] == [True, True]
 
 
 def test_held_out_combinations_appear_only_when_they_are_asked_for():

@@ -8,6 +8,7 @@ import pytest
 import safetensors.torch
 import torch
 from atelier.blocks.bart import Bart
+from atelier.blocks.clip import CLIP
 from atelier.blocks.vqgan import VQGAN
 from atelier.weights.presets import (
     Preset,
@@ -15,6 +16,7 @@ from atelier.weights.presets import (
     add_file,
     downloads_folder,
     find_presets,
+    learning_only,
     load_preset,
     load_weights,
     preset_folders,
@@ -24,6 +26,7 @@ from atelier.weights.presets import (
 )
 from atelier.weights.tokenizer import train_tokenizer
 from atelier.world import named_world
+from atelier.world.classifier import PictureClassifier
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tiny_preset import tiny_preset
@@ -319,3 +322,24 @@ def test_the_courses_own_presets_can_be_read(name, size):
     assert preset.clip_sizes.image_size == preset.classifier_sizes.resolution == size
     assert preset.clip_sizes.end_token == 2
     assert preset.classifier_sizes.attributes == named_world(preset.world).attributes
+
+
+def test_studio_is_small_enough_to_ship_and_its_sizes_suit_a_gpu():
+    preset = load_preset("studio")
+    with torch.device("meta"):
+        blocks = {
+            "vqgan": VQGAN(preset.vqgan),
+            "bart": Bart(preset.bart),
+            "clip": CLIP(preset.clip_sizes),
+            "perceptual": PictureClassifier(preset.classifier_sizes),
+            "judge": PictureClassifier(preset.classifier_sizes),
+        }
+    kept = {
+        name: sum(t.numel() for key, t in block.state_dict().items() if key not in learning_only(block))
+        for name, block in blocks.items()
+    }
+    assert 2 * sum(kept.values()) <= 25_500_000  # bytes in float16; card, curves and tokenizer come on top
+    assert 2 * max(kept.values()) <= 16 * 2**20
+    assert preset.vqgan.grid == 16
+    assert 1024 <= preset.vqgan.codes <= 2048
+    assert preset.bart.target_rows % 8 == 0  # tensor cores want it; the rows beyond the codes are never drawn

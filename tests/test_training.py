@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate import Accelerator
+from accelerate.state import AcceleratorState
 from atelier.cli import app
 from atelier.training.command import Request, _remember, run_folder, run_training, summary
 from atelier.training.data import Batch, PaintedPictures, save_captioned
@@ -364,6 +365,39 @@ def test_sample_pictures_do_not_ask_for_their_batch_again(tmp_path):
     assert asked == [0, 0, 1, 2, 3, 4]
 
 
+@pytest.fixture
+def _precision_may_change():
+    """An Accelerator fixes the precision of the process; here it may be another one for a while."""
+    AcceleratorState._reset_state()
+    yield
+    AcceleratorState._reset_state()
+
+
+@pytest.mark.usefixtures("_precision_may_change")
+def test_frozen_blocks_help_in_mixed_precision_and_samples_keep_no_casts(tmp_path):
+    seen = []
+
+    class Watched(LineRecipe):
+        def turns(self, parts: dict[str, nn.Module], batch: Batch, progress: float) -> Iterator[Turn]:
+            frozen = torch.ones(4, 4) @ torch.ones(4, 4)
+            seen.append((frozen.dtype, torch.is_autocast_cache_enabled()))
+            yield from super().turns(parts, batch, progress)
+
+        def sample(self, averaged: Line, batch: Batch) -> None:
+            seen.append(((torch.ones(4, 4) @ torch.ones(4, 4)).dtype, torch.is_autocast_cache_enabled()))
+
+    train(
+        Watched(Settings(batch_size=4, learning_rate=0.1)),
+        Numbers(),
+        tmp_path,
+        Budget(steps=1),
+        accelerator=Accelerator(mixed_precision="bf16", cpu=True),
+        show_progress=False,
+    )
+    assert seen == [(torch.bfloat16, True), (torch.bfloat16, False)]
+    assert not torch.is_autocast_enabled("cpu")
+
+
 # ---------------------------------------------------------------------------------------------- schedule and averages
 
 
@@ -406,7 +440,7 @@ def test_averaged_weights_follow_the_formula_and_copy_whole_numbers():
         with torch.no_grad():
             module.weight.normal_()
             module.state_dict()["num_batches_tracked"].add_(1)
-        averaged.update(module, step)
+        averaged.update(step)
         decay = min(0.5, (1 + step) / (10 + step))
         expected = decay * expected + (1 - decay) * module.weight.detach()
     kept = averaged.module.state_dict()

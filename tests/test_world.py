@@ -20,6 +20,7 @@ from atelier.world import (
     vocabulary,
 )
 from atelier.world.painter import uniform
+from torch.utils._python_dispatch import TorchDispatchMode
 
 SESSION_PROMPTS = {
     "the Eiffel tower landing on the moon": {"subject": "Eiffel tower", "setting": "moon", "pose": "landing"},
@@ -253,3 +254,26 @@ def test_the_painter_runs_on_a_gpu() -> None:
         pytest.skip("this machine has no GPU")
     scenes = full_world().sample(100, seed=11)
     assert (paint(scenes, 64, "cuda").cpu() - paint(scenes, 64)).abs().max() < 0.02
+
+
+class Waits(TorchDispatchMode):
+    """Counts what makes the processor wait for a device: numbers that are read back, shapes that depend on numbers."""
+
+    count = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        self.count += func._schema.name in {"aten::_local_scalar_dense", "aten::nonzero", "aten::is_nonzero"}
+        return func(*args, **(kwargs or {}))
+
+
+def test_painting_never_waits_for_the_device_and_makes_its_own_numbers_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    scenes = full_world().sample(200, seed=11)
+    first = paint(scenes, 16)
+    made = []
+    original = torch.tensor
+    monkeypatch.setattr(torch, "tensor", lambda *given, **named: made.append(given) or original(*given, **named))
+    with Waits() as waits:
+        assert torch.equal(paint(scenes, 16), first)
+    assert waits.count == 0
+    kinds = {(s.style, s.setting) for s in scenes} | {(s.style, name) for s in scenes for name in (s.subject, s.second)}
+    assert len(made) <= 5 * len(kinds) + 12  # a few lists for each group, and no colours

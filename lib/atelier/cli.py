@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -15,8 +16,12 @@ app = typer.Typer(help="DALL·E Mini from scratch: draw, train, measure.", no_ar
 
 
 PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
-SPRITES = "sprites"
-SPRITE_OPTIONS = {"block", "minutes", "steps", "resume", "run_dir", "seed", "only", "out"}
+BEGUN = time.monotonic()  # the minutes of a piece of `train all` count from here, before anything large is imported
+SPRITES, ALL = "sprites", "all"
+OPTIONS = {  # of the trainings that are not one block's
+    SPRITES: {"block", "minutes", "steps", "resume", "run_dir", "seed", "only", "out"},
+    ALL: {"block", "preset", "minutes", "steps", "resume", "run_dir", "stop_after", "seed", "precision"},
+}
 ONLY_SPRITE_OPTIONS = {"only", "out"}
 
 
@@ -42,7 +47,7 @@ def refuse_misplaced_options(context: typer.Context, block: str) -> None:
     """Raise ValueError for an option on the command line that means nothing to the block to train."""
     sources = {name: context.get_parameter_source(name) for name in context.params}
     given = {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
-    misplaced = given - SPRITE_OPTIONS if block == SPRITES else given & ONLY_SPRITE_OPTIONS
+    misplaced = given - OPTIONS[block] if block in OPTIONS else given & ONLY_SPRITE_OPTIONS
     if misplaced:
         names = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(misplaced))
         raise ValueError(f"Training {block} has no option {names}; leave it out.")
@@ -53,7 +58,10 @@ def train(
     context: typer.Context,
     block: Annotated[
         str,
-        typer.Argument(help="vqgan, bart, clip, classifier, judge or tokenizer; or sprites, part 2's small models."),
+        typer.Argument(
+            help="vqgan, bart, clip, classifier, judge or tokenizer; all, one after the other; "
+            "or sprites, part 2's small models."
+        ),
     ],
     preset: Annotated[str, typer.Option(help="A preset's name or folder: sizes and settings.")] = "laptop",
     minutes: Annotated[float | None, typer.Option(help="Training time in all, over all resumed runs.")] = None,
@@ -70,7 +78,7 @@ def train(
     only: Annotated[str | None, typer.Option(help="Of the sprites' models this one, and what it needs.")] = None,
     out: Annotated[Path | None, typer.Option(help="Where the sprites' models go. Default: RUN_DIR/models.")] = None,
 ) -> None:
-    """Train a block; its weights go to RUN_DIR/preset/."""
+    """Train a block, or all that a preset lacks; the weights go to RUN_DIR/preset/."""
     with sentences():
         from accelerate import PartialState
 
@@ -81,6 +89,15 @@ def train(
             run = run_dir or Path("runs") / SPRITES
             for sentence in train_sprites(SpriteRequest(only, out, run, steps, minutes, resume, seed)):
                 typer.echo(sentence)
+            return
+
+        if block == ALL:
+            from atelier.training.everything import AllRequest, train_everything
+
+            everything = AllRequest(preset, run_dir, steps, minutes, stop_after, resume, seed, precision)
+            for line in train_everything(everything, begun=BEGUN):
+                if PartialState().is_main_process:
+                    typer.echo(line)
             return
 
         from atelier.training.command import Request, run_folder, run_training, summary

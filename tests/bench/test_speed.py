@@ -7,6 +7,7 @@ from statistics import median
 import pytest
 import torch
 from atelier import Pipeline
+from atelier.training.command import PAINT_TOGETHER_ON_GPU
 from atelier.world import full_world, paint
 
 PROMPT = "a stained glass window with an image of a blue strawberry"
@@ -28,6 +29,23 @@ def test_nine_pictures_of_a_prompt(note) -> None:
     taken = seconds(lambda: pipe.draw(PROMPT, n=9, seed=0))
     note("Pipeline.draw, nine pictures, laptop, warm, CPU", taken)
     assert taken <= 3
+
+
+@pytest.mark.hardware
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_nine_pictures_of_a_prompt_on_a_gpu(note) -> None:
+    pipe = Pipeline.from_pretrained()
+    taken = seconds(lambda: pipe.draw(PROMPT, n=9, seed=0))
+    note(f"Pipeline.draw, nine pictures, {pipe.name}, warm, {torch.cuda.get_device_name()}", taken)
+    assert taken <= 1
+
+
+@pytest.mark.hardware
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_painting_on_a_gpu(note) -> None:
+    scenes = full_world().sample(PAINT_TOGETHER_ON_GPU, seed=0)
+    taken = seconds(lambda: paint(scenes, 128, "cuda")[0, 0, 0, 0].item(), times=3) * 1000 / len(scenes)
+    note(f"painting 1000 pictures of the full world at 128×128, {torch.cuda.get_device_name()}", taken)
 
 
 def test_loading_the_preset(note) -> None:

@@ -50,6 +50,7 @@ VQGAN_FILE, PERCEPTUAL_FILE = "vqgan.safetensors", "perceptual.safetensors"
 MADE_BY = {PERCEPTUAL_FILE: "classifier", VQGAN_FILE: "vqgan", TOKENIZER_FILE: "tokenizer"}
 FIXED = ("name", "world", "picture_size", "vqgan", "bart", "clip", "classifier")  # what a run's preset never changes
 TOKENIZER_CAPTIONS = 50_000
+PAINT_TOGETHER_ON_GPU = 16384  # some 200,000 small operations, hardly more than a tenth of the pictures would take
 
 AnySettings = TypeVar("AnySettings", bound=Settings)
 
@@ -103,7 +104,7 @@ def run_training(request: Request) -> Outcome | None:
     torch.manual_seed(seed)  # the weights that training starts from
     recipe = _recipe(request, preset, holders, origin)
     accelerator = _accelerator(request.precision)
-    data = _data(request, preset, origin, recipe.settings.batch_size, accelerator)
+    data = _data(request, preset, origin, recipe.settings, accelerator)
     if accelerator.is_main_process:
         preset = _write_preset(preset, holders)
     outcome = train(
@@ -129,18 +130,21 @@ def summary(outcome: Outcome | None, request: Request, folder: Path) -> str:
     if outcome.finished:
         return f"{request.block} finished at {done}; its weights are in {weights} (more: --resume and a larger budget)."
     return (
-        f"{request.block} stopped at {done}; a preview of its weights is in {weights}, and `{_again(request)}` goes on."
+        f"{request.block} stopped at {done}; a preview of its weights is in {weights}, "
+        f"and `{resuming(request.block, request)}` goes on."
     )
 
 
-def _again(request: Request) -> str:
-    """The command that resumes a training: all that was asked for, as it was asked for, and --resume."""
-    asked = {item.name: getattr(request, item.name) for item in dataclasses.fields(Request)}
-    defaults = {item.name: item.default for item in dataclasses.fields(Request)}
-    words = ["atelier", "train", asked.pop("block")]
-    for name, value in asked.items():
-        if name != "resume" and value != defaults[name]:
-            words += [f"--{name.replace('_', '-')}", f"{value:g}" if isinstance(value, float) else str(value)]
+def resuming(block: str, request: Any) -> str:
+    """The command that resumes a training: all that was asked for, as it was asked for, and --resume.
+
+    request: a dataclass whose fields are the command's options, and perhaps the block.
+    """
+    words = ["atelier", "train", block]
+    for item in dataclasses.fields(request):
+        value = getattr(request, item.name)
+        if item.name not in ("block", "resume") and value != item.default:
+            words += [f"--{item.name.replace('_', '-')}", f"{value:g}" if isinstance(value, float) else str(value)]
     return shlex.join([*words, "--resume"])
 
 
@@ -289,22 +293,27 @@ def _settings(request: Request, preset: Preset, settings: type[AnySettings]) -> 
 
 def _accelerator(precision: str) -> Accelerator:
     """The devices and processes that there are. Accelerate joins processes without a GPU only if cpu is said."""
+    torch.backends.cudnn.benchmark = True  # the shapes stay the same, so trying out which convolution is quickest pays
     cpu = not torch.accelerator.is_available() or parse_flag_from_env("ACCELERATE_USE_CPU")
     device = PartialState(cpu=cpu).device or "cpu"  # an Accelerator made to ask for it would fix the precision
     return Accelerator(cpu=cpu, mixed_precision=best_precision(device) if precision == "auto" else precision)
 
 
-def _data(request: Request, preset: Preset, origin: World | Path, batch_size: int, accelerator: Accelerator) -> Batches:
+def _data(
+    request: Request, preset: Preset, origin: World | Path, settings: Settings, accelerator: Accelerator
+) -> Batches:
     if isinstance(origin, Path):
-        return CaptionedFolder(origin, preset.picture_size, batch_size, _seed(request))
+        return CaptionedFolder(origin, preset.picture_size, settings.batch_size, _seed(request))
     return PaintedPictures(
         origin,
         preset.picture_size,
-        batch_size,
+        settings.batch_size,
         _seed(request),
         held_out="allowed" if request.block == "judge" else "never",
         device=accelerator.device,
         stride=accelerator.num_processes,
+        paint_together=256 if accelerator.device.type == "cpu" else PAINT_TOGETHER_ON_GPU,
+        distinct=settings.distinct,
     )
 
 

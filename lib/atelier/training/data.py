@@ -53,6 +53,11 @@ class Batches(Protocol):
     def __getitem__(self, number: int) -> Batch: ...
 
 
+def in_bytes(batch: Batch) -> Batch:
+    """The batch with pictures of 8 bits, as a file would keep them: (n, 3, size, size) uint8."""
+    return replace(batch, pictures=(batch.pictures * 255).round().byte())
+
+
 def mixed_seed(*parts: Any) -> int:
     """One seed in [0, 2^63) for a tuple of values, unrelated for neighbouring tuples."""
     digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
@@ -68,6 +73,8 @@ class PaintedPictures:
     device: where the pictures are painted.
     stride: the distance between the numbers that will be asked for (the number of processes that share the work).
     paint_together: pictures painted in one go; a group of several hundred is painted faster than many small ones.
+    distinct: how many pictures are painted, about (whole groups are); then the same batches come again, from memory,
+        where a picture is 3 * size * size bytes. None: always new ones.
     """
 
     world: World
@@ -78,26 +85,40 @@ class PaintedPictures:
     device: torch.device | str = "cpu"
     stride: int = 1
     paint_together: int = 256
+    distinct: int | None = None
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
             raise DataError(f"A batch holds at least one picture; batch_size was {self.batch_size}.")
+        if self.distinct is not None and self.distinct < 1:
+            raise DataError(f"distinct was {self.distinct}; paint at least one picture, or None for always new ones.")
+        self._together = max(1, self.paint_together // self.batch_size)  # batches in a group
         self._ready: dict[int, Batch] = {}
 
     def __getitem__(self, number: int) -> Batch:
         """Batch `number`. Raises IndexError for a negative number."""
         if number < 0:
             raise IndexError(f"Batches are numbered from 0; number {number} was asked for.")
+        if self.distinct is None:
+            if number not in self._ready:
+                self._ready = self._paint(self._group(number))
+            return self._ready[number]
+        number %= self._round(self.distinct)
         if number not in self._ready:
-            self._ready = self._paint(self._group(number))
-        return self._ready[number]
+            self._ready |= {own: in_bytes(batch) for own, batch in self._paint(self._group(number)).items()}
+        kept = self._ready[number]
+        return replace(kept, pictures=kept.pictures.float() / 255)
+
+    def _round(self, distinct: int) -> int:
+        """How many batches, over all processes, are painted before they come again: whole groups of each process."""
+        groups = -(-distinct // (self._together * self.batch_size * self.stride))
+        return groups * self._together * self.stride
 
     def _group(self, number: int) -> list[int]:
         """The numbers painted together with this one. Groups are fixed, so the pictures do not depend on the order."""
-        together = max(1, self.paint_together // self.batch_size)
         turn, rank = divmod(number, self.stride)
-        first = turn // together * together
-        return [(first + k) * self.stride + rank for k in range(together)]
+        first = turn // self._together * self._together
+        return [(first + k) * self.stride + rank for k in range(self._together)]
 
     def _paint(self, numbers: list[int]) -> dict[int, Batch]:
         drawn = [

@@ -30,7 +30,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 import torch
 from accelerate import Accelerator
-from accelerate.utils import broadcast
+from accelerate.utils import AutocastKwargs, broadcast
 from PIL import Image
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
@@ -63,6 +63,7 @@ class Settings:
     batch_size: pictures in a batch of one process. learning_rate: the peak of the schedule.
     warmup_steps: steps of the linear rise to it. final_share: the share of it left at the end of the cosine.
     clip_norm: the largest norm of a gradient. ema_decay: of the averaged weights, reached after a warm-up.
+    distinct: painted pictures, after which the same ones come again; None for always new ones. See `PaintedPictures`.
     """
 
     batch_size: int
@@ -73,6 +74,7 @@ class Settings:
     final_share: float = 0.02
     clip_norm: float = 1.0
     ema_decay: float = 0.999
+    distinct: int | None = None
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
@@ -183,7 +185,8 @@ class Intervals:
 class Outcome:
     """Where a training stands when the loop returns.
 
-    step, seconds: done in all. finished: whether the budget is spent (else it was interrupted and can be resumed).
+    step, seconds, pictures: done in all; a picture counts as often as it was seen.
+    finished: whether the budget is spent (else it was interrupted and can be resumed).
     metrics: the last line of metrics, empty when none was written. averaged: the averaged weights of what is exported.
     """
 
@@ -192,6 +195,7 @@ class Outcome:
     finished: bool
     metrics: dict[str, float]
     averaged: nn.Module
+    pictures: int = 0
 
 
 def learning_rate(settings: Settings, step: int, progress: float) -> float:
@@ -229,16 +233,20 @@ class AveragedWeights:
     def __init__(self, module: nn.Module, decay: float) -> None:
         self.module = deepcopy(module).eval().requires_grad_(False)
         self.decay = decay
+        # Looked up once: a small network's step on a GPU is hardly longer than finding two hundred tensors by name.
+        kept, seen = self.module.state_dict(), module.state_dict()
+        trained = {name for name, parameter in module.named_parameters() if parameter.requires_grad}
+        self._trained = [(kept[name], seen[name]) for name in seen if name in trained]
+        self._copied = [(kept[name], seen[name]) for name in seen if name not in trained]
 
     @torch.no_grad()
-    def update(self, module: nn.Module, step: int) -> None:
+    def update(self, step: int) -> None:
         """Take in the module's weights after step `step` (from 0)."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        kept, seen = self.module.state_dict(), module.state_dict()
-        trained = [name for name, parameter in module.named_parameters() if parameter.requires_grad]
-        torch._foreach_lerp_([kept[name] for name in trained], [seen[name] for name in trained], 1 - decay)
-        for name in kept.keys() - set(trained):
-            kept[name].copy_(seen[name])
+        kept, seen = zip(*self._trained, strict=True)
+        torch._foreach_lerp_(kept, seen, 1 - decay)
+        for kept, seen in self._copied:
+            kept.copy_(seen)
 
 
 class Meter:
@@ -405,7 +413,8 @@ class _Run:
             self._report(progress)  # after saving, so that going on with a larger budget gives the same later lines
         self._sample()
         _show(bar, progress, self.step, self.last_metrics, self.recipe.main_metrics)
-        return Outcome(self.step, self.seconds, progress >= 1, self.last_metrics, self.averaged.module)
+        pictures = self.step * self.recipe.settings.batch_size * self.accelerator.num_processes
+        return Outcome(self.step, self.seconds, progress >= 1, self.last_metrics, self.averaged.module, pictures)
 
     def _agree(self, now: float, interrupted: bool) -> tuple[float, bool]:
         """The first process's clock, and whether anyone was interrupted: all processes must decide alike."""
@@ -426,7 +435,7 @@ class _Run:
         for part in self.wrapped.values():
             part.train()
         with quick_attention(self.accelerator.device):
-            for turn in self.recipe.turns(self.wrapped, batch, progress):
+            for turn in self._turns(batch, progress):
                 optimizer = self.optimizers[turn.part]
                 for group in optimizer.param_groups:
                     group["lr"] = rate
@@ -437,8 +446,18 @@ class _Run:
                 )
                 optimizer.step()
                 self.meter.add({**turn.metrics, f"{turn.part}_gradient": norm})
-        self.averaged.update(self.recipe.exported, self.step)
+        self.averaged.update(self.step)
         self.step += 1
+
+    def _turns(self, batch: Batch, progress: float) -> Iterator[Turn]:
+        """The recipe's turns, in mixed precision also where a frozen block helps, outside of any part's forward."""
+        turns = self.recipe.turns(self.wrapped, batch, progress)
+        while True:
+            with self.accelerator.autocast():
+                turn = next(turns, None)
+            if turn is None:
+                return
+            yield turn
 
     def _to_device(self, batch: Batch) -> Batch:
         batch = batch.to(self.accelerator.device)
@@ -476,7 +495,8 @@ class _Run:
             return
         device = self.accelerator.device
         devices = [device] if device.type == "cuda" else []
-        with torch.random.fork_rng(devices=devices), torch.no_grad(), self.accelerator.autocast():
+        unkept = AutocastKwargs(cache_enabled=False)  # a CUDA graph, as decoding records one, cannot be made otherwise
+        with torch.random.fork_rng(devices=devices), torch.no_grad(), self.accelerator.autocast(unkept):
             torch.manual_seed(0)
             picture = self.recipe.sample(self.averaged.module, self._to_device(self.shown))
         if picture is not None:

@@ -62,7 +62,8 @@ class Preset:
     name: of the preset. world: of the painted world it is trained on, "small_world" or "full_world"; "" for none.
     picture_size: pixels on a side. vqgan, bart, clip, classifier: the sizes of the blocks; without a clip, pictures are
     not ranked, and without a classifier, nothing can be trained or measured on painted pictures.
-    recipes: for each trained block, what its recipe's settings are, where they differ from the recipe's defaults.
+    recipes: for each trained block, what its recipe's settings are, where they differ from the recipe's defaults; and
+    under "all", each block's share of the time when all are trained.
     sampling: how the pipeline chooses codes, where it differs from `atelier.decoding.Sampling`'s defaults.
     words: all words of the captions it was trained on, or none where they are not a closed list.
     normalization: what is done to prompts before the tokenizer's own rules, see `atelier.weights.published.text`.

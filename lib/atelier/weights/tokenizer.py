@@ -91,12 +91,10 @@ class Tokenizer:
         """
         if length < 2:
             raise ValueError(f"length is {length}; <s> and </s> alone need 2.")
-        ids = torch.full((len(texts), length), PAD)  # (n, length)
         cut = self._backend.encode_batch(self._prepared(texts), add_special_tokens=False)
-        for row, pieces in zip(ids, cut, strict=True):
-            kept = [START, *pieces.ids[: length - 2], END]
-            row[: len(kept)] = torch.tensor(kept)
-        return ids
+        rows = [[START, *pieces.ids[: length - 2], END] for pieces in cut]
+        filled = [row + [PAD] * (length - len(row)) for row in rows]
+        return torch.tensor(filled, dtype=torch.long).view(len(texts), length)
 
     def nothing(self, length: int) -> Tensor:
         """The ids (length,) of no text at all, <s> </s> <pad> …: what guidance pushes away from.

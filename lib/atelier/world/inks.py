@@ -12,7 +12,7 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
-from atelier.world.shapes import Number, Plane
+from atelier.world.shapes import Number, Plane, constant
 
 Colour = tuple[float, float, float] | Tensor  # a constant, one (n, 3) per picture, or a field (n, 3, h or 1, w or 1)
 
@@ -40,7 +40,7 @@ class Canvas:
 
     def colour(self, colour: Colour) -> Tensor:
         """Any colour as a tensor that broadcasts against rgb."""
-        tensor = colour if isinstance(colour, Tensor) else torch.tensor([colour], device=self.rgb.device)
+        tensor = colour if isinstance(colour, Tensor) else constant((colour,), self.rgb.device)
         return tensor if tensor.dim() == 4 else tensor[:, :, None, None]
 
 
@@ -159,7 +159,7 @@ class WatercolourInk(Ink):
     def tone(self, colour: Tensor, near: bool) -> Tensor:
         """Pigment thinned with water."""
         strength = 0.84 if near else 0.58
-        paper = torch.tensor(PAPER, device=colour.device).view(1, 3, 1, 1)
+        paper = constant(PAPER, colour.device).view(1, 3, 1, 1)
         return paper + (colour - paper) * strength
 
     def fill(self, brush: Brush, distance: Tensor, colour: Tensor, line: float) -> None:
@@ -185,7 +185,7 @@ class PaperInk(Ink):
         if colour.shape[-2] > 1 and not near:
             colour = torch.where(torch.linspace(0, 1, colour.shape[-2], device=colour.device)[:, None] < 0.33,
                                  colour[:, :, :1], colour.mean((-2, -1), keepdim=True))  # fmt: skip
-        return colour * 0.86 + torch.tensor([0.12, 0.105, 0.08], device=colour.device).view(1, 3, 1, 1)
+        return colour * 0.86 + constant((0.12, 0.105, 0.08), colour.device).view(1, 3, 1, 1)
 
     def fill(self, brush: Brush, distance: Tensor, colour: Tensor, line: float) -> None:
         """The shadow to the lower right, then the sheet."""
@@ -252,7 +252,7 @@ def ramp(y: Tensor, top: Colour, bottom: Colour, y_top: float = 1.0, y_bottom: f
 
 
 def _column(colour: Colour, device: torch.device) -> Tensor:
-    tensor = colour if isinstance(colour, Tensor) else torch.tensor([colour], device=device)
+    tensor = colour if isinstance(colour, Tensor) else constant((colour,), device)
     return tensor[:, :, None, None]
 
 

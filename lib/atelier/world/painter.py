@@ -19,7 +19,7 @@ from torch import Tensor
 from atelier.world.inks import INKS, Brush, Canvas, Colour, Ink, ramp
 from atelier.world.scenes import Scene, check
 from atelier.world.settings import SETTINGS, TIMES, Light
-from atelier.world.shapes import Plane
+from atelier.world.shapes import Plane, constant, sent
 from atelier.world.subjects import COLOURS, SUBJECTS
 
 SIZE = {  # in picture units: a subject's least half-height, how much more it may be, how far it may stand off its place
@@ -51,16 +51,17 @@ def paint(
     """
     for scene in scenes:
         check(scene)
+    device = torch.device(device)
     pictures = torch.empty(len(scenes), 3, size, size, device=device)
     for members in _groups(scene.style for scene in scenes):
-        pictures[members] = _paint_style([scenes[i] for i in members], size, torch.device(device), ground)
+        pictures[sent(members, device)] = _paint_style([scenes[i] for i in members], size, device, ground)
     return pictures
 
 
 def uniform(seeds: Sequence[int], count: int, device: torch.device) -> Tensor:
     """`count` numbers in [0, 1) for each seed, (n, count): a counter-based hash, the same on every device."""
     mask = 0xFFFFFFFF
-    seed = torch.tensor([s & mask for s in seeds], dtype=torch.int64, device=device)[:, None]
+    seed = sent([s & mask for s in seeds], device)[:, None]
     x = (seed * 0x9E3779B1 + torch.arange(1, count + 1, device=device) * 0x85EBCA77) & mask
     for shift, factor in ((16, 0x21F0AAAD), (15, 0x735A2D97)):
         x = ((x ^ (x >> shift)) * factor) & mask
@@ -86,8 +87,9 @@ def _paint_style(scenes: list[Scene], size: int, device: torch.device, ground: C
     if ground is None:
         for members in _groups(scene.setting for scene in scenes):
             part = Canvas(torch.empty(len(members), 3, size, size, device=device), plane, canvas.pixel)
-            _paint_setting(Brush(part, ink, plane, near=False), [scenes[i] for i in members], random[members, :8])
-            canvas.rgb[members] = part.rgb
+            where = sent(members, device)
+            _paint_setting(Brush(part, ink, plane, near=False), [scenes[i] for i in members], random[where, :8])
+            canvas.rgb[where] = part.rgb
     else:
         canvas.rgb.copy_(canvas.colour(ground).expand_as(canvas.rgb))
     ink.backdrop(Brush(canvas, ink, plane, near=False), random[:, 8, 0, 0])
@@ -98,12 +100,12 @@ def _paint_style(scenes: list[Scene], size: int, device: torch.device, ground: C
 
 
 def _paint_setting(far: Brush, scenes: list[Scene], random: Tensor) -> None:
-    light = Light(torch.tensor([TIMES.index(scene.time) for scene in scenes], device=far.canvas.rgb.device))
+    light = Light([scene.time for scene in scenes], far.canvas.rgb.device)
     setting = scenes[0].setting
     if setting is not None:
         SETTINGS[setting].paint(far, light, random)
         return
-    hue = torch.cos(6.283 * (random[:, 0, :, 0] + torch.tensor([0.0, 0.33, 0.67], device=random.device)))
+    hue = torch.cos(6.283 * (random[:, 0, :, 0] + constant((0.0, 0.33, 0.67), random.device)))
     wall = 0.80 + 0.10 * hue
     far.canvas.rgb.copy_(far.ink.tone(ramp(far.y, wall * 1.08, wall * 0.95), False).expand_as(far.canvas.rgb))
     far.fill(far.below(-0.45), wall * 0.82)
@@ -129,14 +131,14 @@ def _paint_subjects(canvas: Canvas, ink: Ink, layer: Layer, random: Tensor) -> N
     device = canvas.rgb.device
     for members in _groups(entry[2] for entry in layer):
         group = [layer[i] for i in members]
-        where = torch.tensor([index for index, *_ in group], device=device)
+        where = sent([index for index, *_ in group], device)
         part = Canvas(canvas.rgb[where], canvas.plane, canvas.pixel)
         cx, cy, scale, lift = (t[:, None, None] for t in _stand(group, random[where, :, 0, 0]))
         brush = Brush(part, ink, canvas.plane, near=True)
         if not SUBJECTS[group[0][2]].floats:
             brush.shadow(brush.at(cx, cy - 0.97 * scale - lift, scale).ellipse(0.0, 0.0, 0.85, 0.16))
-        tint = torch.tensor([DAYLIGHT[TIMES.index(scene.time)] for _, scene, *_ in group], device=device)
-        colour = torch.tensor([COLOURS[colour] for *_, colour, _ in group], device=device) * tint
+        tint = sent([DAYLIGHT[TIMES.index(scene.time)] for _, scene, *_ in group], device)
+        colour = sent([COLOURS[colour] for *_, colour, _ in group], device) * tint
         SUBJECTS[group[0][2]].paint(brush.at(cx, cy, scale), colour)
         canvas.rgb[where] = part.rgb
 
@@ -155,7 +157,7 @@ class Posture(NamedTuple):
 def _stand(group: Layer, random: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Centre x, y, half-height and height over the ground of each subject, (n,) each, in picture units."""
     postures = [_posture(scene, name, shift) for _, scene, name, _, shift in group]
-    least, spread, x, sway, ground, lift = torch.tensor(postures, device=random.device).unbind(1)
+    least, spread, x, sway, ground, lift = sent(postures, random.device).unbind(1)
     scale = least + spread * random[:, 10]
     x = x + sway * (2 * random[:, 11] - 1)
     return x, ground + lift + scale, scale, lift

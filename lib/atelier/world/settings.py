@@ -6,7 +6,7 @@ y upwards. `light` gives the time of day, `u` (n, 8, 1, 1) a few random numbers 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from atelier.world.inks import Brush, Canvas, Colour, ramp
-from atelier.world.shapes import Plane, intersection, subtract, union
+from atelier.world.shapes import Plane, constant, intersection, sent, subtract, union
 
 TIMES = ("day", "sunset", "night")
 
@@ -27,20 +27,24 @@ AMBIENT = ((1.00, 1.00, 1.00), (0.97, 0.76, 0.66), (0.42, 0.47, 0.70))
 class Light:
     """The time of day of n pictures: sky colours and the tint of everything out of doors, (n, 3) each.
 
-    `when` is (n,), an index into TIMES; `day`, `sunset`, `night` are (n, 1, 1) masks.
+    `times` are names of TIMES; `when` is (n,), their indices. `day`, `sunset` and `night` number the pictures of each.
     """
 
-    when: Tensor
+    times: Sequence[str]
+    device: torch.device
 
     def __post_init__(self) -> None:
+        self.when = sent([TIMES.index(time) for time in self.times], self.device)
         self.top, self.low, self.ambient = (
-            torch.tensor(table, device=self.when.device)[self.when] for table in (SKY_TOP, SKY_LOW, AMBIENT)
+            constant(table, self.device)[self.when] for table in (SKY_TOP, SKY_LOW, AMBIENT)
         )
-        self.day, self.sunset, self.night = ((self.when == i).float()[:, None, None] for i in range(3))
+        self.day, self.sunset, self.night = (
+            sent([picture for picture, own in enumerate(self.times) if own == time], self.device) for time in TIMES
+        )
 
     def on(self, colour: tuple[float, float, float]) -> Tensor:
         """A thing's colour in this light, (n, 3)."""
-        return self.ambient * torch.tensor(colour, device=self.when.device)
+        return self.ambient * constant(colour, self.device)
 
 
 @dataclass(frozen=True)
@@ -75,22 +79,20 @@ def sky(b: Brush, light: Light, u: Tensor, horizon: float, clouds: bool = True, 
     """Sky with what hangs in it: sun and clouds by day, a low sun at sunset, moon and stars at night."""
     b.canvas.rgb.copy_(b.ink.tone(ramp(b.y, light.top, light.low, 1.0, horizon), False).expand_as(b.canvas.rgb))
     stars = _stars(b.canvas.rgb.shape[-1], b.canvas.rgb.device.type)
-    b.canvas.rgb.add_((stars * light.night).unsqueeze(1) * 0.8).clamp_(max=1)
+    night = (light.when == TIMES.index("night")).float()[:, None, None]
+    b.canvas.rgb.add_((stars * night).unsqueeze(1) * 0.8).clamp_(max=1)
     side = torch.where(u[:, 0] < 0.5, -0.60, 0.60)
-    here = light.day[:, 0, 0].bool()
-    _some(b, here, lambda s: _day_sky(s, side[here], u[here], clouds))
-    here = light.sunset[:, 0, 0].bool()
+    _some(b, light.day, lambda s: _day_sky(s, side[light.day], u[light.day], clouds))
     low = 0.72 * side if valley is None else torch.full_like(side, valley)
-    _some(b, here, lambda s: _low_sun(s, low[here], horizon + 0.20))
-    here = light.night[:, 0, 0].bool()
-    _some(b, here, lambda s: s.fill(s.crescent(side[here], 0.66, 0.17), (0.98, 0.95, 0.80)))
+    _some(b, light.sunset, lambda s: _low_sun(s, low[light.sunset], horizon + 0.20))
+    _some(b, light.night, lambda s: s.fill(s.crescent(side[light.night], 0.66, 0.17), (0.98, 0.95, 0.80)))
 
 
 def _some(b: Brush, here: Tensor, paint: Callable[[Brush], None]) -> None:
-    """Paint only the pictures where `here` (n,) is true."""
-    if here.all():
+    """Paint only the pictures with the numbers `here` (m,)."""
+    if len(here) == len(b.canvas.rgb):
         paint(b)
-    elif here.any():
+    elif len(here):
         rgb = b.canvas.rgb[here]
         plane = Plane(*(t if t.shape[0] == 1 else t[here] for t in (b.x, b.y)), b.unit)
         canvas = Canvas(rgb, plane, b.canvas.pixel)
@@ -167,7 +169,7 @@ def lake(b: Brush, light: Light, u: Tensor) -> None:
         )
         b.fill(intersection(cap, peak + 0.02), snow, line=0)
     _ground(b, ramp(b.y, light.on((0.42, 0.70, 0.90)), light.on((0.12, 0.36, 0.72)), -0.1, -0.8), -0.10)
-    _some(b, light.sunset[:, 0, 0].bool(), _sunset_on_water)
+    _some(b, light.sunset, _sunset_on_water)
     shine = union(b.box(-0.5, -0.28, 0.22, 0.014), b.box(0.45, -0.22, 0.26, 0.014), b.box(0.1, -0.42, 0.30, 0.016))
     b.fill(shine, light.on((0.82, 0.92, 1.0)), line=0)
     _ground(b, light.on((0.36, 0.62, 0.26)), -0.66 - 0.06 * torch.sin(3 * b.x + 1))
@@ -250,7 +252,7 @@ def desert(b: Brush, light: Light, u: Tensor) -> None:
 def city(b: Brush, light: Light, u: Tensor) -> None:
     """Towers with lit windows behind a street."""
     sky(b, light, u, horizon=-0.2, clouds=False)
-    lit = b.canvas.rgb.new_tensor([[0.62, 0.74, 0.84], [1.0, 0.85, 0.55], [1.0, 0.88, 0.45]])[light.when]
+    lit = constant(((0.62, 0.74, 0.84), (1.0, 0.85, 0.55), (1.0, 0.88, 0.45)), light.device)[light.when]
     for left, right, top, colour in (
         (-1.1, -0.62, 0.30, (0.50, 0.50, 0.60)),
         (-0.60, -0.22, 0.58, (0.42, 0.42, 0.54)),
@@ -307,7 +309,7 @@ def snow(b: Brush, light: Light, u: Tensor) -> None:
 def sea(b: Brush, light: Light, u: Tensor) -> None:
     """Open water with waves up to the horizon."""
     sky(b, light, u, horizon=-0.02)
-    _some(b, light.sunset[:, 0, 0].bool(), lambda s: s.fill(s.below(-0.02), (0.80, 0.50, 0.45)))
+    _some(b, light.sunset, lambda s: s.fill(s.below(-0.02), (0.80, 0.50, 0.45)))
     for height, colour in ((-0.02, (0.16, 0.46, 0.80)), (-0.30, (0.10, 0.36, 0.72)), (-0.62, (0.06, 0.26, 0.60))):
         wave = height + 0.05 * torch.sin(6.0 * b.x + 9 * height) * (-height)
         _ground(b, light.on(colour), wave)

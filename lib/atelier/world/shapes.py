@@ -11,11 +11,24 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from functools import cache
+from typing import Any
 
 import torch
 from torch import Tensor
 
 Number = float | Tensor  # a constant, or one value per picture of shape (n, 1, 1)
+
+
+@cache
+def constant(numbers: tuple[Any, ...], device: torch.device) -> Tensor:
+    """Numbers of the painter's own, made once for each device: a GPU would wait for each one sent. Only to be read."""
+    return torch.tensor(numbers, device=device)
+
+
+def sent(numbers: Sequence[Any], device: torch.device) -> Tensor:
+    """Numbers that belong to scenes, on their way to a device that does not wait for them."""
+    return torch.tensor(numbers).to(device, non_blocking=True)
 
 
 class Plane:

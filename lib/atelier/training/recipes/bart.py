@@ -40,7 +40,7 @@ class BartSettings(Settings):
 
 def drop_captions(text: Tensor, empty: Tensor, share: float) -> Tensor:
     """Replace each row of token ids (n, t), with probability `share`, by the empty caption's ids (t,)."""
-    dropped = (torch.rand(len(text), 1) < share).to(text.device)
+    dropped = (torch.rand(len(text), 1) < share).to(text.device, non_blocking=True)
     return torch.where(dropped, empty, text)
 
 
@@ -56,8 +56,7 @@ class Translation(nn.Module):
 
         text: (n, t) token ids. codes: (n, s) codes of the pictures.
         """
-        longest = int(self.bart.text_mask(text).sum(1).max())  # nothing looks at padding, so shared padding can go
-        logits = self.bart(text[:, :longest], codes)  # (n, s, codes + 1)
+        logits = self.bart(text, codes)  # (n, s, codes + 1)
         loss = F.cross_entropy(logits.flatten(0, 1).float(), codes.flatten())
         accuracy = (logits.argmax(-1) == codes).float().mean()
         return loss, {"loss": loss, "accuracy": accuracy}
@@ -95,21 +94,23 @@ class BartRecipe(Recipe[BartSettings, Bart]):
         """One turn: write the codes of the pictures."""
         with torch.no_grad():
             codes = self.vqgan.encode(batch.pictures).indices.flatten(1)  # (n, s)
-        device = batch.pictures.device
-        text, empty = self._ids(batch.captions, device), self._ids([""], device)[0]
+        text, empty = self._ids(batch.captions, batch.pictures.device)
         loss, metrics = parts["bart"](drop_captions(text, empty, self.settings.caption_dropout), codes)
         yield Turn("bart", loss, metrics)
 
-    def _ids(self, captions: list[str], device: torch.device) -> Tensor:
-        return self.tokenizer.encode(captions, self.bart.config.text_length).to(device)  # (n, t)
+    def _ids(self, captions: list[str], device: torch.device) -> tuple[Tensor, Tensor]:
+        """Ids (n, t) of captions and (t,) of the empty one. Nothing looks at padding, so what all rows share goes."""
+        ids = self.tokenizer.encode([*captions, ""], self.bart.config.text_length)
+        longest = int(self.bart.text_mask(ids).sum(1).max())  # here, where no device has to be waited for
+        ids = ids[:, :longest].to(device, non_blocking=True)
+        return ids[:-1], ids[-1]
 
     def sample(self, averaged: Bart, batch: Batch) -> Tensor | None:
         """Eight captions' pictures, and below them what the translator draws for the captions."""
         pictures = batch.pictures[:8]
-        text = self._ids(batch.captions[: len(pictures)], pictures.device)
-        empty = self._ids([""], pictures.device)[0]
+        text, empty = self._ids(batch.captions[: len(pictures)], pictures.device)
         throws = dice(0, len(pictures), averaged.config.target_length).to(pictures.device)
-        *_, codes = decode(averaged, text, empty, Sampling(guidance=3.0, top_k=64), throws)  # (n, s)
-        side = self.vqgan.config.grid
-        drawn = self.vqgan.decode_codes(codes.unflatten(1, (side, side))).float()
+        sampling, c = Sampling(guidance=3.0, top_k=64), self.vqgan.config
+        *_, codes = decode(averaged, text, empty, sampling, throws, codes=c.codes)  # (n, s)
+        drawn = self.vqgan.decode_codes(codes.unflatten(1, (c.grid, c.grid))).float()
         return grid(torch.cat([pictures, drawn]), columns=len(pictures))

@@ -93,6 +93,6 @@ class ClassifierRecipe(Recipe[ClassifierSettings, PictureClassifier]):
             )
         rows = [self.world.labels(scene) for scene in batch.scenes]
         return {
-            name: torch.tensor([row[name] for row in rows], device=batch.pictures.device)
+            name: torch.tensor([row[name] for row in rows]).to(batch.pictures.device, non_blocking=True)
             for name in self.classifier.config.attributes
         }

@@ -92,8 +92,8 @@ class CLIPRecipe(Recipe[CLIPSettings, CLIP]):
     def turns(self, parts: dict[str, nn.Module], batch: Batch, progress: float) -> Iterator[Turn]:
         """One turn: match pictures and captions."""
         pictures = shifted(self._partly_reconstructed(batch.pictures), self.settings.shift)
-        text = self.tokenizer.encode(batch.captions, self.clip.config.context_length).to(pictures.device)
-        loss, metrics = parts["clip"](pictures, text)
+        text = self.tokenizer.encode(batch.captions, self.clip.config.context_length)
+        loss, metrics = parts["clip"](pictures, text.to(pictures.device, non_blocking=True))
         yield Turn("clip", loss, metrics)
 
     @torch.no_grad()

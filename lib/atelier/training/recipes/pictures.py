@@ -19,7 +19,7 @@ def grid(pictures: Tensor, columns: int) -> Tensor:
 def shifted(pictures: Tensor, most: int) -> Tensor:
     """Each picture (n, 3, h, w) moved by up to `most` pixels both ways, its edge repeated where it uncovers nothing."""
     number, _, height, width = pictures.shape
-    offsets = torch.randint(0, 2 * most + 1, (2, number, 1)).to(pictures.device)
+    offsets = torch.randint(0, 2 * most + 1, (2, number, 1)).to(pictures.device, non_blocking=True)
     padded = F.pad(pictures, (most,) * 4, mode="replicate")
     rows = offsets[0] + torch.arange(height, device=pictures.device)  # (n, h)
     columns = offsets[1] + torch.arange(width, device=pictures.device)  # (n, w)
@@ -33,11 +33,11 @@ def softened(pictures: Tensor, share: float) -> Tensor:
     size = pictures.shape[-2:]
     half = F.interpolate(pictures, scale_factor=0.5, mode="area")
     soft = F.interpolate(half, size=size, mode="bilinear", align_corners=False)
-    chosen = (torch.rand(len(pictures), 1, 1, 1) < share).to(pictures.device)
+    chosen = (torch.rand(len(pictures), 1, 1, 1) < share).to(pictures.device, non_blocking=True)
     return torch.where(chosen, soft, pictures)
 
 
 def noisy(pictures: Tensor, most: float) -> Tensor:
     """Pictures (n, 3, h, w) with normal noise, of a standard deviation up to `most` that each picture draws."""
-    strength = most * torch.rand(len(pictures), 1, 1, 1).to(pictures.device)
+    strength = most * torch.rand(len(pictures), 1, 1, 1).to(pictures.device, non_blocking=True)
     return pictures + strength * torch.randn_like(pictures)

@@ -1,0 +1,262 @@
+"""`atelier train all`: the order, the minutes, pieces, a kill in the middle, and what bad input gets."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from atelier.cli import app
+from atelier.pipeline import Pipeline
+from atelier.training import everything
+from atelier.training.command import Request
+from atelier.training.everything import (
+    ORDER,
+    SHARES,
+    AllRequest,
+    block_minutes,
+    lacking,
+    minutes_left,
+    read_finished,
+    steps_per_second,
+    train_everything,
+)
+from atelier.training.loop import Outcome, Settings, TrainingError
+from atelier.training.recipes.bart import BartSettings
+from atelier.training.recipes.classifier import ClassifierSettings
+from atelier.training.recipes.clip import CLIPSettings
+from atelier.training.recipes.vqgan import VQGANSettings
+from atelier.weights.presets import load_preset, save_preset
+from tiny_preset import filled_preset, tiny_preset
+from torch import nn
+from typer.testing import CliRunner
+
+STEPS = 10
+
+
+@pytest.fixture(autouse=True)
+def _one_thread():
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Path:
+    """A run that nobody interrupted, and beside it the preset whose sizes it has."""
+    torch.set_num_threads(1)
+    folder = tmp_path_factory.mktemp("whole")
+    preset = tiny_preset(folder / "tiny")
+    request = AllRequest(str(preset.folder), folder / "run", steps=STEPS, precision="no")
+    (folder / "lines.txt").write_text("\n".join(train_everything(request)))
+    return folder
+
+
+@pytest.fixture
+def trained(monkeypatch) -> list[Request]:
+    """What would be trained: a training that takes no time stands in the place of each."""
+    asked: list[Request] = []
+
+    def pretend(request: Request) -> Outcome | None:
+        asked.append(request)
+        assert request.run_dir is not None
+        (request.run_dir / request.block).mkdir(parents=True, exist_ok=True)
+        return None if request.block == "tokenizer" else Outcome(10, 2.0, True, {"loss": 0.5}, nn.Identity(), 640)
+
+    monkeypatch.setattr(everything, "run_training", pretend)
+    return asked
+
+
+def test_all_is_trained_in_order_and_the_preset_draws(whole):
+    lines = (whole / "lines.txt").read_text().splitlines()
+    assert [line.split(":")[0] for line in lines[: len(ORDER)]] == list(ORDER)
+    assert lines[-1].startswith("All is trained")
+    finished = read_finished(whole / "run")
+    assert list(finished) == list(ORDER)
+    assert all(finished[block]["step"] == STEPS for block in SHARES)
+    assert all(finished[block]["pictures_per_second"] > 0 for block in SHARES)
+    preset = load_preset(whole / "run" / "preset")
+    assert preset.complete
+    drawing = Pipeline.from_pretrained(preset.folder, device="cpu").draw("a red cat on the beach", n=2, seed=0)
+    assert drawing.pictures.shape == (2, 3, 16, 16)
+    assert drawing.scores is not None
+
+
+def test_a_run_killed_in_a_block_goes_on_in_that_block_and_ends_with_the_same_weights(tmp_path, whole):
+    words = [
+        *("train", "all", "--preset", str(whole / "tiny"), "--run-dir", str(tmp_path)),
+        *("--steps", str(STEPS), "--precision", "no"),
+    ]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    with (tmp_path / "said").open("w") as said:
+        victim = subprocess.Popen(
+            [sys.executable, "-m", "atelier", *words], env=environment, stdout=said, stderr=subprocess.DEVNULL
+        )
+        deadline = time.monotonic() + 120
+        while not (tmp_path / "vqgan").is_dir():
+            assert victim.poll() is None, "the run ended before it could be killed"
+            assert time.monotonic() < deadline, "the run never came to the block where it was to be killed"
+            time.sleep(0.01)
+        victim.send_signal(signal.SIGKILL)
+        assert victim.wait() == -signal.SIGKILL
+    assert list(read_finished(tmp_path)) == ["tokenizer", "classifier", "judge"]
+
+    refused = CliRunner().invoke(app, words)
+    assert refused.exit_code == 2
+    assert "already holds a training, with tokenizer, classifier, judge finished. Go on with --resume" in refused.output
+    result = CliRunner().invoke(app, [*words, "--resume"])
+    assert result.exit_code == 0, result.output
+    assert [line.split(":")[0] for line in result.stdout.splitlines()[:3]] == ["vqgan", "bart", "clip"]
+    assert load_preset(tmp_path / "preset").files == load_preset(whole / "run" / "preset").files
+    # Once more: there is nothing left to do, and nothing is done.
+    before = (tmp_path / "vqgan" / "metrics.jsonl").stat().st_mtime_ns
+    assert "All is trained" in CliRunner().invoke(app, [*words, "--resume"]).stdout
+    assert (tmp_path / "vqgan" / "metrics.jsonl").stat().st_mtime_ns == before
+
+
+@pytest.mark.hardware
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_all_is_trained_on_a_gpu(tmp_path):
+    preset = tiny_preset(tmp_path / "tiny")
+    recipes = {**preset.recipes, "bart": {**preset.recipes["bart"], "distinct": 64}}
+    preset = save_preset(replace(preset, recipes=recipes), preset.folder)
+    words = ["train", "all", "--preset", str(preset.folder), "--run-dir", str(tmp_path / "run"), "--steps", "8"]
+    done = subprocess.run([sys.executable, "-m", "atelier", *words], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "All is trained" in done.stdout
+    assert list((tmp_path / "run" / "bart" / "samples").glob("*.png"))  # for which a CUDA graph is recorded
+    pipe = Pipeline.from_pretrained(tmp_path / "run" / "preset", device="cuda")
+    assert pipe.draw("a red cat on the beach", n=2, seed=0).pictures.shape == (2, 3, 16, 16)
+
+
+def test_pieces_end_in_time_and_together_make_the_whole(tmp_path, monkeypatch):
+    monkeypatch.setattr("atelier.training.command.TOKENIZER_CAPTIONS", 500)
+    preset = tiny_preset(tmp_path / "tiny")
+    request = AllRequest(str(preset.folder), tmp_path / "run", minutes=0.1, stop_after=0.05, precision="no")
+    said, pieces = list(train_everything(request)), 1
+    assert "Not finished" in said[-1]
+    assert f"atelier train all --preset {preset.folder}" in said[-1]
+    assert said[-1].endswith("--minutes 0.1 --stop-after 0.05 --precision no --resume` goes on.")
+    while "Not finished" in said[-1]:
+        began = time.process_time()  # what others do on the machine is not the piece's fault
+        said, pieces = list(train_everything(replace(request, resume=True))), pieces + 1
+        assert time.process_time() - began < 60 * 0.05 + 2.5, "a piece took longer than it was given"
+        assert pieces < 12, "the pieces never came to an end"
+    finished = read_finished(tmp_path / "run")
+    assert list(finished) == list(ORDER)
+    minutes = block_minutes(preset, request.minutes)
+    for block, share in minutes.items():
+        assert 60 * share - 0.1 < finished[block]["seconds"] < 60 * share + 2
+
+
+def test_only_what_the_preset_lacks_is_trained_and_shares_the_minutes(tmp_path, trained):
+    preset = filled_preset(tmp_path / "filled")  # all but the perceptual network
+    assert lacking(preset) == ["classifier"]
+    list(train_everything(AllRequest(str(preset.folder), tmp_path / "run", minutes=3)))
+    assert [(request.block, request.minutes) for request in trained] == [("classifier", 3)]
+
+    without = {name: preset.files[name] for name in ("tokenizer.json", "judge.safetensors")}
+    shares = {"vqgan": 2, "bart": 5, "clip": 2}
+    preset = save_preset(replace(preset, files=without, recipes={"all": shares}), tmp_path / "half")
+    assert block_minutes(preset, 20) == pytest.approx({"classifier": 2, "vqgan": 4, "bart": 10, "clip": 4})
+    assert block_minutes(preset, None) == {}
+
+
+def test_a_complete_preset_is_trained_anew_and_one_without_a_critic_gets_none(tmp_path):
+    preset = filled_preset(tmp_path / "filled")
+    assert lacking(replace(preset, files={**preset.files, "perceptual.safetensors": "0"})) == list(ORDER)
+    assert lacking(replace(preset, files={}, clip=None)) == [block for block in ORDER if block != "clip"]
+
+
+@pytest.mark.parametrize("name", ["laptop", "studio"])
+def test_the_recipes_of_the_shipped_presets_can_be_followed(name):
+    preset = load_preset(name)
+    kinds: dict[str, Callable[..., Settings]] = {
+        "classifier": ClassifierSettings,
+        "judge": ClassifierSettings,
+        "vqgan": VQGANSettings,
+        "bart": BartSettings,
+        "clip": CLIPSettings,
+    }
+    assert preset.recipes.keys() <= {"all", *kinds}
+    for block, kind in kinds.items():
+        assert kind(**preset.recipes.get(block, {})).batch_size >= 16
+    minutes = block_minutes(replace(preset, files={}), 16)
+    assert list(minutes) == list(ORDER[1:])
+    assert sum(minutes.values()) == pytest.approx(16)
+
+
+def test_the_table_tells_what_is_finished(tmp_path, trained):
+    preset = tiny_preset(tmp_path / "tiny")
+    *_, told, last = train_everything(AllRequest(str(preset.folder), tmp_path / "run", minutes=1))
+    rows = [row.split() for row in told.splitlines()]
+    assert rows[0][:4] == ["block", "steps", "minutes", "pictures/s"]
+    assert rows[1] == ["tokenizer", "tokenizer.json"]
+    assert rows[-1] == ["clip", "10", "0.03", "320", "loss", "0.5"]
+    assert last.endswith("is a preset to draw with.")
+
+
+def test_the_pace_is_that_of_the_second_half(tmp_path):
+    path, outcome = tmp_path / "metrics.jsonl", Outcome(300, 20.0, True, {}, nn.Identity(), 600)
+    assert steps_per_second(outcome, path) == 15
+    lines = [{"step": 10, "seconds": 8.0}, {"step": 100, "seconds": 12.0}, {"step": 300, "seconds": 20.0}]
+    path.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    assert steps_per_second(outcome, path) == 25
+    path.write_text(json.dumps(lines[-1]) + "\n")
+    assert steps_per_second(outcome, path) == 15
+
+
+def test_a_piece_counts_from_when_it_began():
+    now = time.monotonic()
+    assert minutes_left(None, now) is None
+    assert minutes_left(10, now - 60) == pytest.approx(8.5, abs=0.01)
+    left = minutes_left(1, now - 60)
+    assert left is not None
+    assert left < 0
+
+
+@pytest.mark.parametrize(
+    ("shares", "sentence"),
+    [
+        ({"tokenizer": 1}, "name 'tokenizer'"),
+        ({"vqgan": 0}, "gives vqgan the share 0"),
+        ({"bart": "much"}, "gives bart the share 'much'"),
+    ],
+)
+def test_shares_that_are_none_are_refused_before_anything_is_trained(tmp_path, trained, shares, sentence):
+    preset = tiny_preset(tmp_path / "tiny")
+    preset = save_preset(replace(preset, recipes={**preset.recipes, "all": shares}), preset.folder)
+    with pytest.raises(TrainingError, match=sentence):
+        list(train_everything(AllRequest(str(preset.folder), tmp_path / "run", minutes=1)))
+    assert trained == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ([], "needs an end"),
+        (["--minutes", "0"], "minutes was 0.0"),
+        (["--minutes", "1", "--stop-after", "-1"], "stop_after was -1"),
+        (["--minutes", "1", "--data", "."], "Training all has no option --data"),
+        (["--minutes", "1", "--batch-size", "3"], "Training all has no option --batch-size"),
+        (["--minutes", "1", "--precision", "fp7"], "precision was 'fp7'"),
+        (["--minutes", "1", "--run-dir", "damaged"], "finished.json cannot be read"),
+    ],
+)
+def test_bad_input_gets_one_sentence_and_exit_code_2(tmp_path, monkeypatch, arguments, sentence):
+    monkeypatch.chdir(tmp_path)
+    preset = tiny_preset(tmp_path / "tiny")
+    Path("damaged").mkdir()
+    Path("damaged/finished.json").write_text("{")
+    result = CliRunner().invoke(app, ["train", "all", "--preset", str(preset.folder), *arguments])
+    assert result.exit_code == 2
+    assert sentence in result.stderr
+    assert "Traceback" not in result.output
+    assert len(result.stderr.strip().splitlines()) == 1
