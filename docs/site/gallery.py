@@ -47,11 +47,12 @@ def gallery_page(pipe: Pipeline, figures: Path) -> str:
     """The page's text; its pictures are written into the folder `figures`. Sections of other worlds are left out."""
     parts = [INTRODUCTION]
     for heading, prompts in sections(PROMPTS.read_text(encoding="utf-8")):
-        drawings = pipe.draw(prompts, n=DRAWN, seed=SEED)
-        if not any(drawing.remarks for drawing in drawings):  # no word that the model does not know
+        drawings = pipe.draw(prompts, n=DRAWN, seed=SEED) if prompts else []
+        if drawings and not any(drawing.remarks for drawing in drawings):  # no word that the model does not know
             names = [f"drawn-{len(parts)}-{number}" for number in range(len(drawings))]
             shown = [_drawn(drawing, name, figures) for drawing, name in zip(drawings, names, strict=True)]
-            parts += [f"## {heading.rstrip('.')}", *shown]
+            title, _, more = heading.partition(": ")
+            parts += [f"## {title.rstrip('.')}", more.capitalize(), *shown]
     return "\n\n".join([*parts, WORLD]) + "\n"
 
 

@@ -15,10 +15,13 @@ import lessons
 import pytest
 import reference
 import stage
+import yaml
 from atelier.teaching.claims import CLAIMS
 from atelier.teaching.glossary import TERMS
 from atelier.teaching.lessons import LESSONS
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+
+import build
 
 FETCHED = {"img": "src", "script": "src", "iframe": "src", "source": "src", "video": "src", "audio": "src"}
 FETCHED_LINKS = {"stylesheet", "icon", "preload", "shortcut icon", "manifest", "preconnect", "dns-prefetch"}
@@ -199,6 +202,17 @@ def test_the_front_page_states_what_was_measured(site: Path) -> None:
     assert f"<b>{len(CLAIMS)}</b>" in front
     for lesson in LESSONS.values():
         assert html.escape(lesson.question) in front
+
+
+def test_what_is_published_is_what_is_built() -> None:
+    workflow = yaml.safe_load((stage.ROOT / ".github" / "workflows" / "site.yml").read_text(encoding="utf-8"))
+    steps = workflow["jobs"]["publish"]["steps"]
+    assert [step["run"] for step in steps if "run" in step] == ["make site"]
+    (uploaded,) = [step["with"]["path"] for step in steps if "upload-pages" in step.get("uses", "")]
+    assert stage.ROOT / uploaded == build.BUILT / "html"
+    makefile = (stage.ROOT / "Makefile").read_text(encoding="utf-8")
+    assert "\nsite: setup" in makefile
+    assert "docs/site/build.py" in makefile
 
 
 def words_of(notebook: Path) -> Iterator[str]:
