@@ -85,7 +85,7 @@ slides: setup slides/$(PACKAGES) ## draw the deck's figures and build it; needs 
 	$(BIN)/python slides/deck.py
 
 site: setup docs/site/$(PACKAGES) ## build the lessons, the reference and the gallery as a site; needs Node
-	$(BIN)/python docs/site/build.py
+	$(BIN)/python docs/site/make_site.py
 
 %/$(PACKAGES): %/package-lock.json
 	cd $* && npm ci --no-progress --ignore-scripts

@@ -28,7 +28,7 @@ myst_heading_anchors = 4
 myst_links_external_new_tab = True
 exclude_patterns = ["_extra", "_static"]
 
-# Nothing is fetched from elsewhere: build.py puts the packages of npm beside the pages.
+# Nothing is fetched from elsewhere: make_site.py puts the packages of npm beside the pages.
 mathjax_path = "mathjax/tex-chtml.js"
 mathjax3_config = mathjax4_config = {
     "loader": {"paths": {"mathjax-newcm": "[mathjax]/newcm"}},

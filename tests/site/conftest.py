@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from browsing import browser
 
-BUILDER = Path(__file__).resolve().parents[2] / "docs" / "site" / "build.py"
+BUILDER = Path(__file__).resolve().parents[2] / "docs" / "site" / "make_site.py"
 sys.path.insert(0, str(BUILDER.parent))
 
 __all__ = ["browser"]  # a fixture of this folder, too

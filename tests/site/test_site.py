@@ -12,6 +12,7 @@ from urllib.parse import unquote, urlsplit
 
 import gallery
 import lessons
+import make_site
 import pytest
 import reference
 import stage
@@ -20,8 +21,6 @@ from atelier.teaching.claims import CLAIMS
 from atelier.teaching.glossary import TERMS
 from atelier.teaching.lessons import LESSONS
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
-
-import build
 
 FETCHED = {"img": "src", "script": "src", "iframe": "src", "source": "src", "video": "src", "audio": "src"}
 FETCHED_LINKS = {"stylesheet", "icon", "preload", "shortcut icon", "manifest", "preconnect", "dns-prefetch"}
@@ -209,10 +208,10 @@ def test_what_is_published_is_what_is_built() -> None:
     steps = workflow["jobs"]["publish"]["steps"]
     assert [step["run"] for step in steps if "run" in step] == ["make site"]
     (uploaded,) = [step["with"]["path"] for step in steps if "upload-pages" in step.get("uses", "")]
-    assert stage.ROOT / uploaded == build.BUILT / "html"
+    assert stage.ROOT / uploaded == make_site.BUILT / "html"
     makefile = (stage.ROOT / "Makefile").read_text(encoding="utf-8")
     assert "\nsite: setup" in makefile
-    assert "docs/site/build.py" in makefile
+    assert "docs/site/make_site.py" in makefile
 
 
 def words_of(notebook: Path) -> Iterator[str]:

@@ -74,7 +74,7 @@ class PaintedPictures:
     stride: the distance between the numbers that will be asked for (the number of processes that share the work).
     paint_together: pictures painted in one go; a group of several hundred is painted faster than many small ones.
     distinct: how many pictures are painted, about (whole groups are); then the same batches come again, from memory,
-        where a picture is 3 * size * size bytes. None: always new ones.
+    where a picture is 3 * size * size bytes. None: always new ones.
     """
 
     world: World
