@@ -32,7 +32,7 @@ exclude_patterns = ["_extra", "_static"]
 mathjax_path = "mathjax/tex-chtml.js"
 mathjax3_config = mathjax4_config = {
     "loader": {"paths": {"mathjax-newcm": "[mathjax]/newcm"}},
-    "output": {"linebreaks": {"inline": True}, "displayOverflow": "linebreak"},
+    "output": {"linebreaks": {"inline": True}, "displayOverflow": "scroll"},
 }
 nb_ipywidgets_js = {"widgets/embed.js": {}}
 

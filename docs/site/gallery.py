@@ -17,14 +17,13 @@ FIRST = "a stained glass window with an image of a blue strawberry"  # what the 
 INTRODUCTION = f"""\
 # Gallery
 
-What the shipped model draws: the four of {DRAWN} pictures that CLIP puts first, under each its score, 100 · cosine. All
+What the shipped model draws: the first four of nine pictures in CLIP's order, under each its score. All
 were drawn when this page was built, with seed {SEED}; nothing was picked by hand. `make draw` and `make serve` draw
 more."""
 WORLD = """\
 ## The painted world
 
-What the pictures of the training show, all of it painted by `atelier.world`. The shipped model learned a smaller world
-than this, ten of these subjects.
+What `atelier.world` can paint. The shipped model learned a part of it, with ten of these subjects.
 
 ![A contact sheet: every subject, setting, style, time of day and colour of the painted world](docs/world.png)"""
 

@@ -16,11 +16,19 @@ from nbformat.v4 import new_output
 
 SETUP_BEGINS = SETUP.partition("\n")[0]
 BADGE = re.compile(r"^\[!\[Open in Colab\]\([^)]*\)\]\((?P<link>[^)]*)\)$")
-DRAWING = re.compile(r"\b(?:axis|axes|show|figure|made|panel|plain|curves|picture_grid|add_patch|fontsize)\b|^\s*f?\"")
+DRAWING = re.compile(
+    r"\b(?:axis|axes|figure|made|panel|plain|show|imshow|plot|bar|scatter|text|titles?|legend|annotate|set|set_title|"
+    r"curves|picture_grid|sheet|add_patch|Rectangle|Polygon|fontsize|color|xlim|ylim|linewidth|inches)\b|^\s*f?\""
+)
 LONG = 10  # lines of code; shorter cells are never folded
-STILL = (
-    '<p class="still">On this page the picture stands still: the controls move it in JupyterLab and on Colab, where '
-    "Python runs.</p>"
+WIDE = 600  # pixels; on a phone such a figure keeps its lettering readable, and is scrolled sideways
+BAR = re.compile(r"\d%\|")
+GLOSSARY = "<table><tr><th>term</th>"
+STILL = '<p class="still">On this page nothing moves: these controls work where Python runs, in {places}.</p>'
+HOW_TO_RUN = (
+    '<p class="lesson-links">You are reading the stored results of a run. To run it yourself, '
+    '<a href="../README.html">set the course up</a> and type <code>make lab</code>{colab}. The '
+    '<a href="{name}.ipynb" download>notebook alone</a> lacks the library.</p>'
 )
 
 
@@ -38,11 +46,14 @@ def lesson_page(notebook: NotebookNode, name: str, figures: Path) -> NotebookNod
     """
     page = copy.deepcopy(notebook)
     claims = {cell for cell, _ in verdicts(page).values()}
-    page.cells = [_shown(cell, figures, cell.id in claims) for cell in page.cells if not _is_setup(cell)]
-    links = f'<p class="lesson-links"><a href="{name}.ipynb" download>Download this notebook</a>{_colab(notebook)}</p>'
+    colab = _colab(notebook)
+    page.cells = [_shown(cell, figures, cell.id in claims, bool(colab)) for cell in page.cells if not _is_setup(cell)]
     title = next(cell for cell in page.cells if cell.cell_type == "markdown" and cell.source.startswith("# "))
     heading, _, text = title.source.partition("\n")
-    title.source = f"{heading}\n\n{links}\n{text}"
+    title.source = f"{heading}\n\n{HOW_TO_RUN.format(name=name, colab=colab)}\n{text}"
+    imports = next(cell for cell in page.cells if cell.cell_type == "code")
+    if re.match(r"(?:from|import) ", imports.source):
+        _fold(imports, "the imports")
     return page
 
 
@@ -52,18 +63,19 @@ def _is_setup(cell: NotebookNode) -> bool:
 
 def _colab(notebook: NotebookNode) -> str:
     links = [found["link"] for cell in notebook.cells if (found := BADGE.match(cell.source))]
-    return "".join(f' · <a href="{escape(link)}">Open in Colab</a>' for link in links)
+    return "".join(f', or <a href="{escape(link)}">open it in Colab</a>' for link in links)
 
 
-def _shown(cell: NotebookNode, figures: Path, is_claim: bool) -> NotebookNode:
+def _shown(cell: NotebookNode, figures: Path, is_claim: bool, on_colab: bool) -> NotebookNode:
     if cell.cell_type != "code":
         return cell
-    if re.match(r"(?:from|import) ", cell.source) and "DEVICE" in cell.source:
-        _fold(cell, "the imports")
-    elif not is_claim and _only_draws(cell.source):
+    if not is_claim and _only_draws(cell.source):
         _fold(cell, "the code that draws this")
+    still = STILL.format(places="JupyterLab and on Colab" if on_colab else "JupyterLab")
     cell.outputs = [
-        shown for number, output in enumerate(cell.outputs) for shown in _output(output, f"{cell.id}-{number}", figures)
+        shown
+        for number, output in enumerate(cell.outputs)
+        for shown in _output(output, f"{cell.id}-{number}", figures, still)
     ]
     if is_claim:
         cell.outputs.insert(0, _html(f'<span id="claim-{cell.id}"></span>'))
@@ -72,7 +84,7 @@ def _shown(cell: NotebookNode, figures: Path, is_claim: bool) -> NotebookNode:
 
 def _fold(cell: NotebookNode, what: str) -> None:
     cell.metadata["tags"] = [*cell.metadata.get("tags", ()), "hide-input"]
-    cell.metadata["mystnb"] = {"code_prompt_show": f"Show {what}", "code_prompt_hide": f"Hide {what}"}
+    cell.metadata["mystnb"] = {"code_prompt_show": f"▸ Show {what}", "code_prompt_hide": f"▾ Hide {what}"}
 
 
 def _only_draws(source: str) -> bool:
@@ -81,19 +93,24 @@ def _only_draws(source: str) -> bool:
     return len(lines) >= LONG and sum(bool(DRAWING.search(line)) for line in lines) >= len(lines) / 2
 
 
-def _output(output: NotebookNode, name: str, figures: Path) -> Iterator[NotebookNode]:
+def _output(output: NotebookNode, name: str, figures: Path, still: str) -> Iterator[NotebookNode]:
     data = output.get("data", {})
     if "image/png" in data:
         facts = output.metadata["image/png"]
         (figures / f"{name}.png").write_bytes(base64.b64decode(data["image/png"]))
         yield _html(  # a phone shows it small: a tap opens it alone
-            f'<a href="../_figures/{name}.png"><img class="figure" src="../_figures/{name}.png" '
-            f'alt="{escape(facts["alt"], quote=True)}" width="{facts["width"]}" loading="lazy"></a>'
+            f'<a href="../_figures/{name}.png"><img class="figure{" wide" if facts["width"] >= WIDE else ""}" '
+            f'src="../_figures/{name}.png" alt="{escape(facts["alt"], quote=True)}" width="{facts["width"]}" '
+            'loading="lazy"></a>'
         )
-    elif VIEW in data and "text/html" in data:  # controls; the widget manager shows them
-        yield new_output("display_data", {VIEW: data[VIEW], "text/plain": data["text/plain"]})
-        yield _html(STILL)
-    elif VIEW not in data:  # what else has a view is a progress bar, and tells a reader nothing
+    elif VIEW in data and BAR.search(str(data.get("text/plain", ""))):
+        return  # a finished progress bar tells a reader nothing
+    elif VIEW in data:  # controls; the widget manager shows them
+        yield new_output("display_data", {VIEW: data[VIEW], "text/plain": "controls"})
+        yield _html(still)
+    elif str(data.get("text/html", "")).startswith(GLOSSARY):
+        yield _html('<p>The site has <a href="../glossary.html">a page for it</a>.</p>')
+    else:
         yield output
 
 

@@ -19,8 +19,8 @@ ROOMS = {  # in the order in which one meets them; the first is what stands at t
 INTRODUCTION = """\
 # Reference
 
-Everything public in the library, out of its docstrings; each page leads to the source. For most uses `Pipeline` is all
-that one needs:
+Everything public in the library, out of its docstrings; each page leads to the source. For most uses
+{py:obj}`~atelier.pipeline.Pipeline` is all that one needs:
 
 ```python
 from atelier import Pipeline

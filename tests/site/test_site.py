@@ -159,6 +159,7 @@ def example() -> list:
         new_code_cell("import torch\n\nDEVICE = 1"),
         new_code_cell(long, outputs=[picture, bar]),
         new_code_cell("explore(draw)", outputs=[controls]),
+        new_code_cell("glossary()", outputs=[new_output("display_data", {"text/html": lessons.GLOSSARY + "…"})]),
     ]
     for number, cell in enumerate(cells):
         cell.id = f"9z-{number:03d}"
@@ -167,10 +168,10 @@ def example() -> list:
 
 def test_a_lessons_page_has_what_a_reader_needs_and_nothing_else(tmp_path: Path) -> None:
     page = lessons.lesson_page(new_notebook(cells=example()), "9z_lesson", tmp_path)
-    title, imports, drawing, controls = page.cells
+    title, imports, drawing, controls, terms = page.cells
     assert title.source.startswith("# 9z · A lesson\n\n<p")
     assert 'href="9z_lesson.ipynb"' in title.source
-    assert '<a href="https://x/somewhere">Open in Colab</a>' in title.source
+    assert '<a href="https://x/somewhere">open it in Colab</a>' in title.source
     assert title.source.endswith("\n\nIts first words.")
     assert [cell.metadata.get("tags") for cell in (imports, drawing, controls)] == [
         ["hide-input"],
@@ -182,7 +183,14 @@ def test_a_lessons_page_has_what_a_reader_needs_and_nothing_else(tmp_path: Path)
     assert [path.name for path in tmp_path.iterdir()] == ["9z-004-0.png"]
     view, words = controls.outputs
     assert set(view.data) == {"application/vnd.jupyter.widget-view+json", "text/plain"}
-    assert "stands still" in words.data["text/html"]
+    assert [output.data["text/html"].count("glossary.html") for output in terms.outputs] == [1]
+    assert "in JupyterLab and on Colab" in words.data["text/html"]
+
+
+def test_the_set_up_page_says_where_to_fetch_the_course_once_that_is_known() -> None:
+    readme = (stage.ROOT / "README.md").read_text(encoding="utf-8")
+    assert "git clone" not in stage.set_up_page(readme, "")
+    assert "git clone https://github.com/owner/name atelier\ncd atelier " in stage.set_up_page(readme, "owner/name")
 
 
 def test_prompts_are_read_in_sections() -> None:

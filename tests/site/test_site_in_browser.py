@@ -77,7 +77,7 @@ def test_controls_of_a_lesson_are_shown_and_moved(screen: tuple[Page, Seen], add
     before = readout.text_content()
     page.locator(".widget-slider .noUi-handle").first.press("ArrowLeft")
     assert readout.text_content() != before
-    assert "stands still" in (page.locator("p.still").first.text_content() or "")
+    assert "nothing moves" in (page.locator("p.still").first.text_content() or "")
 
 
 def test_folds_open(screen: tuple[Page, Seen], address: str) -> None:
