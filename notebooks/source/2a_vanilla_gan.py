@@ -623,8 +623,8 @@ show(
 )
 
 # %% [markdown]
-# Look at round 2. For most latent vectors the picture is now the same; in the run shown here it is a house, nine times in
-# a row. That is mode collapse. From row to row the picture then changes for all columns at once, as the
+# Look at round 2. For most latent vectors the picture is now the same; in the run shown here it is a house, nine times
+# in a row. That is mode collapse. From row to row the picture then changes for all columns at once, as the
 # discriminator learns where the generator is, and the generator runs to the next place. It does not come back to
 # drawing several things. What follows is no longer collapse alone, it is ruin: a discriminator that is asked so seldom
 # is easily fooled, and not only by sprites. In the end speckle will do. The paper warns of this game in its section 6.
