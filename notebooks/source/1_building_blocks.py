@@ -14,8 +14,9 @@
 # %% [markdown]
 # # 1 · Building blocks
 #
-# Run the next cell. It draws nine pictures of a thing that nobody has ever seen: the Eiffel tower, landing on the moon.
-# Then open the machine that drew them, and follow one sentence all the way through it.
+# Run the next two cells. The first fetches tools. The second draws nine pictures of a thing that nobody has ever seen:
+# the Eiffel tower, landing on the moon. Then open the machine that drew them, and follow one sentence all the way
+# through it.
 
 # %%
 from typing import Any
@@ -54,6 +55,7 @@ from matplotlib.patches import FancyArrowPatch, FancyBboxPatch, Rectangle
 from PIL import Image
 from torch import Tensor
 
+# %%
 PROMPT = "the Eiffel tower landing on the moon"
 
 pipe = Pipeline.from_pretrained("laptop")
@@ -61,8 +63,8 @@ drawing = pipe.draw(PROMPT, n=9, seed=1)
 show(drawing.grid().quantize(256), f"Nine small pictures, three by three, drawn for the words “{PROMPT}”.")
 
 # %% [markdown]
-# You need not understand the code above. Its last three lines are the whole machine in use: load it, draw, show. The
-# long cells further down only draw figures; pass over them, and look at what they drew.
+# The second cell is the whole machine in use: a sentence, then load, draw, show. You need not understand more of the
+# code than that. The long cells further down only draw figures; pass over them, and look at what they drew.
 #
 # The pictures are small and soft, and some are better than others: the best comes first. No GPU was needed and nothing
 # was downloaded. The machine learned on two ordinary processor cores in an afternoon, from pictures that this course
@@ -82,8 +84,8 @@ lesson_header("1")
 # learned, each picture came with such a sentence; there it is called the picture's **caption**. Each part of the
 # machine is a network: a long calculation with numbers in it that training has found. These numbers are its
 # **weights**. Networks joined in a row, each working on what the one before it hands on, are a **pipeline**. And
-# `seed=1` in the first cell fixes all chance: with the same **seed** you get the same pictures, with another one you
-# get others. Try it: change the 1, and run the cell again.
+# `seed=1` in the cell that drew the nine pictures fixes all chance: with the same **seed** you get the same pictures,
+# with another one you get others. Try it: change the 1, and run that cell again.
 #
 # Here is the road ahead, a real result from each lesson.
 
@@ -161,8 +163,10 @@ show(
 #   without GPU and without network is enough. If you are on a sofa without Python, just read: all results are stored.
 # - *On Colab*: where the course has an address, a button at the top opens the lesson there. The first cell then fetches
 #   the course. Ask for a GPU, and the training of the later lessons takes seconds.
-# - *In a room*: the lessons follow the session's slides part by part. Each ends with exercises that check themselves,
-#   so that nobody has to wait for anybody.
+# - *In a room*: the lessons follow, part by part, the slides of the workshop session that this course carries on, the
+#   *Illustrative Session on Image Generative Models with Dall.E Mini* by Karthik Desingu, Anirudh A and Karthik Raja A
+#   (2023). Where a lesson says "the slides", it means these. Each lesson ends with exercises that check themselves, so
+#   that nobody has to wait for anybody.
 #
 # You should know a little Python. Everything else is explained when it comes up.
 #
@@ -510,7 +514,7 @@ for place, (picture, score) in enumerate(zip(shown, scores, strict=True)):
 show(made, "Nine pictures in a row, and under each a bar with its score; the bars fall from left to right.")
 
 # %% [markdown]
-# That is how the first cell knew which picture to show first. Do you agree with its order? You need not: CLIP is a
+# That is how the machine knew which picture to show first. Do you agree with its order? You need not: CLIP is a
 # network like the others, and has learned its taste from what it was shown.
 #
 # The same scores say which *sentence* fits to a picture.
@@ -551,7 +555,7 @@ show(
 # ### Now you
 #
 # You have seen it all: words, numbers, meaning, codes, vectors, picture, score. Put a prompt together, and see what the
-# machine makes of it. Nothing here is stored; each picture is drawn when you ask for it.
+# machine makes of it. Where the cells run, it draws anew whenever you ask.
 
 
 # %%
@@ -594,8 +598,9 @@ for remark in mine.remarks:
 
 # %% [markdown]
 # It never saw a giraffe, so it cannot draw one. It draws what it has understood, a moon with nobody on it, and all such
-# machines do so without blushing. At least ours says which word it does not know. What it has words for is a small
-# world: ten subjects, eight places, eight colours, four styles.
+# machines do so without blushing. At least ours says which word it does not know. The three that it offers instead are
+# nearest by their letters, as for a slip of the pen, not by what they mean. What it has words for is a small world: ten
+# subjects, eight places, eight colours, four styles.
 #
 # ## 4 · Break it
 #
@@ -649,11 +654,15 @@ machines = {
 found = {name: right(pictures).mean().item() for name, pictures in machines.items()}
 
 # %% [markdown]
-# Each row below is a machine with something missing, each column one prompt. At the right stands what the judge says.
+# Each row below is a machine, all but the first with something missing. Each column is one prompt; above it stands what
+# was asked for, without the style. At the right stands what the judge says.
 
 # %%
 some = [1, 2, 3, 5, 6, 8]
-made, axes = figure(9.6, 6.0, 5, 7, width_ratios=[1] * 6 + [1.9])
+made, axes = figure(9.6, 6.3, 5, 7, width_ratios=[1] * 6 + [1.9])
+for axis, place in zip(axes[0], some, strict=False):
+    scene = scenes[place]
+    axis.set_title(f"{scene.colour} {scene.subject},\n{scene.setting}", loc="center", fontsize=9, fontweight="normal")
 for line, (name, pictures) in zip(axes, machines.items(), strict=True):
     for axis, place in zip(line, some, strict=False):
         plain(axis)
@@ -666,14 +675,14 @@ for line, (name, pictures) in zip(axes, machines.items(), strict=True):
 show(
     made,
     "Five rows of six pictures with a bar each. The whole machine draws what was asked for. With codes by "
-    "lot there are coloured scraps; without a caption there are good pictures of other things; as flat patches one "
-    "sees coloured squares; with the codebook's mean grey noise.",
+    "lot there are coloured scraps; without a caption there are mostly good pictures of other things; as flat patches "
+    "one sees coloured squares; with the codebook's mean grey noise.",
 )
 assert found["the whole machine"] > max(share for name, share in found.items() if name != "the whole machine")
 
 # %% [markdown]
-# Look at the third row for a while. These are good pictures! BART without a caption still knows what pictures look
-# like, just not which one you want. What the caption adds is the choice.
+# Look at the third row for a while. Most of these are good pictures. BART without a caption still knows what pictures
+# look like, just not which one you want. What the caption adds is the choice.
 #
 # BART's vectors stay inside it, by the way. The slide says that it "encodes captions as embedding vectors". Its first
 # half does; lesson 3 measures that. What leaves it is whole numbers:
@@ -774,14 +783,17 @@ verdict(
 )
 
 # %% [markdown]
+# For CLIP the evidence is thin. Of the thirty pictures that it puts first two are wrong; of thirty taken by chance,
+# about four. Claim 2, with all its pairs, says more about it.
+#
 # Three blocks make the machine, and they are not needed in the same way. Without BART there is no *what*. Without the
 # VQ-GAN there is no *picture*. Without CLIP the machine still draws, only less well, and you would have to choose
 # yourself.
 #
 # ## 5 · Your turn
 #
-# Four small exercises. Write your answer in the first cell of each, run it, then run the check below it. Two hints and
-# a solution fold open if you need them.
+# Four small exercises. Write your answer in the cell above each check, run it, then run the check. Two hints and a
+# solution fold open if you need them.
 
 # %% [markdown]
 # ### Exercise 1.1 · Shapes along the way (★☆☆, 5 minutes)
@@ -844,9 +856,17 @@ def best_first(pictures: Tensor, scores: Tensor) -> Tensor:
 # ### Exercise 1.3 · Two halves (★☆☆, 5 minutes)
 #
 # A picture is a page of codes. So you can cut two pages in half and glue them together: the upper half of one, the
-# lower half of the other. Write the function, and then look at what the painter makes of it:
-# `pipe.decode(glued(drawing.codes[0], codes[3])[None])` gives a tensor (1, 3, 64, 64) that `picture_grid(…, columns=1)`
-# draws.
+# lower half of the other. The tower on the moon you have. The next cell draws a second page. Write the function that
+# glues them.
+
+# %%
+other = pipe.draw("sunset over a lake in the mountains", n=4, seed=1)
+above, below = drawing.codes[0].cpu(), other.codes[0].cpu()  # (8, 8) each
+pair = torch.stack([drawing.pictures[0], other.pictures[0]])
+show(
+    picture_grid(coarse(pair), columns=2, titles=["above", "below"], inches=1.4),
+    "Two pictures: the tower on the moon, and a lake in the mountains at sunset.",
+)
 
 
 # %% tags=["stub"]
@@ -869,6 +889,19 @@ check("1.3", glued)
 def glued(above: Tensor, below: Tensor) -> Tensor:
     """The upper half of one grid of codes over the lower half of another one, both (8, 8)."""
     return torch.cat([above[:4], below[4:]])
+
+
+# %% [markdown]
+# And this is what the painter makes of the glued page. It paints across the seam as well as it can. For your own:
+# `pipe.decode(glued(above, below)[None])`.
+
+# %%
+page = above.clone()
+page[4:] = below[4:]
+show(
+    picture_grid(coarse(pipe.decode(page[None].to(pipe.device))), columns=1, inches=1.8),
+    "One picture: above, the night sky with the blue planet and a trace of the tower; below, the lake at sunset.",
+)
 
 
 # %% [markdown]
@@ -924,7 +957,7 @@ def score(text: Tensor, pictures: Tensor) -> Tensor:
 #   is their numbers.
 
 # %% [markdown] tags=["quiz"]
-# **2.** You run the first cell again, with `seed=2`. What changes?
+# **2.** You draw the nine pictures again, with `seed=2`. What changes?
 # - [ ] Nothing, for the prompt is the same — the codes are drawn by lot, and the seed decides the lot.
 # - [x] The lot falls differently, so other codes are written and you get nine other pictures — of the same prompt, with
 #   the same weights.

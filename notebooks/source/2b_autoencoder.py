@@ -132,7 +132,7 @@ draw_autoencoder(pictures[0], shipped(pictures[:1])[0])
 # together to make it small. No labels are needed: the network is never told that there are strawberries.
 #
 # All the values that $z$ can take make up the **latent space**. Ours has two axes, so we can draw it. Real models have
-# hundreds; all that we shall find on the plane is true there as well, only nobody can look at it.
+# hundreds; the like of what we shall find on the plane happens there too, only nobody can look at it.
 #
 # The idea is old. In 2006 [Hinton and Salakhutdinov](https://doi.org/10.1126/science.1127647) trained deep
 # autoencoders, and drew pictures of digits as points on a plane, much as you will.
@@ -497,8 +497,8 @@ show(drawn, "Left: the plane with six fans of dots. Right: the same plane as a s
 # - Within a country the colours lie in stripes. Between two stripes the decoder mixes: it draws an olive or a yellow
 #   that no sprite has.
 # - At the borders things fall apart. A border picture is half a cat and half a car, and neither.
-# - Nothing says where the countries are. They are not round, not alike in size, and zero is no special place.
-#   Had you only the decoder, you would not know which numbers to give it.
+# - Nothing says where the countries are. They are not round, and not alike in size. Zero, where you would look first,
+#   lies near the hub where all countries meet. Had you only the decoder, you would not know which numbers to give it.
 #
 # Walk there yourself: move the two sliders. The judge, a small classifier that knows the six kinds and "none", says
 # what it sees.
@@ -779,7 +779,7 @@ verdict(
 # %% [markdown]
 # So the gaps are there, and they are what the slide warns of. But be fair to the autoencoder. Within a country it does
 # well on points that it never saw, and far outside it often goes on drawing the nearest kind in ever louder colours.
-# The lands are simply not where you would look for them, and between them lies nothing.
+# The lands are simply not where you would look for them, and between them often lies nothing.
 
 # %% [markdown]
 # ## 7 · Your turn

@@ -66,9 +66,9 @@ lesson_header("2d")
 #
 # For DALL·E Mini smooth numbers have another fault. Its translator, BART, is a language model: it does not measure, it
 # *chooses*, one word after the other, from a finite list. If it is to write pictures, then pictures must be written in
-# words too. The **VQ-VAE**, van den Oord's autoencoder of 2017 whose bottleneck is a grid of entries chosen from a
-# learned list, makes such words. Nobody decides what the words mean. They are learned together with the network that
-# reads and writes them.
+# words too. The **VQ-VAE**, [van den Oord's autoencoder of 2017](https://arxiv.org/abs/1711.00937) whose bottleneck is
+# a grid of entries chosen from a learned list, makes such words. Nobody decides what the words mean. They are learned
+# together with the network that reads and writes them.
 #
 # Below are the sprites that it learns in this lesson: six subjects in five colours, 32 pixels wide. Under each of them
 # stands what comes back from a VQ-VAE that the course ships. It was trained for longer than the one that you train in
@@ -168,7 +168,8 @@ show(
 # %% [markdown]
 # ## 3 · Build it
 #
-# You build the layer in seven small steps. The code is the library's own.
+# You build the layer in seven small steps. The code is the library's own. Sections, equations and appendices that its
+# docstrings name are those of the paper of 2017.
 #
 # ### Step 1: the nearest row
 #
@@ -273,6 +274,10 @@ assert torch.equal(gradient, arriving)
 # follows too slowly.
 #
 # The last two terms have the same value. They differ only in who may move.
+#
+# Two remarks for those who compare. The paper's first term is a log-likelihood, of which a distance is the simplest
+# case. And where the formula has sums of squares, the code takes the mean over all cells and numbers (`F.mse_loss`),
+# which only rescales the terms against the first.
 
 
 # %%
@@ -342,8 +347,8 @@ for name, counts in {"all alike": [5, 5, 5, 5], "one rules": [97, 1, 1, 1], "one
 #
 # A module holds the table. Beside it stand two statistics of each row, $N_k$ (`counts`) and $\mathbf{m}_k$ (`sums`),
 # for the next step. `lookup` turns a grid of numbers into a map of vectors: this is all that a decoder needs in order
-# to draw what BART has written. The function below the class lets it load published codebooks, which have no
-# statistics.
+# to draw what BART has written. Pass over `decay`, `restart_below` and the statistics until step 6. The hook, with the
+# function below the class, only lets it load published codebooks, which have no statistics.
 
 
 # %%
@@ -406,6 +411,9 @@ assert torch.equal(book.lookup(numbers)[0, :, 1, 0], book.embedding.weight[7])
 #
 # $$N_k \leftarrow \gamma N_k + (1 - \gamma)\, n_k, \qquad \mathbf{m}_k \leftarrow \gamma\, \mathbf{m}_k + (1 - \gamma)
 # \sum_{\mathbf{z} \text{ chose } k} \mathbf{z}, \qquad \mathbf{e}_k \leftarrow \mathbf{m}_k / N_k .$$
+#
+# The code divides by $N_k$ smoothed a little ($10^{-5}$ is added to each count, and all are scaled back to their old
+# sum), so that a row which nobody chose does not divide by zero.
 #
 # There is a catch. A row that nobody chooses gets no vectors, so it never moves, so nobody will ever choose it: it is a
 # **dead code**, a row of the codebook that takes no part any more. The cure is blunt. A row whose count has fallen
@@ -680,8 +688,8 @@ show(
 )
 
 # %% [markdown]
-# You should recognise all six subjects, each in its colour. What is fine has gone: a cat's eyes, the seeds of a
-# strawberry, the dots of a mushroom. The shipped model, trained for longer, brings part of it back, and both are softer
+# You should recognise all six subjects, each nearly in its colour. Much of what is fine has gone: a cat's eyes, the
+# seeds of a strawberry. The shipped model, trained for longer, brings part of it back, and both are softer
 # than the original. What else is missing is the next lesson's business.
 #
 # Two judgements in numbers. How far is each picture from its original? And what does a judge say, a classifier trained
@@ -781,12 +789,18 @@ explore(
 )
 
 # %% [markdown]
-# For those who only read: the house with eight of the most colourful words written into its middle. Above each stands
-# in one cell only, below in a block of three by three. One word alone does little, because its neighbours contradict
-# it. Nine of them together are believed.
+# For those who only read: the house with eight words written into its middle, chosen to be as unlike the red wall and
+# each other as can be. Above each stands in one cell only, below in a block of three by three. One word alone does
+# little, because its neighbours contradict it. Nine of them together are believed.
 
 # %%
-words = (inks.amax(1) - inks.amin(1)).argsort()[-8:].to(DEVICE)
+strong = (inks.amax(1) - inks.amin(1)).argsort()[-32:]  # the half of the words with the strongest colours
+unlike = torch.cdist(inks[strong], torch.tensor([[0.9, 0.1, 0.1]])).amin(1)  # how far from the wall's red
+words = []
+for _ in range(8):  # always the one farthest from the wall and from those taken before
+    words.append(strong[unlike.argmax()])
+    unlike = torch.minimum(unlike, (inks[strong] - inks[words[-1]]).norm(dim=1))
+words = torch.stack(words).to(DEVICE)
 with torch.no_grad():
     houses = shipped.encode(unseen[3:4]).indices.repeat(16, 1, 1)  # (16, 8, 8)
     houses[:8, 5, 3] = words
@@ -935,7 +949,7 @@ verdict(
 # `assignment` is the formula as code. We put it to three tests on the cells of all 240 sprites. Every row must hold one
 # 1 and 63 zeros. Its entropy, which is 0 for a choice without doubt and $\log 64 = 4.16$ for a blind guess, must be
 # exactly 0. And the 1 must stand where a search in double precision, distance by distance, finds the smallest. Two rows
-# can be as good as equally far, and then rounding decides: we allow one cell in ten thousand.
+# may be almost equally far, and then rounding decides: we allow one cell in ten thousand.
 
 # %%
 with torch.no_grad():
@@ -990,7 +1004,7 @@ verdict(
     "vq-dimensions",
     "holds" if whole == width else "not quite" if cell == width else "does not hold",
     f"A cell's vector has {cell} numbers, a row of the codebook {width}. A picture's latent is a grid of 8 × 8 such "
-    f"vectors, {whole} numbers; this one uses {distinct} different rows. Possible sentences: 64^64, or 2^384.",
+    f"vectors, {whole} numbers; this one uses {distinct} different rows. Possible sentences: 64⁶⁴, or 2³⁸⁴.",
 )
 
 # %% [markdown]
