@@ -526,8 +526,9 @@ show(
 # %% [markdown]
 # Where prompt and given half agree, the seam is hard to find. Where they contradict each other, the lower half follows
 # the prompt in seven of eight cases: a tower goes on in the snow, and a white cat's head sits on a car. Only the moon
-# does not come, and the meadow goes on. The given half stays as it is, so the whole may be a thing that is neither.
-# That is teacher forcing from the outside: BART goes on from every code it reads, whoever wrote it.
+# does not come, and the meadow goes on. The given codes stay as they are, though the VQ-GAN shades them by
+# their new neighbours, and the whole may be a thing that is neither. That is teacher forcing from the outside: BART
+# goes on from every code it reads, whoever wrote it.
 #
 # ### A morph that is none
 #
