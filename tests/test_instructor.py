@@ -2,7 +2,7 @@
 
 A plan is a heading such as "### Half a day: 9:00 to 12:30, 210 minutes" and a table whose rows say from when, what and
 how long. In a row, "slides 2" are those of the deck's part 2, "run 2d" is a lesson that runs, "read 2d" reads all of
-it, "read 2d 2–4" its sections 2 to 4, "exercises 2d.1, 2d.3" are just these. A notebook runs while slides are shown.
+it, "read 2d §2–4" its sections 2 to 4, "exercises 2d.1, 2d.3" are just these. A notebook runs while slides are shown.
 """
 
 import hashlib
@@ -111,7 +111,7 @@ def need(what: str) -> float:
     slides = sum(deck_minutes()[part] for part in listed("slides", what))
     running = sum(minutes()[LESSONS[key].name].cpu or 0 for key in listed("run", what))
     reading = 0.0
-    for key, first, last in re.findall(r"\bread (\d\w?)(?: (\d)(?:–(\d))?)?(?![\w.])", what):
+    for key, first, last in re.findall(r"\bread (\d\w?)(?: §(\d)(?:–(\d))?)?(?![\w.])", what):
         chosen = range(int(first), int(last or first) + 1) if first else ()
         reading += sum(section_minutes(key)[each] for each in chosen) or minutes()[LESSONS[key].name].read
     tried = sum(exercise_minutes()[key] for key in re.findall(r"\b\d\w?\.\d\b", what))
@@ -127,7 +127,7 @@ def test_needs_are_counted() -> None:
     assert sum(section_minutes("2d").values()) == pytest.approx(whole, abs=3)
     assert need("slides 1; run 1") == max(deck["1"], table["1_building_blocks"].cpu or 0)
     assert need("read 2d") == whole
-    assert need("read 2d 2–3, then exercises 2d.1, 2d.3") == sum(section_minutes("2d")[each] for each in (2, 3)) + 11
+    assert need("read 2d §2–3, then exercises 2d.1, 2d.3") == sum(section_minutes("2d")[each] for each in (2, 3)) + 11
     assert need("a break") == 0
 
 
@@ -159,7 +159,7 @@ def test_plan_grants_what_was_measured(name: str) -> None:
 
 def test_two_days_hold_the_whole_course() -> None:
     what = " ".join(row.what for name in ("First day", "Second day") for row in plans()[name].rows)
-    assert set(re.findall(r"\bread (\d\w?)(?! \d)(?![\w.])", what)) == LESSONS.keys()
+    assert set(re.findall(r"\bread (\d\w?)(?! §)(?![\w.])", what)) == LESSONS.keys()
     assert set(listed("run", what)) == LESSONS.keys()
     assert set(re.findall(r"\b\d\w?\.\d\b", what)) == exercise_minutes().keys()
     assert sorted(listed("slides", what)) == sorted(deck_minutes())

@@ -93,9 +93,8 @@ GALLERY = [
     "a photo of the food of china",
 ]
 for drawn in pipe.draw(GALLERY, n=9, seed=1):
-    print(f"“{drawn.prompt}”")
-    row = sheet(drawn.pictures[:6], columns=6, scale=max(1, 128 // SIZE), gap=4)
-    show(row.quantize(256), f"The best six of nine pictures of “{drawn.prompt}”.")
+    row = picture_grid(coarse(drawn.pictures[:6], 128), 6, title=f"“{drawn.prompt}”", inches=1.3)
+    show(row, f"The best six of nine pictures of “{drawn.prompt}”.")
 
 # %% [markdown]
 # ## 2 · The idea
@@ -166,7 +165,9 @@ show(
 # In words: guidance (lesson 3) pushes the choice of each code away from what would be written without the caption. The
 # temperature, what logits are divided by before a softmax, sharpens the lot below 1 and flattens it above. With
 # **top-k** only the $k$ likeliest codes stay in it. With **top-p** only the likeliest ones stay that together reach the
-# probability $p$: few where the model is sure, many where it is not.
+# probability $p$: few where the model is sure, many where it is not. The order counts: top-k cuts the logits first,
+# then temperature and softmax make probabilities of the rest, and top-p adds these up and cuts last. What stays is
+# scaled to the sum 1 again.
 #
 # One lot, six ways. It is the lot for a cell in the middle of a blue strawberry: the fourteen codes that are likeliest
 # without the caption or with it, each in the colour that the decoder gives it.
@@ -214,21 +215,22 @@ lots = {
 lots["… top-p 0.7"] = lots["… top-p 0.7"] / lots["… top-p 0.7"].sum()
 columns = torch.cat([without.topk(7).indices, with_caption.topk(20).indices])
 columns = torch.tensor(list(dict.fromkeys(columns.tolist()))[:14])
-made, axes = figure(9.6, 3.7, 2, 3, sharex=True)
+made, axes = figure(9.6, 3.7, 2, 3, sharex=True, sharey=True)
 for axis, (name, lot) in zip(axes.flat, lots.items(), strict=True):
     axis.bar(range(14), lot[columns], color=tints(laptop.decode, columns).tolist(), edgecolor=GREY, linewidth=0.6)
-    axis.set(title=name, xticks=[], ylim=(0, 1.1 * lot[columns].max()))
+    axis.set(title=name, xticks=[])
     axis.grid(False)
 show(
     made,
-    "Six bar charts of the same fourteen codes. Without the caption codes of many colours have low bars; with it blue "
-    "ones rise; guidance 3 leaves hardly anything but blue; temperature 2 flattens; top-k 4 and top-p 0.7 leave few.",
+    "Six bar charts of the same fourteen codes, on one scale. Without the caption pale grey-green codes stand first, "
+    "with low bars; with it blue ones rise instead; guidance 3 leaves hardly more than four of them; temperature 2 "
+    "flattens these; top-k 4 leaves four, top-p 0.7 two.",
 )
 
 # %% [markdown]
-# The first row is the important one. Without the caption other codes are likeliest, mostly pale ones. The caption lifts
-# the blue of a strawberry. Guidance takes that difference and goes on in the same direction. In the second row the same
-# lot is flattened, or cut off.
+# The first row is the important one. Without the caption other codes are likeliest, pale grey-green ones, and none is
+# likely. The caption lifts the blue of a strawberry. Guidance takes that difference and goes on in the same direction.
+# In the second row the same lot is flattened, or cut off.
 #
 # ## 3 · Look inside
 #
@@ -377,12 +379,13 @@ guidances: list[SamplingOptions] = [
 show(
     draw_sweep("guidance", guidances),
     "Two prompts at seven values of guidance, and two curves. At 0 the pictures show other things and none is right; "
-    "the share that is right is highest between 1 and 3 and falls again, with broken pictures, towards 12.",
+    "the share that is right is highest at 1.5 and falls from 3 on, with broken pictures, to about a half at 12.",
 )
 
 # %% [markdown]
-# The first steps are worth a lot. Then comes a plateau, and then the pictures break: the caption is shouted, colours
-# overflow, shapes come apart. BART never saw such sentences of codes in training, so it does not know how to go on.
+# The first steps are worth a lot. It is best around 1.5, and from 3 on it falls. The pictures break: the caption is
+# shouted, colours overflow, shapes come apart. BART never saw such sentences of codes in training, so it does not know
+# how to go on.
 #
 # #### Temperature
 #
@@ -452,22 +455,23 @@ for words, values, colour, mark in [
 axis.set(xticks=range(len(CHOICES)), xticklabels=CHOICES, xlabel="candidates", ylabel="right, by the judge")
 axis.set(ylim=(None, 1.02), xlim=(-0.2, len(CHOICES) + 0.1))
 show(
-    made, "Three curves over the number of candidates: chance is flat, CLIP rises well above it, a perfect ranker more."
+    made,
+    "Three curves over the number of candidates: chance is flat, CLIP rises well above it up to nine and then falls a "
+    "little, a perfect ranker rises more.",
 )
 
 # %% [markdown]
 # CLIP finds a good part of what can be found, and the first few candidates are worth the most. It is not perfect: it
-# may prefer a picture that the judge does not accept, and among more candidates there are more such pictures.
+# may prefer a picture that the judge does not accept, and among more candidates there are more such pictures. Here the
+# best of 16 is right less often than the best of 9.
 #
 # Now turn them all at once.
 
 
 # %%
-def draw_knobs(
-    prompt: str, guidance: float, temperature: float, top_k: int | None, seed: int
-) -> tuple[Image.Image, str]:
-    """Four pictures of a prompt at these settings, the best first."""
-    drawn = pipe.draw(prompt, n=4, seed=seed, guidance=guidance, temperature=temperature, top_k=top_k)
+def draw_knobs(prompt: str, guidance: float, temperature: float, top_k: int, seed: int) -> tuple[Image.Image, str]:
+    """Four pictures of a prompt at these settings, the best first; top_k 0 keeps all codes."""
+    drawn = pipe.draw(prompt, n=4, seed=seed, guidance=guidance, temperature=temperature, top_k=top_k or None)
     shown = sheet(small(drawn.pictures, SIZE), columns=4, scale=max(1, 192 // SIZE), gap=6)
     return shown, f"Four pictures of “{prompt}”."
 
@@ -477,7 +481,7 @@ explore(
     prompt=choice([*SHOWN, *GALLERY], SHOWN[1], "prompt"),
     guidance=slider(0.0, 12.0, 1.5, 0.5, "guidance"),
     temperature=slider(0.0, 2.5, 0.8, 0.1, "temperature"),
-    top_k=choice([("all codes", None), ("64", 64), ("16", 16), ("4", 4), ("1", 1)], None, "top-k"),
+    top_k=choice([("all codes", 0), ("64", 64), ("16", 16), ("4", 4), ("1", 1)], 0, "top-k"),
     seed=slider(0, 20, 0, 1, "seed"),
 )
 
@@ -514,14 +518,17 @@ for line, (described, endings, pattern) in zip(axes, given, strict=True):
         hang(axis, pipe.complete(painted, pattern.format(ending), n=6, seed=0).pictures[0], ending)
 show(
     made,
-    "Two painted pictures, their upper halves, and five completions each. The lower halves follow the prompt as far as "
-    "the given upper half allows.",
+    "Two painted pictures, their upper halves, and five completions each. Below the tower's top lie a meadow, snow, a "
+    "beach and a city; for the moon it is the meadow again. Below the white cat's head come a white cat's body, a red "
+    "one, a blue house, a mushroom's stem and an orange car.",
 )
 
 # %% [markdown]
-# Where prompt and given half agree, the seam is hard to find. Where they contradict each other, the half that is there
-# mostly wins, and the rest makes the best of it. That is teacher forcing from the outside: BART believes every code it
-# reads, whoever wrote it.
+# Where prompt and given half agree, the seam is hard to find. Where they contradict each other, the lower half follows
+# the prompt in seven of eight cases: a tower goes on in the snow, and a white cat's head sits on a car. Only the moon
+# does not come, and the meadow goes on. The given codes stay as they are, though the VQ-GAN shades them by
+# their new neighbours, and the whole may be a thing that is neither. That is teacher forcing from the outside: BART
+# goes on from every code it reads, whoever wrote it.
 #
 # ### A morph that is none
 #
@@ -722,9 +729,10 @@ show(made, "Two pictures each of five prompts that are beyond the model: it draw
 #
 # ### Claim 2: “AI model drawing images from any prompt!”
 #
-# It says so on the first slide. Two questions: does any prompt get a picture, and does it get *its* picture? The rule:
-# "holds" if all prompts are drawn, and the model has all the words of twelve everyday ones. "Not quite" if all are
-# drawn, but words are missing.
+# It says so on the first slide. Two questions: does any prompt get a picture, and does the model know the words that
+# this picture would take? (How often it draws rightly what it knows was measured above.) The rule: "holds" if all
+# prompts are drawn, and the model has all the words of twelve everyday ones. "Not quite" if all are drawn, but words
+# are missing.
 
 # %%
 EVERYDAY = [
@@ -764,16 +772,18 @@ verdict(
 #
 # The blocks that you built are the published architecture. So the published weights fit into them: DALL·E Mini, with
 # 0.4 billion weights, and DALL·E Mega, with 2.6 billion. `atelier download dalle-mini` fetches them once, checks them
-# and puts them where presets are found. With a GPU and a network the next cell does all that, and draws.
+# and puts them where presets are found. With a GPU and a network the next cell does all that, and draws. If you do not
+# want that, write `False` into its first line.
 
 # %% tags=["ignored"]
+DOWNLOAD = HAS_GPU  # True fetches the published DALL·E Mini, about 2 GB, once; without a GPU it draws for minutes
 MINI = "dalle-mini"
 
 
 def published() -> Pipeline | None:
-    """DALL·E Mini with its published weights: from the cache, or from the network where a GPU is at hand; or None."""
+    """DALL·E Mini with its published weights: from the cache, or from the network if DOWNLOAD says so; or None."""
     if MINI not in find_presets():
-        if not HAS_GPU:
+        if not DOWNLOAD:
             return None
         try:
             download(MINI)
@@ -784,8 +794,8 @@ def published() -> Pipeline | None:
 
 mini = published()
 if mini is None:
-    print("With a GPU and a network, or after `atelier download dalle-mini`, the published DALL·E Mini would draw the")
-    print("session's prompts here, 256 × 256 pixels each.")
+    print("With a network and DOWNLOAD = True, or after `atelier download dalle-mini`, the published DALL·E Mini would")
+    print("draw the session's prompts here, 256 × 256 pixels each.")
 else:
     for prompt in GALLERY if HAS_GPU else GALLERY[:1]:
         big = mini.draw(prompt, n=4 if HAS_GPU else 1, seed=0)
@@ -936,7 +946,7 @@ def write_captions(folder: str, captions: dict[str, str]) -> None:
 #
 # - Five steps join the blocks, and they draw, code for code, what the library draws.
 # - Guidance makes the caption heard, until it is shouted. Temperature, top-k and top-p trade variety for mistakes. A
-#   ranker turns more candidates into fewer mistakes.
+#   ranker turns a few more candidates into fewer mistakes.
 # - A picture is written from top to bottom, so its upper half can be given. Between two pictures' codes there is
 #   nothing to see.
 # - What was never shown together is drawn nearly as well as what was. What was never shown at all is not drawn.
@@ -968,9 +978,9 @@ def write_captions(folder: str, captions: dict[str, str]) -> None:
 # %% [markdown] tags=["quiz"]
 # **4.** You double the number of candidates from 9 to 18. What do you gain?
 # - [ ] Twice as many right pictures at the first place — the curve flattens: the first few candidates are worth most.
-# - [ ] Nothing, for the judge chooses — CLIP chooses; the judge only measures.
-# - [x] A little — the best of more is never worse by CLIP's lights, but CLIP errs, and most of what could be gained has
-#   been gained.
+# - [ ] A picture that the judge accepts, for the judge chooses — CLIP chooses; the judge only measures.
+# - [x] Hardly anything, perhaps a loss — most of what could be gained has been gained, and among more pictures there
+#   are more that deceive CLIP: from 9 to 16 its curve falls.
 
 # %% [markdown] tags=["quiz"]
 # **5.** Why is "a blue strawberry" a test, and "a red strawberry" none?

@@ -4,7 +4,7 @@ TERMS = {
     "generator": "The network that makes a picture out of random numbers.",
     "discriminator": "The network that says of a picture how real it looks; it trains the generator by telling.",
     "latent vector": "The list of numbers out of which a generator or a decoder makes one picture.",
-    "logit": "A number on the whole line whose sigmoid is a probability: 0 stands for one half.",
+    "logit": "A number whose sigmoid is a probability, 0 for one half; of several logits a softmax makes shares.",
     "minimax game": "A game over one number that one player makes as large and the other as small as possible.",
     "adversarial loss": "A loss that is not a formula but the opinion of a second network, which learns as well.",
     "non-saturating loss": "The generator's loss −log D(G(z)), whose gradient is large while its pictures are bad.",

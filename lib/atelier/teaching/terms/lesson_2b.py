@@ -3,8 +3,8 @@
 TERMS = {
     "autoencoder": "A network that learns to give back what it was given, through a bottleneck.",
     "bottleneck": "A place in a network where only few numbers fit, so that what passes has to be described briefly.",
-    "encoder": "The half of an autoencoder before the bottleneck: from a picture to its latent.",
-    "decoder": "The half of an autoencoder behind the bottleneck: from a latent to a picture.",
+    "encoder": "An autoencoder's half before the bottleneck, from picture to latent; in BART, the half that reads.",
+    "decoder": "An autoencoder's half behind the bottleneck, from latent to picture; in BART, the half that writes.",
     "reconstruction": "What an autoencoder makes of a picture it was given.",
     "reconstruction loss": "The distance between a picture and its reconstruction, which training makes small.",
     "latent space": "All the values that a latent vector can take; with two numbers a plane.",

@@ -1,13 +1,17 @@
 """The terms that lesson 3 introduces."""
 
 TERMS = {
+    "BART": "A transformer that reads one text and writes another; in DALL·E Mini it writes codes.",
     "autoregressive": "Writing one token after the other, each one depending on those before it.",
     "attention": "To ask a question of a set of vectors and receive a mean of their answers, weighted by their fit.",
+    "transformer": "A network of layers that look by attention and then treat each place by itself.",
+    "softmax": "Making shares of a list of numbers: e to the power of each one, divided by the sum of all of these.",
     "query": "The vector with which attention asks.",
     "key": "The vector with which something that can be looked at is compared with a query.",
     "value": "The vector that something which is looked at hands over.",
     "head": "One of several pieces of a vector that look independently, each with queries, keys and values of its own.",
     "attention mask": "A table that says which query may see which key.",
+    "padding": "Tokens without meaning that fill up the shorter texts of a batch; a mask hides them.",
     "causal mask": "The attention mask that hides from each token those that come after it.",
     "self-attention": "Attention of a sequence's vectors to each other.",
     "cross-attention": "Attention of one sequence's vectors to those of another one, of codes to words for instance.",
