@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import copy
+import io
 import re
 from collections.abc import Iterator
 from html import escape
@@ -13,6 +14,7 @@ from atelier.teaching.controls import VIEW
 from atelier.teaching.workshop import SETUP, verdicts
 from nbformat import NotebookNode
 from nbformat.v4 import new_output
+from PIL import Image
 
 SETUP_BEGINS = SETUP.partition("\n")[0]
 BADGE = re.compile(r"^\[!\[Open in Colab\]\([^)]*\)\]\((?P<link>[^)]*)\)$")
@@ -21,7 +23,7 @@ DRAWING = re.compile(
     r"curves|picture_grid|sheet|add_patch|Rectangle|Polygon|fontsize|color|xlim|ylim|linewidth|inches)\b|^\s*f?\""
 )
 LONG = 10  # lines of code; shorter cells are never folded
-WIDE = 600  # pixels; on a phone such a figure keeps its lettering readable, and is scrolled sideways
+WIDE, FLAT = 600, 1.5  # pixels, and pixels of width to one of height
 BAR = re.compile(r"\d%\|")
 GLOSSARY = "<table><tr><th>term</th>"
 STILL = '<p class="still">On this page nothing moves: these controls work where Python runs, in {places}.</p>'
@@ -84,7 +86,7 @@ def _shown(cell: NotebookNode, figures: Path, is_claim: bool, on_colab: bool) ->
 
 def _fold(cell: NotebookNode, what: str) -> None:
     cell.metadata["tags"] = [*cell.metadata.get("tags", ()), "hide-input"]
-    cell.metadata["mystnb"] = {"code_prompt_show": f"▸ Show {what}", "code_prompt_hide": f"▾ Hide {what}"}
+    cell.metadata["mystnb"] = {"code_prompt_show": f"+ Show {what}", "code_prompt_hide": f"− Hide {what}"}
 
 
 def _only_draws(source: str) -> bool:
@@ -96,10 +98,10 @@ def _only_draws(source: str) -> bool:
 def _output(output: NotebookNode, name: str, figures: Path, still: str) -> Iterator[NotebookNode]:
     data = output.get("data", {})
     if "image/png" in data:
-        facts = output.metadata["image/png"]
-        (figures / f"{name}.png").write_bytes(base64.b64decode(data["image/png"]))
+        facts, png = output.metadata["image/png"], base64.b64decode(data["image/png"])
+        (figures / f"{name}.png").write_bytes(png)
         yield _html(  # a phone shows it small: a tap opens it alone
-            f'<a href="../_figures/{name}.png"><img class="figure{" wide" if facts["width"] >= WIDE else ""}" '
+            f'<a href="../_figures/{name}.png"><img class="figure{" wide" if is_wide(png, facts["width"]) else ""}" '
             f'src="../_figures/{name}.png" alt="{escape(facts["alt"], quote=True)}" width="{facts["width"]}" '
             'loading="lazy"></a>'
         )
@@ -112,6 +114,12 @@ def _output(output: NotebookNode, name: str, figures: Path, still: str) -> Itera
         yield _html('<p>The site has <a href="../glossary.html">a page for it</a>.</p>')
     else:
         yield output
+
+
+def is_wide(png: bytes, width: int) -> bool:
+    """Whether a phone shows the figure larger than itself, to be scrolled sideways: else nobody could read its words."""
+    with Image.open(io.BytesIO(png)) as picture:
+        return width >= WIDE and picture.width >= FLAT * picture.height
 
 
 def _html(text: str) -> NotebookNode:

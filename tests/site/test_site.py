@@ -1,6 +1,7 @@
 """What is on the site, read as files: everything that should be there, every link, and nothing from elsewhere."""
 
 import html
+import io
 import json
 import re
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from atelier.teaching.claims import CLAIMS
 from atelier.teaching.glossary import TERMS
 from atelier.teaching.lessons import LESSONS
 from nbformat.v4 import new_code_cell, new_markdown_cell, new_notebook, new_output
+from PIL import Image
 
 FETCHED = {"img": "src", "script": "src", "iframe": "src", "source": "src", "video": "src", "audio": "src"}
 FETCHED_LINKS = {"stylesheet", "icon", "preload", "shortcut icon", "manifest", "preconnect", "dns-prefetch"}
@@ -139,6 +141,18 @@ def test_a_class_of_the_reference_has_its_words_and_its_source(site: Path) -> No
 def test_no_page_names_the_machine_that_built_it(site: Path) -> None:
     home = str(Path(__file__).resolve().parents[2])
     assert [page.name for page in pages(site) if home in page.read_text(encoding="utf-8")] == []
+
+
+def png(width: int, height: int) -> bytes:
+    file = io.BytesIO()
+    Image.new("RGB", (width, height)).save(file, format="png")
+    return file.getvalue()
+
+
+def test_a_figure_is_wide_if_a_phone_would_make_its_words_too_small() -> None:
+    assert lessons.is_wide(png(900, 300), 700)
+    assert not lessons.is_wide(png(900, 900), 700)  # a grid of pictures
+    assert not lessons.is_wide(png(900, 300), 500)
 
 
 def example() -> list:
