@@ -117,7 +117,7 @@ def _output(output: NotebookNode, name: str, figures: Path, still: str) -> Itera
 
 
 def is_wide(png: bytes, width: int) -> bool:
-    """Whether a phone shows the figure larger than itself, to be scrolled sideways: else nobody could read its words."""
+    """Whether a phone shows the figure larger than itself, scrolled sideways; else nobody could read its words."""
     with Image.open(io.BytesIO(png)) as picture:
         return width >= WIDE and picture.width >= FLAT * picture.height
 

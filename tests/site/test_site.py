@@ -160,7 +160,7 @@ def example() -> list:
     view = {"application/vnd.jupyter.widget-view+json": {"model_id": "m"}}
     picture = new_output(
         "display_data",
-        {"image/png": "iVBORw0KGgo="},
+        {"image/png": base64.b64encode(png(90, 40)).decode()},
         metadata={"image/png": {"alt": 'A "figure" of ours', "width": 90}},
     )
     controls = new_output("display_data", {**view, "text/plain": "controls", "text/html": "<img alt='still'>"})
