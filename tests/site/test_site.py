@@ -1,5 +1,6 @@
 """What is on the site, read as files: everything that should be there, every link, and nothing from elsewhere."""
 
+import base64
 import html
 import io
 import json
