@@ -382,8 +382,8 @@ def adam(module: nn.Module, learning_rate: float) -> torch.optim.Optimizer:
 
 # %% [markdown]
 # To learn in about a minute on two CPU cores, the generator is narrower than the library's default. The discriminator
-# has half the channels of its config, so `width=48` makes it as wide as the generator: in so short a game it has to
-# know its matter early. Against its lead the generator takes steps four times as bold: to tell is easier than to draw,
+# has half the channels of its config, so `width=48` makes it as wide as the generator. Against the lead that this gives
+# it, the generator takes steps four times as bold: to tell is easier than to draw,
 # and a discriminator that is far ahead teaches little. In the second half both take smaller and smaller steps, so that
 # the game settles. At a few steps on the way the same latent vectors are drawn, so that you can watch each picture come
 # into being.
