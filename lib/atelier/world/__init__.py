@@ -5,7 +5,16 @@ from atelier.world.held_out import HELD_OUT, is_held_out
 from atelier.world.painter import paint
 from atelier.world.scenes import Scene
 from atelier.world.sprites import SPRITES, sprites
-from atelier.world.vocabulary import WORLDS, HeldOut, World, full_world, named_world, small_world, vocabulary
+from atelier.world.vocabulary import (
+    WORLDS,
+    HeldOut,
+    World,
+    full_world,
+    named_world,
+    small_world,
+    studio_world,
+    vocabulary,
+)
 
 __all__ = [
     "HELD_OUT",
@@ -22,5 +31,6 @@ __all__ = [
     "parse",
     "small_world",
     "sprites",
+    "studio_world",
     "vocabulary",
 ]
