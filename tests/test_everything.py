@@ -15,10 +15,7 @@ import torch
 from atelier.cli import app
 from atelier.pipeline import Pipeline
 from atelier.training import everything
-from atelier.training.command import Request
 from atelier.training.everything import (
-    ORDER,
-    SHARES,
     AllRequest,
     block_minutes,
     lacking,
@@ -27,11 +24,14 @@ from atelier.training.everything import (
     steps_per_second,
     train_everything,
 )
-from atelier.training.loop import Outcome, Settings, TrainingError
+from atelier.training.loop import Outcome
+from atelier.training.recipe import Settings, TrainingError
+from atelier.training.recipes import RECIPES
 from atelier.training.recipes.bart import BartSettings
 from atelier.training.recipes.classifier import ClassifierSettings
 from atelier.training.recipes.clip import CLIPSettings
 from atelier.training.recipes.vqgan import VQGANSettings
+from atelier.training.run import TRAINED, Request
 from atelier.weights.presets import load_preset, save_preset
 from tiny_preset import filled_preset, tiny_preset
 from torch import nn
@@ -54,7 +54,7 @@ def whole(tmp_path_factory) -> Path:
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("whole")
     preset = tiny_preset(folder / "tiny")
-    request = AllRequest(str(preset.folder), folder / "run", steps=STEPS, precision="no")
+    request = AllRequest(preset=str(preset.folder), run_dir=folder / "run", steps=STEPS, precision="no")
     (folder / "lines.txt").write_text("\n".join(train_everything(request)))
     return folder
 
@@ -76,12 +76,12 @@ def trained(monkeypatch) -> list[Request]:
 
 def test_all_is_trained_in_order_and_the_preset_draws(whole):
     lines = (whole / "lines.txt").read_text().splitlines()
-    assert [line.split(":")[0] for line in lines[: len(ORDER)]] == list(ORDER)
+    assert [line.split(":")[0] for line in lines[: len(TRAINED)]] == list(TRAINED)
     assert lines[-1].startswith("All is trained")
     finished = read_finished(whole / "run")
-    assert list(finished) == list(ORDER)
-    assert all(finished[block]["step"] == STEPS for block in SHARES)
-    assert all(finished[block]["pictures_per_second"] > 0 for block in SHARES)
+    assert list(finished) == list(TRAINED)
+    assert all(finished[block]["step"] == STEPS for block in RECIPES)
+    assert all(finished[block]["pictures_per_second"] > 0 for block in RECIPES)
     preset = load_preset(whole / "run" / "preset")
     assert preset.complete
     drawing = Pipeline.from_pretrained(preset.folder, device="cpu").draw("a red cat on the beach", n=2, seed=0)
@@ -137,9 +137,11 @@ def test_all_is_trained_on_a_gpu(tmp_path):
 
 
 def test_pieces_end_in_time_and_together_make_the_whole(tmp_path, monkeypatch):
-    monkeypatch.setattr("atelier.training.command.TOKENIZER_CAPTIONS", 500)
+    monkeypatch.setattr("atelier.training.run.TOKENIZER_CAPTIONS", 500)
     preset = tiny_preset(tmp_path / "tiny")
-    request = AllRequest(str(preset.folder), tmp_path / "run", minutes=0.1, stop_after=0.05, precision="no")
+    request = AllRequest(
+        preset=str(preset.folder), run_dir=tmp_path / "run", minutes=0.1, stop_after=0.05, precision="no"
+    )
     said, pieces = list(train_everything(request)), 1
     assert "Not finished" in said[-1]
     assert f"atelier train all --preset {preset.folder}" in said[-1]
@@ -150,7 +152,7 @@ def test_pieces_end_in_time_and_together_make_the_whole(tmp_path, monkeypatch):
         assert time.process_time() - began < 60 * 0.05 + 2.5, "a piece took longer than it was given"
         assert pieces < 12, "the pieces never came to an end"
     finished = read_finished(tmp_path / "run")
-    assert list(finished) == list(ORDER)
+    assert list(finished) == list(TRAINED)
     minutes = block_minutes(preset, request.minutes)
     for block, share in minutes.items():
         assert 60 * share - 0.1 < finished[block]["seconds"] < 60 * share + 2
@@ -159,7 +161,7 @@ def test_pieces_end_in_time_and_together_make_the_whole(tmp_path, monkeypatch):
 def test_only_what_the_preset_lacks_is_trained_and_shares_the_minutes(tmp_path, trained):
     preset = filled_preset(tmp_path / "filled")  # all but the perceptual network
     assert lacking(preset) == ["classifier"]
-    list(train_everything(AllRequest(str(preset.folder), tmp_path / "run", minutes=3)))
+    list(train_everything(AllRequest(preset=str(preset.folder), run_dir=tmp_path / "run", minutes=3)))
     assert [(request.block, request.minutes) for request in trained] == [("classifier", 3)]
 
     without = {name: preset.files[name] for name in ("tokenizer.json", "judge.safetensors")}
@@ -171,8 +173,8 @@ def test_only_what_the_preset_lacks_is_trained_and_shares_the_minutes(tmp_path, 
 
 def test_a_complete_preset_is_trained_anew_and_one_without_a_critic_gets_none(tmp_path):
     preset = filled_preset(tmp_path / "filled")
-    assert lacking(replace(preset, files={**preset.files, "perceptual.safetensors": "0"})) == list(ORDER)
-    assert lacking(replace(preset, files={}, clip=None)) == [block for block in ORDER if block != "clip"]
+    assert lacking(replace(preset, files={**preset.files, "perceptual.safetensors": "0"})) == list(TRAINED)
+    assert lacking(replace(preset, files={}, clip=None)) == [block for block in TRAINED if block != "clip"]
 
 
 @pytest.mark.parametrize("name", ["laptop", "studio"])
@@ -189,13 +191,13 @@ def test_the_recipes_of_the_shipped_presets_can_be_followed(name):
     for block, kind in kinds.items():
         assert kind(**preset.recipes.get(block, {})).batch_size >= 16
     minutes = block_minutes(replace(preset, files={}), 16)
-    assert list(minutes) == list(ORDER[1:])
+    assert list(minutes) == list(TRAINED[1:])
     assert sum(minutes.values()) == pytest.approx(16)
 
 
 def test_the_table_tells_what_is_finished(tmp_path, trained):
     preset = tiny_preset(tmp_path / "tiny")
-    *_, told, last = train_everything(AllRequest(str(preset.folder), tmp_path / "run", minutes=1))
+    *_, told, last = train_everything(AllRequest(preset=str(preset.folder), run_dir=tmp_path / "run", minutes=1))
     rows = [row.split() for row in told.splitlines()]
     assert rows[0][:4] == ["block", "steps", "minutes", "pictures/s"]
     assert rows[1] == ["tokenizer", "tokenizer.json"]
@@ -234,7 +236,7 @@ def test_shares_that_are_none_are_refused_before_anything_is_trained(tmp_path, t
     preset = tiny_preset(tmp_path / "tiny")
     preset = save_preset(replace(preset, recipes={**preset.recipes, "all": shares}), preset.folder)
     with pytest.raises(TrainingError, match=sentence):
-        list(train_everything(AllRequest(str(preset.folder), tmp_path / "run", minutes=1)))
+        list(train_everything(AllRequest(preset=str(preset.folder), run_dir=tmp_path / "run", minutes=1)))
     assert trained == []
 
 

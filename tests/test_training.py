@@ -17,28 +17,19 @@ import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from atelier.blocks.vqgan import VQGAN
 from atelier.cli import app
-from atelier.training.command import Request, _remember, run_folder, run_training, summary
+from atelier.training.averages import AveragedWeights, Meter
+from atelier.training.checkpoints import newest_checkpoint
+from atelier.training.codes import CodedBatch, encoded
 from atelier.training.data import Batch, PaintedPictures, save_captioned
-from atelier.training.loop import (
-    AveragedWeights,
-    Budget,
-    Intervals,
-    Meter,
-    Outcome,
-    Recipe,
-    Settings,
-    TrainingError,
-    Turn,
-    best_precision,
-    learning_rate,
-    newest_checkpoint,
-    train,
-)
+from atelier.training.loop import Budget, Intervals, Outcome, best_precision, learning_rate, train
+from atelier.training.recipe import Recipe, Settings, TrainingError, Turn
 from atelier.training.recipes.bart import BartRecipe, BartSettings, drop_captions
 from atelier.training.recipes.classifier import ClassifierRecipe, ClassifierSettings
 from atelier.training.recipes.pictures import grid, noisy, shifted, softened
 from atelier.training.recipes.vqgan import VQGANRecipe, VQGANSettings
+from atelier.training.run import Request, _remember, run_folder, run_training, summary
 from atelier.weights.presets import Preset, PresetError, load_preset, save_preset, update_preset
 from atelier.weights.tokenizer import train_tokenizer
 from atelier.world import caption, small_world
@@ -65,7 +56,7 @@ def tiny_run(folder: str | Path, resume: bool = False, pause: float = 0.0, steps
     preset = tiny_preset(folder / "preset")
     torch.manual_seed(0)
     world = small_world()
-    perceptual = ClassifierRecipe("perceptual", preset.classifier_sizes, world, ClassifierSettings()).classifier
+    perceptual = ClassifierRecipe(preset.classifier_sizes, world, ClassifierSettings()).classifier
     settings = VQGANSettings(**preset.recipes["vqgan"])
     recipe = VQGANRecipe(preset.vqgan, perceptual, settings)
     data = Slow(PaintedPictures(world, 16, 4, seed=0, paint_together=8), pause)
@@ -505,7 +496,7 @@ def test_missing_labels_do_not_count():
     without_subject = [scene for scene in world.sample(400, seed=1) if scene.subject is None][:4]
     assert len(without_subject) == 4
     config = ClassifierConfig(world.attributes, resolution=16, widths=(4, 4))
-    recipe = ClassifierRecipe("judge", config, world, ClassifierSettings())
+    recipe = ClassifierRecipe(config, world, ClassifierSettings())
     for chosen in (scenes, without_subject):
         batch = Batch(torch.rand(len(chosen), 3, 16, 16), list(map(caption, chosen)), chosen)
         (turn,) = recipe.turns(recipe.parts, batch, 0.0)
@@ -541,7 +532,7 @@ def test_the_grid_reads_from_left_to_right():
 
 def test_the_codes_used_are_those_of_the_quantizer(uninterrupted, tmp_path):
     preset = tiny_preset(tmp_path)
-    perceptual = ClassifierRecipe("perceptual", preset.classifier_sizes, small_world(), ClassifierSettings()).classifier
+    perceptual = ClassifierRecipe(preset.classifier_sizes, small_world(), ClassifierSettings()).classifier
     recipe = VQGANRecipe(preset.vqgan, perceptual, VQGANSettings())
     turn = next(recipe.turns(recipe.parts, PaintedPictures(small_world(), 16, 4, seed=0, paint_together=4)[0], 0.0))
     assert turn.metrics["codes_used"].item() == pytest.approx(recipe.vqgan.quantize.usage().share)
@@ -555,17 +546,14 @@ def test_the_translator_learns_and_draws_codes_in_range(tmp_path):
     torch.manual_seed(0)
     data = PaintedPictures(small_world(), 16, 4, seed=0, paint_together=4)
     tokenizer = train_tokenizer(data[0].captions, vocabulary=preset.bart.text_vocabulary)
-    vqgan = VQGANRecipe(
-        preset.vqgan,
-        ClassifierRecipe("perceptual", preset.classifier_sizes, small_world(), ClassifierSettings()).classifier,
-        VQGANSettings(),
-    ).vqgan
+    vqgan = VQGAN(preset.vqgan).eval()
     torch.nn.init.normal_(vqgan.quantize.embedding.weight)
     recipe = BartRecipe(preset.bart, vqgan, tokenizer, BartSettings(caption_dropout=0.0))
+    batch = CodedBatch(encoded(vqgan, data[0].pictures), data[0].captions)
     optimizer = torch.optim.Adam(recipe.bart.parameters(), lr=1e-2)
     losses = []
     for _ in range(30):
-        (turn,) = recipe.turns(recipe.parts, data[0], 0.0)
+        (turn,) = recipe.turns(recipe.parts, batch, 0.0)
         optimizer.zero_grad()
         turn.loss.backward()
         optimizer.step()
@@ -573,10 +561,11 @@ def test_the_translator_learns_and_draws_codes_in_range(tmp_path):
     assert losses[0] == pytest.approx(math.log(17), abs=0.3)
     assert losses[-1] < 0.7 * losses[0]
     with torch.autocast("cpu", torch.bfloat16):
-        picture = recipe.sample(recipe.bart.eval(), data[0])
+        picture = recipe.sample(recipe.bart.eval(), batch)
     assert picture is not None
     assert picture.shape == (3, 2 * 16, 4 * 16)
-    assert torch.equal(picture[:, :16], grid(data[0].pictures, columns=4))
+    reconstructions = vqgan(data[0].pictures)[0].clamp(0, 1)
+    assert torch.allclose(picture[:, :16], grid(reconstructions, columns=4), atol=0.02)
 
 
 # ---------------------------------------------------------------------------------------------- the command
@@ -585,7 +574,7 @@ def test_the_translator_learns_and_draws_codes_in_range(tmp_path):
 def test_every_block_trains_and_the_runs_preset_becomes_complete(tmp_path):
     preset, run_dir = tiny_preset(tmp_path / "tiny"), tmp_path / "run"
     for block in ("tokenizer", "classifier", "judge", "vqgan", "bart", "clip"):
-        run_training(Request(block, preset=str(preset.folder), run_dir=run_dir, steps=2, precision="no"))
+        run_training(Request(block=block, preset=str(preset.folder), run_dir=run_dir, steps=2, precision="no"))
     made = load_preset(run_dir / "preset")
     assert made.complete
     for module in (made.load_vqgan(), made.load_bart(), made.load_clip(), made.load_classifier("judge")):
@@ -602,14 +591,14 @@ def test_every_block_trains_and_the_runs_preset_becomes_complete(tmp_path):
     }  # fmt: skip
 
     # What a finished preset has is taken from it by the next run.
-    request = Request("bart", preset=str(made.folder), run_dir=tmp_path / "next", steps=1, precision="no")
+    request = Request(block="bart", preset=str(made.folder), run_dir=tmp_path / "next", steps=1, precision="no")
     run_training(request)
     following = load_preset(tmp_path / "next" / "preset")
     assert following.files["vqgan.safetensors"] == made.files["vqgan.safetensors"]
     assert following.words == made.words
 
     # A translator writes the codes of the VQ-GAN that it was trained with, and of no other.
-    request = Request("vqgan", preset=str(made.folder), run_dir=run_dir, steps=3, precision="no", resume=True)
+    request = Request(block="vqgan", preset=str(made.folder), run_dir=run_dir, steps=3, precision="no", resume=True)
     run_training(request)
     again = load_preset(made.folder)
     assert again.load_clip()
@@ -655,25 +644,25 @@ def pretended(monkeypatch, meanwhile=lambda: None) -> dict[str, tuple[Recipe, Pa
         meanwhile()
         return Outcome(1, 60.0, True, {}, recipe.exported)
 
-    monkeypatch.setattr("atelier.training.command.train", pretend)
+    monkeypatch.setattr("atelier.training.run.train", pretend)
     return given
 
 
 def test_the_judge_is_no_twin_of_the_perceptual_network(tmp_path, monkeypatch):
     preset, given = tiny_preset(tmp_path / "tiny"), pretended(monkeypatch)
     for block in ("classifier", "judge"):
-        run_training(Request(block, preset=str(preset.folder), run_dir=tmp_path / "run", steps=1, precision="no"))
+        run_training(Request(block=block, preset=str(preset.folder), run_dir=tmp_path / "run", steps=1, precision="no"))
     (perceptual, its_data), (judge, data) = given["classifier"], given["judge"]
     assert not torch.equal(perceptual.exported.stem.weight, judge.exported.stem.weight)
     assert not {str(scene) for scene in its_data[0].scenes or []} & {str(scene) for scene in data[0].scenes or []}
     first = judge.exported.stem.weight
-    run_training(Request("judge", preset=str(preset.folder), run_dir=tmp_path / "again", steps=1, precision="no"))
+    run_training(Request(block="judge", preset=str(preset.folder), run_dir=tmp_path / "again", steps=1, precision="no"))
     assert torch.equal(given["judge"][0].exported.stem.weight, first)
 
 
 def test_what_another_training_records_meanwhile_is_kept(tmp_path, monkeypatch):
     preset, run = tiny_preset(tmp_path / "tiny"), tmp_path / "run"
-    request = Request("judge", preset=str(preset.folder), run_dir=run, steps=1, precision="no")
+    request = Request(block="judge", preset=str(preset.folder), run_dir=run, steps=1, precision="no")
     pretended(monkeypatch, meanwhile=lambda: run_training(replace(request, block="tokenizer")))
     run_training(request)
     made = load_preset(run / "preset")
@@ -692,10 +681,10 @@ def test_what_another_training_records_meanwhile_is_kept(tmp_path, monkeypatch):
 def test_a_run_of_another_preset_is_not_overwritten(tmp_path, change, different):
     preset, run = tiny_preset(tmp_path / "tiny"), tmp_path / "run"
     save_preset(change(preset), tmp_path / "other")
-    run_training(Request("tokenizer", preset=str(preset.folder), run_dir=run))
+    run_training(Request(block="tokenizer", preset=str(preset.folder), run_dir=run))
     before = (run / "preset" / "config.json").read_bytes()
     with pytest.raises(TrainingError, match=f"belongs to another training.*{different}"):
-        run_training(Request("judge", preset=str(tmp_path / "other"), run_dir=run, steps=1, precision="no"))
+        run_training(Request(block="judge", preset=str(tmp_path / "other"), run_dir=run, steps=1, precision="no"))
     assert (run / "preset" / "config.json").read_bytes() == before
 
 
@@ -703,13 +692,15 @@ def test_a_recipe_that_cannot_be_built_leaves_no_preset(tmp_path):
     preset = filled_preset(tmp_path / "tiny")
     update_preset(preset, recipes={"bart": {"batch_size": 0}})
     with pytest.raises(TrainingError, match="batch_size was 0"):
-        run_training(Request("bart", preset=str(preset.folder), run_dir=tmp_path / "run", steps=1, precision="no"))
+        run_training(
+            Request(block="bart", preset=str(preset.folder), run_dir=tmp_path / "run", steps=1, precision="no")
+        )
     assert not (tmp_path / "run").exists()
 
 
 def test_a_run_takes_up_what_the_presets_recipe_says_now(tmp_path, monkeypatch):
     preset, given = tiny_preset(tmp_path / "tiny"), pretended(monkeypatch)
-    request = Request("judge", preset=str(preset.folder), run_dir=tmp_path / "run", steps=1, precision="no")
+    request = Request(block="judge", preset=str(preset.folder), run_dir=tmp_path / "run", steps=1, precision="no")
     run_training(request)
     update_preset(preset, recipes={**preset.recipes, "judge": {"batch_size": 4, "learning_rate": 0.5}})
     run_training(request)
@@ -720,20 +711,20 @@ def test_a_run_takes_up_what_the_presets_recipe_says_now(tmp_path, monkeypatch):
 def test_a_run_on_a_folder_of_pictures_claims_no_world(tmp_path):
     preset = filled_preset(tmp_path / "tiny")
     save_captioned(small_world().sample(6, seed=0), tmp_path / "pictures", 16)
-    request = Request("clip", preset=str(preset.folder), run_dir=tmp_path / "run", steps=1, precision="no")
+    request = Request(block="clip", preset=str(preset.folder), run_dir=tmp_path / "run", steps=1, precision="no")
     run_training(replace(request, data=tmp_path / "pictures"))
     made = load_preset(tmp_path / "run" / "preset")
     assert (made.world, made.words) == ("", ())
     with pytest.raises(TrainingError, match=r"of a folder of pictures, and it differs .* in world"):
         run_training(request)
     with pytest.raises(TrainingError, match="no painted world; give the folder"):
-        run_training(Request("judge", steps=1, preset=str(made.folder), run_dir=tmp_path / "next"))
+        run_training(Request(block="judge", steps=1, preset=str(made.folder), run_dir=tmp_path / "next"))
 
 
 def test_a_world_that_does_not_exist_is_a_sentence(tmp_path):
     preset = save_preset(replace(tiny_preset(tmp_path / "tiny"), world="mars"), tmp_path / "tiny")
     with pytest.raises(TrainingError, match="no world 'mars'; there are full_world, small_world"):
-        run_training(Request("judge", preset=str(preset.folder), run_dir=tmp_path / "run", steps=1))
+        run_training(Request(block="judge", preset=str(preset.folder), run_dir=tmp_path / "run", steps=1))
 
 
 @pytest.mark.parametrize("number", [0, 1, 99, 100, 101, 199, 200, 950])
@@ -752,7 +743,7 @@ def test_the_history_keeps_about_a_hundred_lines_and_the_last(tmp_path, number):
 def test_the_summary_says_where_the_weights_are_and_how_to_go_on(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     tiny: Preset = tiny_preset(tmp_path / "a folder")
-    request = Request("classifier", preset=str(tiny.folder), minutes=30.0, batch_size=8)
+    request = Request(block="classifier", preset=str(tiny.folder), minutes=30.0, batch_size=8)
     folder = run_folder(request)
     assert folder == Path("runs/tiny")
     stopped = summary(Outcome(70, 90.0, False, {}, nn.Identity()), request, folder)

@@ -59,7 +59,7 @@ def tiny_preset(folder: Path) -> Preset:
         classifier=ClassifierConfig(small_world().attributes, resolution=16, widths=(4, 4)),
         recipes={
             "vqgan": {"batch_size": 4, "warmup_steps": 2, "discriminator_width": 4, "discriminator_layers": 1},
-            "bart": {"batch_size": 4, "warmup_steps": 2},
+            "bart": {"batch_size": 4, "warmup_steps": 2, "distinct": 40},
             "clip": {"batch_size": 4, "warmup_steps": 2},
             "classifier": {"batch_size": 4, "warmup_steps": 2},
             "judge": {"batch_size": 4, "warmup_steps": 2},

@@ -94,13 +94,22 @@ def train(
         if block == ALL:
             from atelier.training.everything import AllRequest, train_everything
 
-            everything = AllRequest(preset, run_dir, steps, minutes, stop_after, resume, seed, precision)
+            everything = AllRequest(
+                preset=preset,
+                run_dir=run_dir,
+                steps=steps,
+                minutes=minutes,
+                stop_after=stop_after,
+                resume=resume,
+                seed=seed,
+                precision=precision,
+            )
             for line in train_everything(everything, begun=BEGUN):
                 if PartialState().is_main_process:
                     typer.echo(line)
             return
 
-        from atelier.training.command import Request, run_folder, run_training, summary
+        from atelier.training.run import Request, run_folder, run_training, summary
 
         request = Request(
             block=block,

@@ -17,6 +17,7 @@ from torch import Tensor
 from atelier.blocks.vqgan import VQGAN
 from atelier.decoding import SamplingOptions
 from atelier.pipeline import Pipeline
+from atelier.training.metrics import psnr
 from atelier.weights.presets import Preset
 from atelier.world import HELD_OUT, HeldOut, Scene, World, caption, named_world, paint
 from atelier.world.classifier import PictureClassifier
@@ -248,7 +249,7 @@ def reconstruction(
         output, quantized = vqgan(painted)
         output = output.float().clamp(0, 1)
         used[quantized.indices.flatten()] = True
-        decibels.append(-10 * (output - painted).square().mean((1, 2, 3)).log10())
+        decibels.append(psnr(painted, output))
         right.append(told(judge, world, output, some))
     report("reconstructions", pictures, pictures)
     shares = torch.cat(right).float().mean(0).tolist()

@@ -7,7 +7,7 @@ from statistics import median
 import pytest
 import torch
 from atelier import Pipeline
-from atelier.training.command import PAINT_TOGETHER_ON_GPU
+from atelier.training.run import PAINT_TOGETHER_ON_GPU
 from atelier.world import full_world, paint
 
 PROMPT = "a stained glass window with an image of a blue strawberry"

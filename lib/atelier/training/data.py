@@ -1,6 +1,6 @@
 """Batches of captioned pictures: painted on the fly, or read from the learner's own folder.
 
-Both kinds of data are endless and are asked by number: `data[i]` is batch i, a function of the seed and i alone. So
+All data are endless and are asked by number: `data[i]` is batch i, a function of the seed and i alone. So
 a training that is stopped and taken up again sees exactly the batches it would have seen, and several processes can
 share the work by taking every n-th number.
 """
@@ -11,8 +11,9 @@ import csv
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -42,15 +43,34 @@ class Batch:
     captions: list[str]
     scenes: list[Scene] | None = None
 
-    def to(self, device: torch.device | str) -> Batch:
-        """The same batch with its pictures on another device."""
-        return replace(self, pictures=self.pictures.to(device, non_blocking=True))
+    def to(self, device: torch.device | str, layout: torch.memory_format = torch.contiguous_format) -> Batch:
+        """The same batch with its pictures on another device, in a memory layout."""
+        return replace(self, pictures=self.pictures.to(device, non_blocking=True).contiguous(memory_format=layout))
+
+    def copy(self) -> Batch:
+        """The same batch with pictures of its own."""
+        return replace(self, pictures=self.pictures.clone())
 
 
-class Batches(Protocol):
+class AnyBatch(Protocol):
+    """What the loop does with a batch of any kind."""
+
+    def to(self, device: torch.device | str, layout: torch.memory_format = ...) -> AnyBatch:
+        """The same batch on another device, its pictures in a memory layout."""
+        ...
+
+    def copy(self) -> AnyBatch:
+        """The same batch with tensors of its own."""
+        ...
+
+
+BatchKind = TypeVar("BatchKind", bound=AnyBatch, covariant=True)
+
+
+class Batches(Protocol[BatchKind]):
     """What a training asks of its data: batch i for any i >= 0, the same one every time."""
 
-    def __getitem__(self, number: int) -> Batch: ...
+    def __getitem__(self, number: int) -> BatchKind: ...
 
 
 def in_bytes(batch: Batch) -> Batch:
@@ -62,6 +82,36 @@ def mixed_seed(*parts: Any) -> int:
     """One seed in [0, 2^63) for a tuple of values, unrelated for neighbouring tuples."""
     digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
+
+
+class Epochs:
+    """Endless passes over `length` items, each in a random order of its own.
+
+    Args:
+        length: how many items there are.
+        seed: two seeds give two unrelated sequences of orders.
+    """
+
+    def __init__(self, length: int, seed: int) -> None:
+        self.length, self.seed = length, seed
+        self._epoch, self._order = -1, torch.empty(0, dtype=torch.long)
+
+    def batch(self, number: int, size: int) -> list[int]:
+        """The items of batch `number`; a batch may end one epoch and begin the next.
+
+        Raises:
+            IndexError: for a negative number.
+        """
+        if number < 0:
+            raise IndexError(f"Batches are numbered from 0; number {number} was asked for.")
+        return [self._item(number * size + k) for k in range(size)]
+
+    def _item(self, position: int) -> int:
+        epoch, place = divmod(position, self.length)
+        if epoch != self._epoch:
+            generator = torch.Generator().manual_seed(mixed_seed(self.seed, epoch))
+            self._epoch, self._order = epoch, torch.randperm(self.length, generator=generator)
+        return int(self._order[place])
 
 
 @dataclass
@@ -159,28 +209,145 @@ class CaptionedFolder:
         self.pictures = torch.stack(  # (pictures, 3, size, size) uint8
             [_read_picture(Path(folder), name, size, number) for number, (name, _) in enumerate(rows, start=1)]
         )
-        self.batch_size, self.seed, self.device = batch_size, seed, device
-        self._epoch, self._order = -1, torch.empty(0, dtype=torch.long)
+        self.batch_size, self.device = batch_size, device
+        self._epochs = Epochs(len(self.captions), seed)
 
     def __len__(self) -> int:
         """The number of pictures in the folder."""
         return len(self.captions)
 
     def __getitem__(self, number: int) -> Batch:
-        """Batch `number`; a batch may close one epoch and open the next. Raises IndexError for a negative number."""
-        if number < 0:
-            raise IndexError(f"Batches are numbered from 0; number {number} was asked for.")
-        first = number * self.batch_size
-        chosen = [self._at(first + k) for k in range(self.batch_size)]
+        """Batch `number`; a batch may end one epoch and begin the next. Raises IndexError for a negative number."""
+        chosen = self._epochs.batch(number, self.batch_size)
         pictures = self.pictures[chosen].to(self.device).float() / 255
         return Batch(pictures, [self.captions[i] for i in chosen])
 
-    def _at(self, position: int) -> int:
-        epoch, place = divmod(position, len(self))
-        if epoch != self._epoch:
-            generator = torch.Generator().manual_seed(mixed_seed(self.seed, epoch))
-            self._epoch, self._order = epoch, torch.randperm(len(self), generator=generator)
-        return int(self._order[place])
+
+class PictureSource(Protocol):
+    """Where captioned pictures come from."""
+
+    @property
+    def identity(self) -> str:
+        """A string that differs for sources of different pictures or captions."""
+        ...
+
+    @property
+    def device(self) -> torch.device:
+        """Where pictures are made."""
+        ...
+
+    def batches(self, batch_size: int, distinct: int | None, held_out: HeldOut) -> Batches[Batch]:
+        """Endless batches; for `distinct` and `held_out` see `PaintedPictures`."""
+        ...
+
+    def count(self, wanted: int) -> int:
+        """How many distinct pictures there are to be had, if `wanted` are wanted."""
+        ...
+
+    def portion(self, first: int, number: int, captions: int) -> tuple[Tensor, list[list[str]]]:
+        """Pictures first, first + 1, ...: (number, 3, size, size) in [0, 1], with up to so many captions for each."""
+        ...
+
+
+@dataclass(frozen=True)
+class PaintedSource:
+    """A painted world.
+
+    Attributes:
+        world: what is painted.
+        size: pixels on a side.
+        seed: two seeds give unrelated pictures.
+        device: where the pictures are painted.
+        stride: the number of processes that share the work.
+        paint_together: see `PaintedPictures`.
+    """
+
+    world: World
+    size: int
+    seed: int
+    device: torch.device
+    stride: int = 1
+    paint_together: int = 256
+
+    @property
+    def identity(self) -> str:
+        """The world, the size and the seed."""
+        return f"{self.world.name} world, {self.size} pixels, seed {self.seed}"
+
+    def batches(self, batch_size: int, distinct: int | None, held_out: HeldOut) -> PaintedPictures:
+        """Endless batches; see `PaintedPictures`."""
+        return PaintedPictures(
+            self.world,
+            self.size,
+            batch_size,
+            self.seed,
+            held_out=held_out,
+            device=self.device,
+            stride=self.stride,
+            paint_together=self.paint_together,
+            distinct=distinct,
+        )
+
+    def count(self, wanted: int) -> int:
+        """As many as are wanted."""
+        return wanted
+
+    def portion(self, first: int, number: int, captions: int) -> tuple[Tensor, list[list[str]]]:
+        """New scenes for each portion, without held-out combinations. The captions of a scene differ in wording."""
+        scenes = self.world.sample(number, seed=mixed_seed(self.seed, "portion", first))
+        pictures = torch.cat(
+            [
+                paint(scenes[start : start + self.paint_together], self.size, self.device)
+                for start in range(0, number, self.paint_together)
+            ]
+        )
+        return pictures, [[caption(worded(scene, k)) for k in range(captions)] for scene in scenes]
+
+
+def worded(scene: Scene, number: int) -> Scene:
+    """The same scene with another caption: `number` 0 is the scene itself."""
+    return scene if number == 0 else replace(scene, seed=mixed_seed(scene.seed, "wording", number) % 2**31)
+
+
+@dataclass(frozen=True)
+class FolderSource:
+    """A folder of captioned pictures; see `CaptionedFolder`.
+
+    Attributes:
+        folder: with its captions.csv.
+        size: pixels on a side.
+        seed: two seeds give other orders.
+        device: where `portion` puts pictures.
+    """
+
+    folder: Path
+    size: int
+    seed: int
+    device: torch.device
+
+    @cached_property
+    def _read(self) -> CaptionedFolder:
+        return CaptionedFolder(self.folder, self.size, seed=self.seed)
+
+    @property
+    def identity(self) -> str:
+        """A hash of all pictures and captions."""
+        digest = hashlib.sha256(self._read.pictures.numpy())
+        digest.update(repr(self._read.captions).encode())
+        return f"folder of {len(self._read)} pictures, {self.size} pixels, SHA-256 {digest.hexdigest()}"
+
+    def batches(self, batch_size: int, distinct: int | None, held_out: HeldOut) -> CaptionedFolder:
+        """Endless batches; the folder's pictures are all there are, so `distinct` and `held_out` do not apply."""
+        return CaptionedFolder(self.folder, self.size, batch_size, self.seed)
+
+    def count(self, wanted: int) -> int:
+        """The number of pictures in the folder."""
+        return len(self._read)
+
+    def portion(self, first: int, number: int, captions: int) -> tuple[Tensor, list[list[str]]]:
+        """The folder's pictures in the order of captions.csv, each with its one caption."""
+        pictures = self._read.pictures[first : first + number].to(self.device).float() / 255
+        return pictures, [[text] for text in self._read.captions[first : first + number]]
 
 
 def save_captioned(scenes: Sequence[Scene], folder: Path, size: int) -> None:

@@ -12,48 +12,30 @@ import gc
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
 from accelerate import PartialState
 
-from atelier.training.command import WEIGHTS_NAMES, Request, resuming, run_training
-from atelier.training.loop import METRICS_FILE, Budget, Outcome, TrainingError
-from atelier.weights.presets import TOKENIZER_FILE, Preset, load_preset, replace_file
+from atelier.training.checkpoints import METRICS_FILE
+from atelier.training.loop import Outcome
+from atelier.training.recipe import TrainingError
+from atelier.training.recipes import RECIPES
+from atelier.training.run import TRAINED, Request, RunRequest, made_file, resuming, run_folder, run_training
+from atelier.weights.presets import Preset, load_preset, replace_file
 
 ALL = "all"
-ORDER = ("tokenizer", "classifier", "judge", "vqgan", "bart", "clip")  # each needs at most those before it
-SHARES = {"classifier": 1.0, "judge": 1.5, "vqgan": 5.0, "bart": 7.0, "clip": 1.5}
 FINISHED_FILE = "finished.json"
 RESERVED = 0.05  # of a piece: for reading and painting before a training, for a last picture and the weights after it
-ATTRIBUTES = ("subject", "setting", "colour", "style")
-SHOWN = {
-    "classifier": ATTRIBUTES,
-    "judge": ATTRIBUTES,
-    "vqgan": ("psnr", "perceptual", "codes_used"),
-    "bart": ("loss", "accuracy"),
-    "clip": ("loss", "accuracy"),
-}
 
 
-@dataclass(frozen=True)
-class AllRequest:
-    """What was asked for on the command line.
+class AllRequest(RunRequest):
+    """What was asked for on the command line, as in `RunRequest`.
 
-    preset, run_dir, resume, seed, precision: as in `Request`. minutes: of training time for all blocks together.
-    steps: of each block. stop_after: minutes of wall time after which this piece of the run has ended, whatever is left
-    to do.
+    minutes: of training time for all blocks together. steps: of each block. stop_after: minutes of wall time after
+    which this piece of the run has ended, whatever is left to do.
     """
-
-    preset: str = "laptop"
-    run_dir: Path | None = None
-    steps: int | None = None
-    minutes: float | None = None
-    stop_after: float | None = None
-    resume: bool = False
-    seed: int = 0
-    precision: str = "auto"
 
 
 def train_everything(request: AllRequest, begun: float | None = None) -> Iterator[str]:
@@ -67,9 +49,8 @@ def train_everything(request: AllRequest, begun: float | None = None) -> Iterato
     Raises PresetError or TrainingError as `run_training` does, and TrainingError for shares that are none.
     """
     begun = time.monotonic() if begun is None else begun
-    Budget(request.steps, request.minutes, request.stop_after)  # says what is wrong before anything is trained
-    preset = load_preset(request.preset)
-    run = request.run_dir or Path("runs") / preset.name
+    _ = request.budget  # says what is wrong before anything is trained
+    preset, run = load_preset(request.preset), run_folder(request)
     minutes, finished = block_minutes(preset, request.minutes), read_finished(run)
     if finished and not request.resume:
         raise TrainingError(
@@ -103,8 +84,8 @@ def train_everything(request: AllRequest, begun: float | None = None) -> Iterato
 def lacking(preset: Preset) -> list[str]:
     """The blocks to train, in order: those whose files the preset does not have, or all if it has every one."""
     unknown = {"clip"} if preset.clip is None else set()
-    blocks = [block for block in ORDER if block not in unknown]
-    return [block for block in blocks if _file(block) not in preset.files] or blocks
+    blocks = [block for block in TRAINED if block not in unknown]
+    return [block for block in blocks if made_file(block) not in preset.files] or blocks
 
 
 def block_minutes(preset: Preset, minutes: float | None) -> dict[str, float]:
@@ -114,15 +95,15 @@ def block_minutes(preset: Preset, minutes: float | None) -> dict[str, float]:
     """
     said = preset.recipes.get(ALL, {})
     for block, share in said.items():
-        if block not in SHARES:
+        if block not in RECIPES:
             raise TrainingError(
-                f"The preset's shares name {block!r}; blocks that take minutes are {', '.join(SHARES)}."
+                f"The preset's shares name {block!r}; blocks that take minutes are {', '.join(RECIPES)}."
             )
         if isinstance(share, bool) or not isinstance(share, int | float) or not share > 0:
             raise TrainingError(f"The preset gives {block} the share {share!r} of the minutes; it must be above 0.")
     if minutes is None:
         return {}
-    shares = {block: {**SHARES, **said}[block] for block in lacking(preset) if block in SHARES}
+    shares = {block: said.get(block, RECIPES[block].share) for block in lacking(preset) if block in RECIPES}
     return {block: minutes * share / sum(shares.values()) for block, share in shares.items()}
 
 
@@ -138,10 +119,10 @@ def table(finished: dict[str, dict[str, Any]]) -> str:
     lines = [f"{'block':<12}{'steps':>8}{'minutes':>9}{'pictures/s':>12}  at the end"]
     for block, record in finished.items():
         if not record:
-            lines.append(f"{block:<12}{'':>29}  {_file(block)}")
+            lines.append(f"{block:<12}{'':>29}  {made_file(block)}")
             continue
         metrics, minutes, pace = record["metrics"], record["seconds"] / 60, record["pictures_per_second"]
-        ends = ", ".join(f"{name} {metrics[name]:.4g}" for name in SHOWN[block] if name in metrics)
+        ends = ", ".join(f"{name} {metrics[name]:.4g}" for name in RECIPES[block].reported if name in metrics)
         lines.append(f"{block:<12}{record['step']:>8}{minutes:>9.2f}{pace:>12.0f}  {ends}")
     return "\n".join(lines)
 
@@ -165,22 +146,9 @@ def read_finished(run: Path) -> dict[str, dict[str, Any]]:
 def _block_request(
     request: AllRequest, block: str, run: Path, minutes: float | None, stop_after: float | None
 ) -> Request:
-    return Request(
-        block,
-        preset=request.preset,
-        run_dir=run,
-        steps=request.steps,
-        minutes=minutes,
-        stop_after=stop_after,
-        resume=request.resume,
-        seed=request.seed,
-        precision=request.precision,
-    )
-
-
-def _file(block: str) -> str:
-    """The file that a block's training leaves in a preset."""
-    return TOKENIZER_FILE if block == "tokenizer" else f"{WEIGHTS_NAMES[block]}.safetensors"
+    asked: dict[str, Any] = {item.name: getattr(request, item.name) for item in fields(request)}
+    asked |= {"block": block, "run_dir": run, "minutes": minutes, "stop_after": stop_after}
+    return Request(**asked)
 
 
 def _record(outcome: Outcome | None, metrics: Path) -> dict[str, Any]:

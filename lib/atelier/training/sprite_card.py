@@ -11,7 +11,7 @@ from torch import Tensor
 
 from atelier.blocks.vae import VAE, kl_divergence
 from atelier.blocks.vq import codebook_usage
-from atelier.training.recipes.autoencoder import psnr
+from atelier.training.metrics import psnr
 from atelier.training.recipes.sprite_judge import KIND, NONE, blended, nothing, strangers
 from atelier.weights.presets import replace_file
 from atelier.weights.sprites import BUILT_FROM, SpriteModel, SpriteModels, load_sprite_model, read_sprite_models
@@ -122,7 +122,7 @@ def on_the_plane(model: Any, judge: PictureClassifier, pictures: Tensor, kinds: 
         points = z.mean(0) + random @ torch.linalg.cholesky(z.T.cov()).T
     reconstructions = model.decode(z)
     return {
-        "psnr": psnr(pictures, reconstructions).item(),
+        "psnr": psnr(pictures, reconstructions).mean().item(),
         "named": share(judged(judge, reconstructions) == kinds),
         "drawn": share_recognised(judge, model.decode(points)),
         **extra,
@@ -137,7 +137,7 @@ def through_codes(model: Any, judge: PictureClassifier, pictures: Tensor, kinds:
     usage = codebook_usage(counts)
     others, _ = sprites(len(pictures), OTHER)
     return {
-        "psnr": psnr(pictures, reconstructions).item(),
+        "psnr": psnr(pictures, reconstructions).mean().item(),
         "named": share(judged(judge, reconstructions) == kinds),
         "codes_used": usage.share,
         "perplexity": usage.perplexity,

@@ -20,7 +20,8 @@ from atelier.blocks.vae import VAE
 from atelier.blocks.vq import VQVAE, VQVAEConfig
 from atelier.blocks.vqgan import VQGANConfig
 from atelier.training.data import Batch, mixed_seed
-from atelier.training.loop import Budget, Outcome, Recipe, TrainingError, train
+from atelier.training.loop import Budget, Outcome, train
+from atelier.training.recipe import Recipe, TrainingError
 from atelier.training.recipes.autoencoder import (
     AutoencoderRecipe,
     AutoencoderSettings,
@@ -79,7 +80,9 @@ GRID = VQGANConfig(
     code_width=16,
     group_norm_groups=8,
 )
-WITHOUT_ADVERSARY = VQGANSettings(batch_size=32, learning_rate=2e-3, betas=(0.9, 0.99), discriminator_start=1.0)
+WITHOUT_ADVERSARY = VQGANSettings(
+    batch_size=32, learning_rate=2e-3, betas=(0.9, 0.99), discriminator_start=1.0, whiten=False
+)
 WITH_ADVERSARY = VQGANSettings(
     batch_size=16,
     learning_rate=4e-4,
@@ -87,6 +90,7 @@ WITH_ADVERSARY = VQGANSettings(
     discriminator_start=0.0,
     discriminator_ramp=0.2,  # the discriminator learns from the start, and by and by it is listened to
     discriminator_layers=1,
+    whiten=False,
 )
 
 PLANS = {

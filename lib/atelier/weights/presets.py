@@ -40,6 +40,7 @@ from atelier.world.classifier import ClassifierConfig, PictureClassifier
 
 CONFIG_FILE = "config.json"
 TOKENIZER_FILE = "tokenizer.json"
+VQGAN_FILE, PERCEPTUAL_FILE = "vqgan.safetensors", "perceptual.safetensors"
 CLIP_TOKENIZER_FILE = "clip_tokenizer.json"
 FREQUENCIES_FILE = "enwiki-words-frequency.txt"
 HISTORY_FILE = "history.json"

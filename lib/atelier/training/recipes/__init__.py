@@ -1,1 +1,18 @@
-"""What is trained and how: one file for each block."""
+"""One recipe for each block, and the table of those that train a block of a preset."""
+
+from __future__ import annotations
+
+from atelier.training.recipe import Recipe
+from atelier.training.recipes.bart import BartRecipe
+from atelier.training.recipes.classifier import ClassifierRecipe, JudgeRecipe
+from atelier.training.recipes.clip import CLIPRecipe
+from atelier.training.recipes.vqgan import VQGANRecipe
+
+# By the block's name in commands and settings, in the order of training: each needs at most those before it.
+RECIPES: dict[str, type[Recipe]] = {
+    "classifier": ClassifierRecipe,
+    "judge": JudgeRecipe,
+    "vqgan": VQGANRecipe,
+    "bart": BartRecipe,
+    "clip": CLIPRecipe,
+}

@@ -17,7 +17,8 @@ from atelier.blocks.autoencoder import Autoencoder, reconstruction_loss
 from atelier.blocks.vae import VAE, kl_divergence, vae_loss
 from atelier.blocks.vq import VQVAE
 from atelier.training.data import Batch
-from atelier.training.loop import Recipe, Settings, Turn
+from atelier.training.metrics import psnr
+from atelier.training.recipe import Recipe, Settings, Turn
 from atelier.training.recipes.pictures import grid
 
 AnyAutoencoder = TypeVar("AnyAutoencoder", Autoencoder, VAE, VQVAE)
@@ -66,7 +67,7 @@ class ThroughPoints(Reconstruction[Autoencoder]):
         """The loss and the metrics."""
         reconstructions = self.model(pictures)
         loss = reconstruction_loss(pictures, reconstructions)
-        return loss, {"loss": loss, "psnr": psnr(pictures, reconstructions)}
+        return loss, {"loss": loss, "psnr": psnr(pictures, reconstructions).mean()}
 
 
 class ThroughClouds(Reconstruction[VAE]):
@@ -81,7 +82,7 @@ class ThroughClouds(Reconstruction[VAE]):
         reconstructions, posterior = self.model(pictures)
         loss = vae_loss(pictures, reconstructions, posterior, self.beta)
         divergence = kl_divergence(*posterior).mean()  # nats
-        return loss, {"loss": loss, "kl": divergence, "psnr": psnr(pictures, reconstructions)}
+        return loss, {"loss": loss, "kl": divergence, "psnr": psnr(pictures, reconstructions).mean()}
 
 
 class ThroughCodes(Reconstruction[VQVAE]):
@@ -91,7 +92,7 @@ class ThroughCodes(Reconstruction[VQVAE]):
         """The loss and the metrics."""
         reconstructions, quantized = self.model(pictures)
         loss = reconstruction_loss(pictures, reconstructions) + quantized.loss
-        return loss, {"loss": loss, "codebook": quantized.loss, "psnr": psnr(pictures, reconstructions)}
+        return loss, {"loss": loss, "codebook": quantized.loss, "psnr": psnr(pictures, reconstructions).mean()}
 
 
 class AutoencoderRecipe(Recipe[AutoencoderSettings, AnyAutoencoder]):
@@ -117,9 +118,3 @@ class AutoencoderRecipe(Recipe[AutoencoderSettings, AnyAutoencoder]):
         given = averaged(pictures)
         reconstructions = given[0] if isinstance(given, tuple) else given
         return grid(torch.cat([pictures, reconstructions.float()]), columns=len(pictures))
-
-
-def psnr(pictures: Tensor, reconstructions: Tensor) -> Tensor:
-    """The mean over n of the peak signal-to-noise ratio of reconstructions (n, 3, h, w), in decibels."""
-    squared_error = (pictures - reconstructions.detach()).square().mean((1, 2, 3))  # (n,)
-    return -10 * (squared_error + 1e-10).log10().mean()

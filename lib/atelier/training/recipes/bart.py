@@ -6,36 +6,47 @@ so that the model also learns what pictures look like without one, which guidanc
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import torch
 import torch.nn.functional as F
+from accelerate import Accelerator
 from torch import Tensor, nn
 
 from atelier.blocks.bart import Bart, BartConfig
 from atelier.blocks.vqgan import VQGAN
 from atelier.decoding import Sampling, decode, dice
-from atelier.training.data import Batch
-from atelier.training.loop import Recipe, Settings, Turn
+from atelier.training.codes import CodedBatch, CodeStore, StoredCodes, StoreKey, complete
+from atelier.training.data import PictureSource, mixed_seed
+from atelier.training.recipe import Inputs, Recipe, Settings, Turn
 from atelier.training.recipes.pictures import grid
+from atelier.weights.presets import TOKENIZER_FILE, VQGAN_FILE
 from atelier.weights.tokenizer import Tokenizer
 
 
 @dataclass(frozen=True)
 class BartSettings(Settings):
-    """caption_dropout: the share of captions replaced by the empty one. The rest is what every recipe needs."""
+    """caption_dropout: the share of captions replaced by the empty one. wordings: captions kept for each picture.
+    distinct: pictures whose codes are computed, once, before the training. The rest is what every recipe needs.
+    """
 
     batch_size: int = 64
     learning_rate: float = 1e-3
     weight_decay: float = 0.05
     warmup_steps: int = 300
     caption_dropout: float = 0.15
+    wordings: int = 4
+    distinct: int = 65536
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 <= self.caption_dropout < 1:
             raise ValueError(f"caption_dropout was {self.caption_dropout}; it is a share, at least 0 and below 1.")
+        for name in ("wordings", "distinct"):
+            if getattr(self, name) < 1:
+                raise ValueError(f"{name} was {getattr(self, name)}; it must be at least 1.")
 
 
 def drop_captions(text: Tensor, empty: Tensor, share: float) -> Tensor:
@@ -71,6 +82,9 @@ class BartRecipe(Recipe[BartSettings, Bart]):
 
     name = "bart"
     main_metrics = ("loss", "accuracy")
+    settings_type = BartSettings
+    share = 8.5
+    reported = ("loss", "accuracy")
 
     def __init__(
         self,
@@ -90,12 +104,36 @@ class BartRecipe(Recipe[BartSettings, Bart]):
         self.frozen = {"vqgan": self.vqgan}
         self.exported = self.bart
 
-    def turns(self, parts: dict[str, nn.Module], batch: Batch, progress: float) -> Iterator[Turn]:
-        """One turn: write the codes of the pictures."""
-        with torch.no_grad():
-            codes = self.vqgan.encode(batch.pictures).indices.flatten(1)  # (n, s)
-        text, empty = self._ids(batch.captions, batch.pictures.device)
-        loss, metrics = parts["bart"](drop_captions(text, empty, self.settings.caption_dropout), codes)
+    @classmethod
+    def needs(cls, settings: BartSettings) -> tuple[str, ...]:
+        """The VQ-GAN, whose codes are learned, and the tokenizer."""
+        return (VQGAN_FILE, TOKENIZER_FILE)
+
+    @classmethod
+    def build(cls, inputs: Inputs, settings: BartSettings) -> BartRecipe:
+        """The recipe for a preset's translator."""
+        vqgan, tokenizer = inputs.files[VQGAN_FILE].load_vqgan(), inputs.files[TOKENIZER_FILE].load_tokenizer()
+        return cls(inputs.preset.bart, vqgan, tokenizer, settings, inputs.hashes(VQGAN_FILE, TOKENIZER_FILE))
+
+    def batches(
+        self, source: PictureSource, folder: Path, accelerator: Accelerator, stop: Callable[[], bool]
+    ) -> StoredCodes | None:
+        """Batches from a store of codes in the folder, which is completed first."""
+        key = StoreKey(
+            vqgan=self.bound_to.get(VQGAN_FILE, ""),
+            source=source.identity,
+            pictures=source.count(self.settings.distinct),
+            captions=self.settings.wordings,
+        )
+        store = CodeStore(folder / "codes", key)
+        if not complete(store, self.vqgan, source, accelerator, stop):
+            return None
+        return StoredCodes(store, self.settings.batch_size, mixed_seed(source.identity, "batches"))
+
+    def turns(self, parts: dict[str, nn.Module], batch: CodedBatch, progress: float) -> Iterator[Turn]:
+        """One turn: predict the codes of the pictures."""
+        text, empty = self._ids(batch.captions, batch.codes.device)
+        loss, metrics = parts["bart"](drop_captions(text, empty, self.settings.caption_dropout), batch.codes)
         yield Turn("bart", loss, metrics)
 
     def _ids(self, captions: list[str], device: torch.device) -> tuple[Tensor, Tensor]:
@@ -105,12 +143,12 @@ class BartRecipe(Recipe[BartSettings, Bart]):
         ids = ids[:, :longest].to(device, non_blocking=True)
         return ids[:-1], ids[-1]
 
-    def sample(self, averaged: Bart, batch: Batch) -> Tensor | None:
-        """Eight captions' pictures, and below them what the translator draws for the captions."""
-        pictures = batch.pictures[:8]
-        text, empty = self._ids(batch.captions[: len(pictures)], pictures.device)
-        throws = dice(0, len(pictures), averaged.config.target_length).to(pictures.device)
+    def sample(self, averaged: Bart, batch: CodedBatch) -> Tensor | None:
+        """Eight captions' pictures, decoded from their codes, and below them what the translator draws for them."""
+        codes, captions = batch.codes[:8], batch.captions[:8]
+        text, empty = self._ids(captions, codes.device)
+        throws = dice(0, len(captions), averaged.config.target_length).to(codes.device)
         sampling, c = Sampling(guidance=3.0, top_k=64), self.vqgan.config
-        *_, codes = decode(averaged, text, empty, sampling, throws, codes=c.codes)  # (n, s)
-        drawn = self.vqgan.decode_codes(codes.unflatten(1, (c.grid, c.grid))).float()
-        return grid(torch.cat([pictures, drawn]), columns=len(pictures))
+        *_, drawn = decode(averaged, text, empty, sampling, throws, codes=c.codes)  # (n, s)
+        shown = torch.cat([codes, drawn]).unflatten(1, (c.grid, c.grid))
+        return grid(self.vqgan.decode_codes(shown).float(), columns=len(captions))

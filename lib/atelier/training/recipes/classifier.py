@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from atelier.training.data import Batch
-from atelier.training.loop import Recipe, Settings, TrainingError, Turn
+from atelier.training.recipe import Inputs, Recipe, Settings, TrainingError, Turn
 from atelier.training.recipes.pictures import noisy, shifted, softened
 from atelier.world import World
 from atelier.world.classifier import ClassifierConfig, PictureClassifier
@@ -65,12 +65,15 @@ class Classification(nn.Module):
 
 
 class ClassifierRecipe(Recipe[ClassifierSettings, PictureClassifier]):
-    """Trains a classifier of a world's attributes. name: "perceptual" or "judge"."""
+    """Trains a classifier of a world's attributes; by itself, the perceptual network."""
 
+    name = "perceptual"
     channels_last = True
+    settings_type = ClassifierSettings
+    share = 0.5
+    reported = ("subject", "setting", "colour", "style")
 
-    def __init__(self, name: str, config: ClassifierConfig, world: World, settings: ClassifierSettings) -> None:
-        self.name = name
+    def __init__(self, config: ClassifierConfig, world: World, settings: ClassifierSettings) -> None:
         self.world = world
         self.settings = settings
         self.config = {"classifier": asdict(config)}
@@ -79,6 +82,13 @@ class ClassifierRecipe(Recipe[ClassifierSettings, PictureClassifier]):
         self.frozen = {}
         self.exported = self.classifier
         self.main_metrics = ("loss", *config.attributes)
+
+    @classmethod
+    def build(cls, inputs: Inputs, settings: ClassifierSettings) -> ClassifierRecipe:
+        """The recipe for a preset's classifier."""
+        if inputs.world is None:
+            raise TrainingError("A classifier learns the attributes of painted scenes; train it without a data folder.")
+        return cls(inputs.preset.classifier_sizes, inputs.world, settings)
 
     def turns(self, parts: dict[str, nn.Module], batch: Batch, progress: float) -> Iterator[Turn]:
         """One turn: name what is in the pictures."""
@@ -96,3 +106,11 @@ class ClassifierRecipe(Recipe[ClassifierSettings, PictureClassifier]):
             name: torch.tensor([row[name] for row in rows]).to(batch.pictures.device, non_blocking=True)
             for name in self.classifier.config.attributes
         }
+
+
+class JudgeRecipe(ClassifierRecipe):
+    """Trains the judge, which sees all combinations, the held-out ones included."""
+
+    name = "judge"
+    share = 1.0
+    held_out = "allowed"

@@ -16,8 +16,9 @@ from torch import Tensor, nn
 from atelier.blocks.clip import CLIP, CLIPConfig, contrastive_loss
 from atelier.blocks.vqgan import VQGAN
 from atelier.training.data import Batch
-from atelier.training.loop import Recipe, Settings, Turn
+from atelier.training.recipe import Inputs, Recipe, Settings, Turn
 from atelier.training.recipes.pictures import shifted
+from atelier.weights.presets import TOKENIZER_FILE, VQGAN_FILE
 from atelier.weights.tokenizer import Tokenizer
 
 HIGHEST_SCALE = math.log(100)  # section 2.5: "clipped to prevent scaling the logits by more than 100"
@@ -70,6 +71,9 @@ class CLIPRecipe(Recipe[CLIPSettings, CLIP]):
 
     name = "clip"
     main_metrics = ("loss", "accuracy")
+    settings_type = CLIPSettings
+    share = 2.0
+    reported = ("loss", "accuracy")
 
     def __init__(
         self,
@@ -88,6 +92,18 @@ class CLIPRecipe(Recipe[CLIPSettings, CLIP]):
         self.parts = {"clip": Matching(self.clip)}
         self.frozen = {"vqgan": self.vqgan} if self.vqgan is not None else {}
         self.exported = self.clip
+
+    @classmethod
+    def needs(cls, settings: CLIPSettings) -> tuple[str, ...]:
+        """The tokenizer, and the VQ-GAN where reconstructions are shown."""
+        return (TOKENIZER_FILE, *[VQGAN_FILE] * (settings.reconstructed_share > 0))
+
+    @classmethod
+    def build(cls, inputs: Inputs, settings: CLIPSettings) -> CLIPRecipe:
+        """The recipe for a preset's CLIP. It is not bound to the VQ-GAN: another's pictures would do nearly as well."""
+        vqgan = inputs.files[VQGAN_FILE].load_vqgan() if VQGAN_FILE in inputs.files else None
+        tokenizer = inputs.files[TOKENIZER_FILE].load_tokenizer()
+        return cls(inputs.preset.clip_sizes, tokenizer, settings, vqgan, inputs.hashes(TOKENIZER_FILE))
 
     def turns(self, parts: dict[str, nn.Module], batch: Batch, progress: float) -> Iterator[Turn]:
         """One turn: match pictures and captions."""

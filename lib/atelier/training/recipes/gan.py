@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 
 from atelier.blocks.gan import Discriminator, GANConfig, Generator, discriminator_loss, generator_loss
 from atelier.training.data import Batch
-from atelier.training.loop import Recipe, Settings, Turn
+from atelier.training.recipe import Recipe, Settings, Turn
 from atelier.training.recipes.pictures import grid
 
 SHOWN = 32

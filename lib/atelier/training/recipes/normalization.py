@@ -12,6 +12,7 @@ from copy import deepcopy
 
 import torch
 from torch import Tensor, nn
+from torch.distributed.nn.functional import all_reduce
 
 from atelier.blocks.vqgan import VQGAN
 
@@ -44,8 +45,8 @@ class Whitening(nn.Module):
 
     def _batch_statistics(self, vectors: Tensor) -> tuple[Tensor, Tensor]:
         flat = vectors.flatten(0, 2)  # (n·h·w, width)
-        mean = flat.mean(0)
-        covariance = (flat - mean).mT @ (flat - mean) / len(flat)
+        mean = mean_over_processes(flat.mean(0))
+        covariance = mean_over_processes((flat - mean).mT @ (flat - mean) / len(flat))
         with torch.no_grad():
             self.mean.lerp_(mean, MOMENTUM)
             self.covariance.lerp_(covariance, MOMENTUM)
@@ -61,11 +62,18 @@ class Whitening(nn.Module):
     @torch.no_grad()
     def folded_into(self, convolution: nn.Conv2d) -> nn.Conv2d:
         """A 1 × 1 convolution that does what `convolution`, followed by this module in evaluation, does."""
-        assert convolution.bias is not None
         folded, matrix = deepcopy(convolution), self._matrix(self.covariance)
-        folded.weight.copy_((matrix @ convolution.weight.flatten(1)).view_as(convolution.weight))
-        folded.bias.copy_(matrix @ (convolution.bias - self.mean))
+        assert folded.bias is not None
+        folded.weight.copy_((matrix @ folded.weight.flatten(1)).view_as(folded.weight))
+        folded.bias.copy_(matrix @ (folded.bias - self.mean))
         return folded
+
+
+def mean_over_processes(tensor: Tensor) -> Tensor:
+    """The mean of a tensor over all processes that train together; gradients flow back to each of them."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        return all_reduce(tensor) / torch.distributed.get_world_size()
+    return tensor
 
 
 def add_whitening(vqgan: VQGAN) -> None:
@@ -80,6 +88,8 @@ def fold_whitening(vqgan: VQGAN) -> VQGAN:
     folded = deepcopy(vqgan)
     if isinstance(vqgan.quant_conv, nn.Sequential):
         convolution, whitening = vqgan.quant_conv
+        assert isinstance(convolution, nn.Conv2d)
+        assert isinstance(whitening, Whitening)
         folded.quant_conv = whitening.folded_into(convolution)
     return folded
 

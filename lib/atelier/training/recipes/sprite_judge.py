@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from atelier.training.data import Batch
-from atelier.training.loop import Recipe, Turn
+from atelier.training.recipe import Recipe, Turn
 from atelier.training.recipes.classifier import Classification, ClassifierSettings
 from atelier.world.classifier import ClassifierConfig, PictureClassifier
 

@@ -22,8 +22,11 @@ from atelier.blocks.vqgan import (
     perceptual_distance,
 )
 from atelier.training.data import Batch
-from atelier.training.loop import Recipe, Settings, Turn
+from atelier.training.metrics import psnr
+from atelier.training.recipe import Inputs, Recipe, Settings, Turn
+from atelier.training.recipes.normalization import add_whitening, fold_whitening
 from atelier.training.recipes.pictures import grid
+from atelier.weights.presets import PERCEPTUAL_FILE
 from atelier.world.classifier import PictureClassifier
 
 
@@ -38,6 +41,7 @@ class VQGANSettings(Settings):
     discriminator_start: the share of the training after which the discriminator takes part; 1 leaves it out.
     discriminator_ramp: the share of the training over which its weight then rises from 0.
     discriminator_width, discriminator_layers: its size.
+    whiten: whether z_e is whitened before it is quantised, see `normalization`.
     """
 
     batch_size: int = 16
@@ -51,6 +55,7 @@ class VQGANSettings(Settings):
     discriminator_ramp: float = 0.05
     discriminator_width: int = 32
     discriminator_layers: int = 2
+    whiten: bool = True
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -99,7 +104,7 @@ class Generator(nn.Module):
         metrics = {
             "loss": nll,
             "l1": absolute,
-            "psnr": -10 * (error.detach().clamp(-1, 1).square().mean((1, 2, 3)) + 1e-10).log10().mean(),  # decibels
+            "psnr": psnr(pictures, reconstructions).mean(),  # decibels
             "perceptual": distance,
             "codebook": quantized.loss,
         }
@@ -131,11 +136,16 @@ class VQGANRecipe(Recipe[VQGANSettings, VQGAN]):
     name = "vqgan"
     channels_last = True
     main_metrics = ("loss", "psnr", "perceptual", "codes_used", "discriminator")
+    settings_type = VQGANSettings
+    share = 8.0
+    reported = ("psnr", "perceptual", "codes_used")
 
     def __init__(self, config: VQGANConfig, perceptual: PictureClassifier, settings: VQGANSettings) -> None:
         self.settings = settings
-        self.config = {"vqgan": asdict(config)}
+        self.config = {"vqgan": asdict(config), "whiten": settings.whiten}
         self.vqgan = VQGAN(config)
+        if settings.whiten:
+            add_whitening(self.vqgan)
         self.perceptual = perceptual.eval().requires_grad_(False)
         self.discriminator = PatchDiscriminator(
             width=settings.discriminator_width, layers=settings.discriminator_layers
@@ -146,6 +156,21 @@ class VQGANRecipe(Recipe[VQGANSettings, VQGAN]):
         }
         self.frozen = {"perceptual": self.perceptual}
         self.exported = self.vqgan
+
+    @classmethod
+    def needs(cls, settings: VQGANSettings) -> tuple[str, ...]:
+        """The perceptual network."""
+        return (PERCEPTUAL_FILE,)
+
+    @classmethod
+    def build(cls, inputs: Inputs, settings: VQGANSettings) -> VQGANRecipe:
+        """The recipe for a preset's VQ-GAN."""
+        perceptual = inputs.files[PERCEPTUAL_FILE].load_classifier("perceptual")
+        return cls(inputs.preset.vqgan, perceptual, settings)
+
+    def for_export(self, averaged: VQGAN) -> VQGAN:
+        """The averaged weights with the whitening folded into `quant_conv`."""
+        return fold_whitening(averaged)
 
     def turns(self, parts: dict[str, nn.Module], batch: Batch, progress: float) -> Iterator[Turn]:
         """The generator's turn, then the discriminator's on the same reconstructions."""

@@ -2,11 +2,7 @@
 
 A run's folder RUN keeps one training for each block in RUN/<block>/ (see `loop`), and what is finished in RUN/preset/,
 a preset like the shipped ones: `--preset RUN/preset` draws with it. What a block needs of other blocks is taken from
-RUN/preset/, and if it is not there yet, copied there from the preset named:
-
-    vqgan needs perceptual.safetensors (made by `atelier train classifier`)
-    bart  needs vqgan.safetensors and tokenizer.json (made by `atelier train tokenizer`)
-    clip  needs tokenizer.json, and vqgan.safetensors where the preset shows it reconstructions
+RUN/preset/, and if it is not there yet, copied there from the preset named.
 """
 
 from __future__ import annotations
@@ -14,20 +10,21 @@ from __future__ import annotations
 import dataclasses
 import json
 import shlex
+import time
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import parse_flag_from_env
 
-from atelier.training.data import Batches, CaptionedFolder, PaintedPictures, mixed_seed
-from atelier.training.loop import METRICS_FILE, Budget, Outcome, Recipe, Settings, TrainingError, best_precision, train
-from atelier.training.recipes.bart import BartRecipe, BartSettings
-from atelier.training.recipes.classifier import ClassifierRecipe, ClassifierSettings
-from atelier.training.recipes.clip import CLIPRecipe, CLIPSettings
-from atelier.training.recipes.vqgan import VQGANRecipe, VQGANSettings
+from atelier.training.checkpoints import METRICS_FILE
+from atelier.training.data import CaptionedFolder, FolderSource, PaintedSource, PictureSource, mixed_seed
+from atelier.training.interruption import Interruption
+from atelier.training.loop import Budget, Outcome, best_precision, train
+from atelier.training.recipe import Inputs, Settings, TrainingError
+from atelier.training.recipes import RECIPES
 from atelier.weights.presets import (
     CONFIG_FILE,
     HISTORY_FILE,
@@ -43,45 +40,58 @@ from atelier.weights.presets import (
 from atelier.weights.tokenizer import train_tokenizer, words_of
 from atelier.world import World, caption, named_world
 
-TRAINED = ("vqgan", "bart", "clip", "classifier", "judge", "tokenizer")
+TOKENIZER = "tokenizer"
+TRAINED = (TOKENIZER, *RECIPES)
 PRECISIONS = ("auto", "bf16", "no")
-WEIGHTS_NAMES = {"vqgan": "vqgan", "bart": "bart", "clip": "clip", "classifier": "perceptual", "judge": "judge"}
-VQGAN_FILE, PERCEPTUAL_FILE = "vqgan.safetensors", "perceptual.safetensors"
-MADE_BY = {PERCEPTUAL_FILE: "classifier", VQGAN_FILE: "vqgan", TOKENIZER_FILE: "tokenizer"}
 FIXED = ("name", "world", "picture_size", "vqgan", "bart", "clip", "classifier")  # what a run's preset never changes
 TOKENIZER_CAPTIONS = 50_000
 PAINT_TOGETHER_ON_GPU = 16384  # some 200,000 small operations, hardly more than a tenth of the pictures would take
 
-AnySettings = TypeVar("AnySettings", bound=Settings)
 
+@dataclass(frozen=True, kw_only=True)
+class RunRequest:
+    """What every training of a preset's blocks was asked for on the command line.
 
-@dataclass(frozen=True)
-class Request:
-    """What was asked for on the command line.
-
-    block: one of TRAINED. preset: a name or a folder. run_dir: RUN. steps, minutes, stop_after: see `Budget`.
-    resume: go on from the checkpoint. data: a folder of captioned pictures; None paints the preset's world. A run
-    keeps to one of the two. seed: another one, another training; each block makes a seed of its own of it.
-    batch_size: overrides the preset's. precision: one of PRECISIONS.
+    preset: a name or a folder. run_dir: RUN; None: runs/ and the preset's name. steps, minutes, stop_after: see
+    `Budget`. resume: go on from the checkpoint. seed: another one, another training; each block makes a seed of its own
+    of it. precision: one of PRECISIONS.
     """
 
-    block: str
     preset: str = "laptop"
     run_dir: Path | None = None
     steps: int | None = None
     minutes: float | None = None
     stop_after: float | None = None
     resume: bool = False
-    data: Path | None = None
     seed: int = 0
-    batch_size: int | None = None
     precision: str = "auto"
 
     def __post_init__(self) -> None:
-        if self.block not in TRAINED:
-            raise TrainingError(f"There is nothing called {self.block!r} to train; choose one of {', '.join(TRAINED)}.")
         if self.precision not in PRECISIONS:
             raise TrainingError(f"precision was {self.precision!r}; choose one of {', '.join(PRECISIONS)}.")
+
+    @property
+    def budget(self) -> Budget:
+        """How long is trained."""
+        return Budget(self.steps, self.minutes, self.stop_after)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request(RunRequest):
+    """What the training of one block was asked for.
+
+    block: one of TRAINED. data: a folder of captioned pictures; None paints the preset's world. A run keeps to one of
+    the two. batch_size: overrides the preset's.
+    """
+
+    block: str
+    data: Path | None = None
+    batch_size: int | None = None
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.block not in TRAINED:
+            raise TrainingError(f"There is nothing called {self.block!r} to train; choose one of {', '.join(TRAINED)}.")
 
 
 def run_training(request: Request) -> Outcome | None:
@@ -90,33 +100,51 @@ def run_training(request: Request) -> Outcome | None:
     A training that was interrupted leaves its weights there as well, as a preview: `Outcome.finished` tells. On
     resuming, the preset's recipe may have changed (see `train`), its sizes may not.
 
-    Raises PresetError, DataError or TrainingError with a sentence that says what is wrong and what to do.
+    Raises:
+        PresetError, DataError, TrainingError: with a sentence that says what is wrong and what to do.
     """
+    begun = time.monotonic()
     source, run_dir = load_preset(request.preset), run_folder(request)
     origin = _origin(request, source)
     preset = _run_preset(source, run_dir / "preset", origin)
-    if request.block == "tokenizer":
+    if request.block == TOKENIZER:
         _train_tokenizer(request, preset, origin)
         return None
-    budget = Budget(request.steps, request.minutes, request.stop_after)
-    holders = {file: _holder(file, preset, source) for file in _needed(request, preset)}
+    budget, kind = request.budget, RECIPES[request.block]
+    settings = _settings(request, preset, kind.settings_type)
+    holders = {file: _holder(file, preset, source) for file in kind.needs(settings)}
     seed = _seed(request)
     torch.manual_seed(seed)  # the weights that training starts from
-    recipe = _recipe(request, preset, holders, origin)
+    recipe = kind.build(Inputs(preset, holders, origin if isinstance(origin, World) else None), settings)
     accelerator = _accelerator(request.precision)
-    data = _data(request, preset, origin, recipe.settings, accelerator)
     if accelerator.is_main_process:
         preset = _write_preset(preset, holders)
+    folder = run_dir / request.block
+    with Interruption() as interruption:
+        data = recipe.batches(
+            _pictures(request, preset, origin, accelerator),
+            folder,
+            accelerator,
+            lambda: interruption.asked or budget.session_over(time.monotonic() - begun),
+        )
+    if data is None:
+        return Outcome(0, 0.0, False, {}, recipe.exported)
     outcome = train(
-        recipe, data, run_dir / request.block, budget, accelerator=accelerator, seed=seed, resume=request.resume
+        recipe,
+        data,
+        folder,
+        budget.after(time.monotonic() - begun),
+        accelerator=accelerator,
+        seed=seed,
+        resume=request.resume,
     )
     if accelerator.is_main_process:
         save_weights(preset, recipe.name, outcome.averaged, recipe.bound_to)
-        _remember(preset.folder / HISTORY_FILE, request.block, run_dir / request.block / METRICS_FILE)
+        _remember(preset.folder / HISTORY_FILE, request.block, folder / METRICS_FILE)
     return outcome
 
 
-def run_folder(request: Request) -> Path:
+def run_folder(request: RunRequest) -> Path:
     """RUN: the folder asked for, else runs/ and the preset's name."""
     return request.run_dir or Path("runs") / load_preset(request.preset).name
 
@@ -125,7 +153,7 @@ def summary(outcome: Outcome | None, request: Request, folder: Path) -> str:
     """One sentence on what `run_training` did in RUN (`folder`), where its weights are, and how to go on."""
     if outcome is None:
         return f"The tokenizer is in {folder / 'preset' / TOKENIZER_FILE}."
-    weights = folder / "preset" / f"{WEIGHTS_NAMES[request.block]}.safetensors"
+    weights = folder / "preset" / made_file(request.block)
     done = f"step {outcome.step}, after {outcome.seconds / 60:.1f} minutes of training"
     if outcome.finished:
         return f"{request.block} finished at {done}; its weights are in {weights} (more: --resume and a larger budget)."
@@ -135,11 +163,13 @@ def summary(outcome: Outcome | None, request: Request, folder: Path) -> str:
     )
 
 
-def resuming(block: str, request: Any) -> str:
-    """The command that resumes a training: all that was asked for, as it was asked for, and --resume.
+def made_file(block: str) -> str:
+    """The file that a block's training leaves in a preset."""
+    return TOKENIZER_FILE if block == TOKENIZER else f"{RECIPES[block].name}.safetensors"
 
-    request: a dataclass whose fields are the command's options, and perhaps the block.
-    """
+
+def resuming(block: str, request: RunRequest) -> str:
+    """The command that resumes a training: all that was asked for, as it was asked for, and --resume."""
     words = ["atelier", "train", block]
     for item in dataclasses.fields(request):
         value = getattr(request, item.name)
@@ -149,7 +179,7 @@ def resuming(block: str, request: Any) -> str:
 
 
 def _seed(request: Request) -> int:
-    """A seed for each block, so that the judge is no twin of the perceptual network and sees scenes of its own."""
+    """A seed for each block, so that the judge and the perceptual network start differently and see other scenes."""
     return mixed_seed(request.seed, request.block)
 
 
@@ -225,18 +255,6 @@ def _write_preset(preset: Preset, holders: dict[str, Preset]) -> Preset:
     return preset
 
 
-def _needed(request: Request, preset: Preset) -> list[str]:
-    """The files of other blocks that a training needs."""
-    if request.block == "vqgan":
-        return [PERCEPTUAL_FILE]
-    if request.block == "bart":
-        return [VQGAN_FILE, TOKENIZER_FILE]
-    if request.block == "clip":
-        shown = _settings(request, preset, CLIPSettings).reconstructed_share > 0
-        return [TOKENIZER_FILE, *[VQGAN_FILE] * shown]
-    return []
-
-
 def _holder(file: str, preset: Preset, source: Preset) -> Preset:
     """Whose file is used: the run's own, else the source's."""
     for holder in (preset, source):
@@ -244,35 +262,14 @@ def _holder(file: str, preset: Preset, source: Preset) -> Preset:
             return holder
     raise TrainingError(
         f"This training needs {file}, and neither {preset.folder} nor the preset {source.name} has it. "
-        f"Make it first: atelier train {MADE_BY[file]}."
+        f"Make it first: atelier train {next(block for block in TRAINED if made_file(block) == file)}."
     )
 
 
-# ---------------------------------------------------------------------------------------------- recipes and data
+# ---------------------------------------------------------------------------------------------- settings and data
 
 
-def _recipe(request: Request, preset: Preset, holders: dict[str, Preset], origin: World | Path) -> Recipe:
-    """The recipe asked for, with the blocks that it needs."""
-    bound_to = {file: holder.files[file] for file, holder in holders.items()}
-    if request.block == "vqgan":
-        settings = _settings(request, preset, VQGANSettings)
-        return VQGANRecipe(preset.vqgan, holders[PERCEPTUAL_FILE].load_classifier("perceptual"), settings)
-    if request.block == "bart":
-        settings = _settings(request, preset, BartSettings)
-        vqgan, tokenizer = holders[VQGAN_FILE].load_vqgan(), holders[TOKENIZER_FILE].load_tokenizer()
-        return BartRecipe(preset.bart, vqgan, tokenizer, settings, bound_to)
-    if request.block == "clip":
-        settings = _settings(request, preset, CLIPSettings)
-        vqgan = holders[VQGAN_FILE].load_vqgan() if VQGAN_FILE in holders else None
-        bound_to = {TOKENIZER_FILE: bound_to[TOKENIZER_FILE]}  # another VQ-GAN's pictures would do nearly as well
-        return CLIPRecipe(preset.clip_sizes, holders[TOKENIZER_FILE].load_tokenizer(), settings, vqgan, bound_to)
-    if not isinstance(origin, World):
-        raise TrainingError("A classifier learns the attributes of painted scenes; train it without a data folder.")
-    settings = _settings(request, preset, ClassifierSettings)
-    return ClassifierRecipe(WEIGHTS_NAMES[request.block], preset.classifier_sizes, origin, settings)
-
-
-def _settings(request: Request, preset: Preset, settings: type[AnySettings]) -> AnySettings:
+def _settings(request: Request, preset: Preset, settings: type[Settings]) -> Settings:
     """The recipe's settings: its defaults, changed by the preset's, changed by the command line's."""
     chosen: dict[str, Any] = dict(preset.recipes.get(request.block, {}))
     if request.batch_size is not None:
@@ -299,21 +296,17 @@ def _accelerator(precision: str) -> Accelerator:
     return Accelerator(cpu=cpu, mixed_precision=best_precision(device) if precision == "auto" else precision)
 
 
-def _data(
-    request: Request, preset: Preset, origin: World | Path, settings: Settings, accelerator: Accelerator
-) -> Batches:
+def _pictures(request: Request, preset: Preset, origin: World | Path, accelerator: Accelerator) -> PictureSource:
+    device = accelerator.device
     if isinstance(origin, Path):
-        return CaptionedFolder(origin, preset.picture_size, settings.batch_size, _seed(request))
-    return PaintedPictures(
+        return FolderSource(origin, preset.picture_size, _seed(request), device)
+    return PaintedSource(
         origin,
         preset.picture_size,
-        settings.batch_size,
         _seed(request),
-        held_out="allowed" if request.block == "judge" else "never",
-        device=accelerator.device,
+        device,
         stride=accelerator.num_processes,
-        paint_together=256 if accelerator.device.type == "cpu" else PAINT_TOGETHER_ON_GPU,
-        distinct=settings.distinct,
+        paint_together=256 if device.type == "cpu" else PAINT_TOGETHER_ON_GPU,
     )
 
 
