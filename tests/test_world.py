@@ -17,6 +17,7 @@ from atelier.world import (
     parse,
     small_world,
     sprites,
+    studio_world,
     vocabulary,
 )
 from atelier.world.painter import uniform
@@ -32,7 +33,7 @@ SESSION_PROMPTS = {
     },
     "a photo of the food of china": {"subject": "food of china", "style": "photo"},
 }
-WORLDS = [small_world(), full_world()]
+WORLDS = [small_world(), studio_world(), full_world()]
 
 
 def test_full_world_is_as_large_as_promised() -> None:
@@ -46,8 +47,18 @@ def test_full_world_is_as_large_as_promised() -> None:
         assert set(names) < set(world.attributes[attribute])
 
 
-def test_held_out_list_covers_every_kind_in_both_worlds() -> None:
-    for world, total in ((small_world(), 8), (full_world(), 12)):
+def test_studio_world_is_as_large_as_promised() -> None:
+    world = studio_world()
+    assert len(world.subjects) >= 20
+    assert len(world.settings) >= 12
+    assert len(world.colours) >= 10
+    assert len(world.styles) >= 5
+    for attribute, names in world.attributes.items():
+        assert set(small_world().attributes[attribute]) < set(names) < set(full_world().attributes[attribute])
+
+
+def test_held_out_list_covers_every_kind_in_every_world() -> None:
+    for world, total in ((small_world(), 8), (studio_world(), 12), (full_world(), 12)):
         inside = [
             (s, attribute, value)
             for s, attribute, value in HELD_OUT
@@ -61,7 +72,7 @@ def test_held_out_list_covers_every_kind_in_both_worlds() -> None:
 
 @pytest.mark.parametrize("world", WORLDS, ids=lambda world: world.name)
 def test_half_a_million_scenes_hold_nothing_held_out(world: World) -> None:
-    """Two worlds make a million. The combinations are looked for in the scenes' own fields."""
+    """Three worlds make one and a half million. The combinations are looked for in the scenes' own fields."""
     forbidden = set(HELD_OUT)
     seen = set()
     for scene in world.sample(500_000, seed=1):

@@ -1,0 +1,57 @@
+"""How many pairs of caption and picture the translator learns from in a second: part of `make bench`."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+
+import torch
+from accelerate import Accelerator
+from atelier.training.codes import CodedBatch, encoded
+from atelier.training.data import PaintedPictures, PaintedSource
+from atelier.training.recipe import Inputs
+from atelier.training.recipes.bart import BartRecipe, BartSettings
+from atelier.weights.presets import TOKENIZER_FILE, VQGAN_FILE, load_preset
+from atelier.world import small_world
+
+STEPS = 6
+
+
+def test_stored_codes_against_codes_computed_in_every_step(note, tmp_path) -> None:
+    """Both ways at laptop's size, alternating, with all the threads that there are."""
+    preset = load_preset("laptop")
+    settings = replace(BartSettings(**preset.recipes["bart"]), distinct=1024)
+    recipe = BartRecipe.build(Inputs(preset, {VQGAN_FILE: preset, TOKENIZER_FILE: preset}, small_world()), settings)
+    source = PaintedSource(small_world(), preset.picture_size, 0, torch.device("cpu"))
+    stored = recipe.batches(source, tmp_path, Accelerator(cpu=True), lambda: False)
+    assert stored is not None
+    # As many pictures as are painted together, so that painting costs what it costs in a long training.
+    painted = PaintedPictures(small_world(), preset.picture_size, settings.batch_size, 0)
+    optimizer = settings.optimizer(recipe.parts["bart"])
+
+    def step(batch: CodedBatch) -> None:
+        (turn,) = recipe.turns(recipe.parts, batch, 0.0)
+        optimizer.zero_grad()
+        turn.loss.backward()
+        optimizer.step()
+
+    def from_store(number: int) -> None:
+        step(stored[number])
+
+    def computed(number: int) -> None:
+        batch = painted[number]
+        step(CodedBatch(encoded(recipe.vqgan, batch.pictures), batch.captions))
+
+    taken = {from_store: 0.0, computed: 0.0}
+    group = 256 // settings.batch_size
+    for number in range(group * max(1, STEPS // group) + 1):
+        for way in taken:
+            start = time.perf_counter()
+            way(number + group - 1 if way is computed else number)
+            taken[way] += (time.perf_counter() - start) * (number > 0)  # the first is to warm up
+    steps = group * max(1, STEPS // group)
+    pairs = {way: settings.batch_size * steps / seconds for way, seconds in taken.items()}
+    what = f"pairs per second, translator, laptop's sizes, {torch.get_num_threads()} threads"
+    ratio = note(what, pairs[from_store], "codes computed in every step", pairs[computed], unit="pairs/s")
+    assert ratio is not None
+    assert 1 / ratio >= 3
