@@ -177,7 +177,7 @@ def test_a_complete_preset_is_trained_anew_and_one_without_a_critic_gets_none(tm
     assert lacking(replace(preset, files={}, clip=None)) == [block for block in TRAINED if block != "clip"]
 
 
-@pytest.mark.parametrize("name", ["laptop", "studio"])
+@pytest.mark.parametrize("name", ["laptop", "studio", "full"])
 def test_the_recipes_of_the_shipped_presets_can_be_followed(name):
     preset = load_preset(name)
     kinds: dict[str, Callable[..., Settings]] = {

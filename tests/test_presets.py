@@ -314,7 +314,7 @@ def test_a_folder_without_a_config_is_no_preset(tmp_path):
         load_preset(tmp_path)
 
 
-@pytest.mark.parametrize(("name", "size"), [("laptop", 64), ("studio", 128)])
+@pytest.mark.parametrize(("name", "size"), [("laptop", 64), ("studio", 128), ("full", 128)])
 def test_the_courses_own_presets_can_be_read(name, size):
     preset = load_preset(name)
     assert (preset.name, preset.picture_size) == (name, size)
@@ -324,8 +324,9 @@ def test_the_courses_own_presets_can_be_read(name, size):
     assert preset.classifier_sizes.attributes == named_world(preset.world).attributes
 
 
-def test_studio_is_small_enough_to_ship_and_its_sizes_suit_a_gpu():
-    preset = load_preset("studio")
+@pytest.mark.parametrize(("name", "megabytes"), [("studio", 16), ("full", 25.5)])
+def test_presets_are_small_enough_to_ship(name, megabytes):
+    preset = load_preset(name)
     with torch.device("meta"):
         blocks = {
             "vqgan": VQGAN(preset.vqgan),
@@ -338,8 +339,11 @@ def test_studio_is_small_enough_to_ship_and_its_sizes_suit_a_gpu():
         name: sum(t.numel() for key, t in block.state_dict().items() if key not in learning_only(block))
         for name, block in blocks.items()
     }
-    assert 2 * sum(kept.values()) <= 25_500_000  # bytes in float16; card, curves and tokenizer come on top
+    assert 2 * sum(kept.values()) <= megabytes * 1e6  # bytes in float16; card, curves and tokenizer come on top
     assert 2 * max(kept.values()) <= 16 * 2**20
     assert preset.vqgan.grid == 16
     assert 1024 <= preset.vqgan.codes <= 2048
-    assert preset.bart.target_rows % 8 == 0  # tensor cores want it; the rows beyond the codes are never drawn
+
+
+def test_the_sizes_of_the_full_preset_suit_a_gpu():
+    assert load_preset("full").bart.target_rows % 8 == 0  # for tensor cores; rows beyond the codes are never drawn

@@ -25,7 +25,8 @@ def shifted(pictures: Tensor, most: int) -> Tensor:
     columns = offsets[1] + torch.arange(width, device=pictures.device)  # (n, w)
     which = torch.arange(number, device=pictures.device)[:, None, None]
     moved = padded.permute(0, 2, 3, 1)[which, rows[:, :, None], columns[:, None, :]]  # (n, h, w, 3)
-    return moved.permute(0, 3, 1, 2)
+    # Contiguous, since the convolution of some CPUs (oneDNN with AVX2) writes outside its memory for other layouts.
+    return moved.permute(0, 3, 1, 2).contiguous()
 
 
 def softened(pictures: Tensor, share: float) -> Tensor:
