@@ -80,9 +80,7 @@ GRID = VQGANConfig(
     code_width=16,
     group_norm_groups=8,
 )
-WITHOUT_ADVERSARY = VQGANSettings(
-    batch_size=32, learning_rate=2e-3, betas=(0.9, 0.99), discriminator_start=1.0, whiten=False
-)
+WITHOUT_ADVERSARY = VQGANSettings(batch_size=32, learning_rate=2e-3, betas=(0.9, 0.99), discriminator_start=1.0)
 WITH_ADVERSARY = VQGANSettings(
     batch_size=16,
     learning_rate=4e-4,
@@ -90,7 +88,6 @@ WITH_ADVERSARY = VQGANSettings(
     discriminator_start=0.0,
     discriminator_ramp=0.2,  # the discriminator learns from the start, and by and by it is listened to
     discriminator_layers=1,
-    whiten=False,
 )
 
 PLANS = {

@@ -83,7 +83,7 @@ class BartRecipe(Recipe[BartSettings, Bart]):
     name = "bart"
     main_metrics = ("loss", "accuracy")
     settings_type = BartSettings
-    share = 8.5
+    share = 7.0
     reported = ("loss", "accuracy")
 
     def __init__(

@@ -70,7 +70,7 @@ class ClassifierRecipe(Recipe[ClassifierSettings, PictureClassifier]):
     name = "perceptual"
     channels_last = True
     settings_type = ClassifierSettings
-    share = 0.5
+    share = 1.0
     reported = ("subject", "setting", "colour", "style")
 
     def __init__(self, config: ClassifierConfig, world: World, settings: ClassifierSettings) -> None:
@@ -112,5 +112,5 @@ class JudgeRecipe(ClassifierRecipe):
     """Trains the judge, which sees all combinations, the held-out ones included."""
 
     name = "judge"
-    share = 1.0
+    share = 1.5
     held_out = "allowed"

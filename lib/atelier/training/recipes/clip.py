@@ -72,7 +72,7 @@ class CLIPRecipe(Recipe[CLIPSettings, CLIP]):
     name = "clip"
     main_metrics = ("loss", "accuracy")
     settings_type = CLIPSettings
-    share = 2.0
+    share = 1.5
     reported = ("loss", "accuracy")
 
     def __init__(

@@ -55,7 +55,7 @@ class VQGANSettings(Settings):
     discriminator_ramp: float = 0.05
     discriminator_width: int = 32
     discriminator_layers: int = 2
-    whiten: bool = True
+    whiten: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -137,7 +137,7 @@ class VQGANRecipe(Recipe[VQGANSettings, VQGAN]):
     channels_last = True
     main_metrics = ("loss", "psnr", "perceptual", "codes_used", "discriminator")
     settings_type = VQGANSettings
-    share = 8.0
+    share = 5.0
     reported = ("psnr", "perceptual", "codes_used")
 
     def __init__(self, config: VQGANConfig, perceptual: PictureClassifier, settings: VQGANSettings) -> None:
