@@ -16,3 +16,5 @@ RECIPES: dict[str, type[Recipe]] = {
     "bart": BartRecipe,
     "clip": CLIPRecipe,
 }
+
+__all__ = ["RECIPES", "BartRecipe", "CLIPRecipe", "ClassifierRecipe", "JudgeRecipe", "VQGANRecipe"]
