@@ -26,12 +26,11 @@ from typing import Annotated, Any
 import jupytext
 import nbformat
 import typer
-from nbclient import NotebookClient
-from nbformat import NotebookNode
-
 from atelier.errors import AtelierError
 from atelier.teaching.claims import CLAIMS, METADATA
 from atelier.teaching.lessons import LESSONS, MINUTES_FILE, NOTEBOOKS, Lesson, question
+from nbclient import NotebookClient
+from nbformat import NotebookNode
 
 CLAIMS_FILE = "CLAIMS.md"
 TRY_CONTROLS = "from atelier.teaching.controls import try_controls\n\ntry_controls()"
@@ -50,7 +49,7 @@ import importlib.util
 REPOSITORY = "{repository}"
 if importlib.util.find_spec("google") and importlib.util.find_spec("google.colab"):
     !git clone --quiet --depth 1 https://github.com/{{REPOSITORY}} atelier
-    %run atelier/notebooks/colab.py"""
+    %run atelier/notebooks/source/tools/colab.py"""
 
 BADGE = (
     "[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]"
