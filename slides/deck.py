@@ -194,7 +194,7 @@ def data(arguments: str) -> str:
 
 
 def takes(name: str) -> str:
-    """What a lesson takes to run, from notebooks/minutes.json."""
+    """What a lesson takes to run, from notebooks/source/tools/minutes.json."""
     table = stored("notebooks/source/tools/minutes.json")
     if name not in table:
         return "a few minutes"
