@@ -13,7 +13,7 @@ LEAST_PSNR = 36.0  # decibels; at 31 the difference is visible in pictures of ma
 
 
 def with_palette(png: bytes) -> bytes:
-    """The same picture with at most 256 colours, or unchanged if that is not smaller or if the difference is visible.
+    """The same picture with at most 256 colours, or unchanged if it has a palette, would not be smaller or would look different.
 
     Args:
         png: a PNG file.
@@ -21,7 +21,10 @@ def with_palette(png: bytes) -> bytes:
     Returns:
         A PNG file whose PSNR against the original is at least LEAST_PSNR.
     """
-    picture = Image.open(io.BytesIO(png)).convert("RGB")
+    opened = Image.open(io.BytesIO(png))
+    if opened.mode == "P":
+        return png
+    picture = opened.convert("RGB")
     reduced = picture.quantize(256, method=Image.Quantize.MEDIANCUT, kmeans=2, dither=Image.Dither.NONE)
     error = np.asarray(picture, dtype=float) - np.asarray(reduced.convert("RGB"), dtype=float)
     if np.square(error).mean() > 255**2 / 10 ** (LEAST_PSNR / 10):
