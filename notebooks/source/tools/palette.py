@@ -13,7 +13,7 @@ LEAST_PSNR = 36.0  # decibels; at 31 the difference is visible in pictures of ma
 
 
 def with_palette(png: bytes) -> bytes:
-    """The same picture with at most 256 colours, or unchanged if it has a palette, would not be smaller or would look different.
+    """The same picture with at most 256 colours; unchanged if it has a palette, gains nothing, or would look different.
 
     Args:
         png: a PNG file.
