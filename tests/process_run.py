@@ -9,6 +9,7 @@ from pathlib import Path
 
 import torch
 from accelerate import Accelerator
+from atelier.blocks.vq import MovingAverageQuantizer
 from atelier.training.data import CaptionedFolder
 from atelier.training.loop import Budget, Intervals, train
 from atelier.training.recipes.classifier import ClassifierRecipe, ClassifierSettings
@@ -28,6 +29,7 @@ def main(asked: dict) -> None:
     settings = VQGANSettings(batch_size=asked["batch_size"], warmup_steps=2, discriminator_start=1.0, whiten=True)
     recipe = VQGANRecipe(preset.vqgan, perceptual, settings)
     codebook = recipe.vqgan.quantize
+    assert isinstance(codebook, MovingAverageQuantizer)
     torch.nn.init.normal_(codebook.embedding.weight)
     codebook.counts.fill_(1.0)  # all codes are in use, so none restarts at a random vector
     codebook.sums.copy_(codebook.embedding.weight)

@@ -12,6 +12,7 @@ from atelier.blocks.autoencoder import (
     ConvEncoder,
     reconstruction_loss,
 )
+from atelier.weights.sizes import check_sizes
 from atelier.world import sprites
 
 
@@ -96,4 +97,4 @@ def test_it_learns_sixteen_sprites_by_heart_through_two_numbers():
 )
 def test_impossible_sizes_are_refused(arguments: dict, sentence: str):
     with pytest.raises(ValueError, match=sentence):
-        AutoencoderConfig(**arguments)
+        check_sizes(AutoencoderConfig(**arguments))

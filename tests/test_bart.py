@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from atelier.blocks.bart import Bart, BartConfig
+from atelier.weights.sizes import check_sizes
 from torch import Tensor
 
 DALLE = BartConfig(
@@ -280,7 +281,7 @@ def test_start_tokens():
         ({"width": 30}, "width 30 cannot be split into 4 heads"),
         ({"decoder_layers": 0}, "decoder_layers is 0"),
         ({"shared_embedding": True}, "text_vocabulary is 40 and target_vocabulary 32"),
-        ({"start_token": 33}, "start_token 33"),
+        ({"start_token": 33}, "start_token 33 is not a row"),
         ({"start_token": -1}, "start_token -1"),
         ({"pad_token": 40}, "pad_token 40"),
         ({"position_offset": -1}, "position_offset is -1"),
@@ -289,7 +290,7 @@ def test_start_tokens():
 )
 def test_sizes_that_do_not_fit_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
-        replace(DALLE, **change)
+        check_sizes(replace(DALLE, **change))
 
 
 def test_ids_of_a_wrong_shape_are_refused():

@@ -7,6 +7,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from atelier.blocks.clip import CLIP, CLIPConfig, contrastive_loss
+from atelier.weights.sizes import check_sizes
 from torch import Tensor
 
 CONFIG = CLIPConfig(
@@ -187,7 +188,7 @@ def test_the_published_size():
 )
 def test_sizes_that_do_not_fit_are_refused(change, message):
     with pytest.raises(ValueError, match=message):
-        replace(CONFIG, **change)
+        check_sizes(replace(CONFIG, **change))
 
 
 def test_inputs_of_a_wrong_shape_are_refused():

@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from atelier.blocks.gan import Discriminator, GANConfig, Generator, discriminator_loss, generator_loss
+from atelier.weights.sizes import check_sizes
 from atelier.world import sprites
 from torch import nn
 
@@ -140,4 +141,4 @@ def test_the_game_moves_the_generator_towards_the_data():
 )
 def test_impossible_sizes_are_refused(arguments: dict, sentence: str):
     with pytest.raises(ValueError, match=sentence):
-        GANConfig(**arguments)
+        check_sizes(GANConfig(**arguments))

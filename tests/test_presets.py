@@ -11,13 +11,13 @@ from atelier.blocks.bart import Bart
 from atelier.blocks.classifier import PictureClassifier
 from atelier.blocks.clip import CLIP
 from atelier.blocks.vqgan import VQGAN
+from atelier.weights.codebooks import learning_only
 from atelier.weights.presets import (
     Preset,
     PresetError,
     add_file,
     downloads_folder,
     find_presets,
-    learning_only,
     load_preset,
     load_weights,
     preset_folders,

@@ -18,10 +18,12 @@ import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
 from atelier.blocks.classifier import ClassifierConfig
+from atelier.blocks.vq import MovingAverageQuantizer
 from atelier.blocks.vqgan import VQGAN
 from atelier.cli import app
 from atelier.training.averages import AveragedWeights, Meter
 from atelier.training.checkpoints import newest_checkpoint
+from atelier.training.codebook import Float32Quantizer
 from atelier.training.codes import CodedBatch, encoded
 from atelier.training.data import Batch, PaintedPictures, save_captioned
 from atelier.training.loop import Budget, Intervals, Outcome, best_precision, learning_rate, train
@@ -534,11 +536,25 @@ def test_the_codes_used_are_those_of_the_quantizer(uninterrupted, tmp_path):
     preset = tiny_preset(tmp_path)
     perceptual = ClassifierRecipe(preset.classifier_sizes, small_world(), ClassifierSettings()).classifier
     recipe = VQGANRecipe(preset.vqgan, perceptual, VQGANSettings())
-    turn = next(recipe.turns(recipe.parts, PaintedPictures(small_world(), 16, 4, seed=0, paint_together=4)[0], 0.0))
-    assert turn.metrics["codes_used"].item() == pytest.approx(recipe.vqgan.quantize.usage().share)
-    recipe.vqgan.quantize.counts.copy_(torch.tensor([100.0, 50.0, 0.001] + [0.0] * 13))
-    counts = recipe.vqgan.quantize.counts
-    assert (counts > 0.01 * counts.mean()).float().mean().item() == recipe.vqgan.quantize.usage().share == 2 / 16
+    codebook, data = recipe.vqgan.quantize, PaintedPictures(small_world(), 16, 4, seed=0, paint_together=4)
+    assert isinstance(codebook, MovingAverageQuantizer)
+    turn = next(recipe.turns(recipe.parts, data[0], 0.0))
+    assert turn.metrics["codes_used"].item() == pytest.approx(codebook.usage().share)
+    counts = codebook.counts.copy_(torch.tensor([100.0, 50.0, 0.001] + [0.0] * 13))
+    assert (counts > 0.01 * counts.mean()).float().mean().item() == codebook.usage().share == 2 / 16
+
+
+def test_a_codebook_learned_by_gradient_is_prepared_and_trains(tmp_path):
+    preset = tiny_preset(tmp_path)
+    perceptual = ClassifierRecipe(preset.classifier_sizes, small_world(), ClassifierSettings()).classifier
+    recipe = VQGANRecipe(replace(preset.vqgan, decay=None), perceptual, VQGANSettings())
+    assert type(recipe.vqgan.quantize) is Float32Quantizer
+    data = PaintedPictures(small_world(), 16, 4, seed=0, paint_together=4)
+    with torch.autocast("cpu", torch.bfloat16):
+        turn = next(recipe.turns(recipe.parts, data[0], 0.0))
+    turn.loss.backward()
+    assert recipe.vqgan.quantize.embedding.weight.grad is not None
+    assert "codes_used" not in turn.metrics
 
 
 def test_the_translator_learns_and_draws_codes_in_range(tmp_path):

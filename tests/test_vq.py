@@ -1,7 +1,9 @@
 """The codebook layer and the VQ-VAE: arithmetic by hand, a codebook over many steps, gradients, learning, bad input."""
 
+import copy
 import math
 import multiprocessing
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -9,6 +11,7 @@ import torch
 from atelier.blocks.vq import (
     LAPLACE_EPSILON,
     VQVAE,
+    MovingAverageQuantizer,
     VectorQuantizer,
     VQVAEConfig,
     assignment,
@@ -17,10 +20,20 @@ from atelier.blocks.vq import (
     straight_through,
     vq_loss,
 )
+from atelier.training.codebook import prepare_codebook
+from atelier.weights.codebooks import learning_only, with_statistics
+from atelier.weights.sizes import check_codebook, check_sizes
 from atelier.world import sprites
+from torch import nn
 
 
-def with_codes(rows: list[list[float]], **options) -> VectorQuantizer:
+def with_codes(rows: list[list[float]], **options) -> MovingAverageQuantizer:
+    quantizer = MovingAverageQuantizer(len(rows), len(rows[0]), **options)
+    quantizer.load_state_dict(with_statistics(quantizer, {"embedding.weight": torch.tensor(rows)}))
+    return quantizer
+
+
+def plain_with_codes(rows: list[list[float]], **options) -> VectorQuantizer:
     quantizer = VectorQuantizer(len(rows), len(rows[0]), **options)
     quantizer.load_state_dict({"embedding.weight": torch.tensor(rows)})
     return quantizer
@@ -85,8 +98,9 @@ def test_each_term_of_the_loss_pulls_at_one_side():
         assert side.tolist() == [pytest.approx(expected)]
 
 
-def test_lookup_gives_back_exactly_what_quantising_gave():
-    quantizer = VectorQuantizer(32, 6)
+@pytest.mark.parametrize("kind", [VectorQuantizer, MovingAverageQuantizer])
+def test_lookup_gives_back_exactly_what_quantising_gave(kind: type[VectorQuantizer]):
+    quantizer = kind(32, 6)
     quantizer(torch.randn(4, 6, 4, 4))
     quantized = quantizer.eval()(torch.randn(3, 6, 2, 5))
     assert torch.equal(quantizer.lookup(quantized.indices), quantized.z_q)
@@ -111,7 +125,7 @@ def test_the_moving_average_codebook_adds_only_the_commitment_term():
 
 
 def test_the_codebook_learned_by_gradient_has_both_terms_with_beta_on_the_commitment():
-    quantizer = with_codes([[0.0, 0.0], [10.0, 10.0]], beta=0.1, decay=None).eval()
+    quantizer = plain_with_codes([[0.0, 0.0], [10.0, 10.0]], beta=0.1)
     z_e = as_map(torch.tensor([[1.0, 3.0], [10.0, 12.0]])).requires_grad_()
     loss = quantizer(z_e).loss
     assert loss.item() == pytest.approx((1 + 0.1) * 14 / 4)
@@ -136,7 +150,7 @@ def test_one_step_of_the_moving_averages_by_hand():
 def test_the_codebook_finds_the_centres_of_the_data():
     torch.manual_seed(0)
     centres = torch.randn(16, 4) * 5
-    quantizer = VectorQuantizer(24, 4, decay=0.9, restart_below=0.1)
+    quantizer = MovingAverageQuantizer(24, 4, decay=0.9, restart_below=0.1)
     for _ in range(150):
         chosen = torch.randint(16, (64,))
         quantizer(as_map(centres[chosen] + 0.05 * torch.randn(64, 4)))
@@ -145,16 +159,15 @@ def test_the_codebook_finds_the_centres_of_the_data():
 
 
 def test_the_codebook_starts_as_vectors_of_the_first_batch():
-    quantizer = VectorQuantizer(8, 3, decay=None, restart_below=0.0)
+    quantizer = MovingAverageQuantizer(8, 3, restart_below=0.0)
     vectors = torch.randn(50, 3)
-    quantizer(as_map(vectors))
-    codebook = {tuple(code) for code in quantizer.embedding.weight.tolist()}
+    codebook = {tuple(code) for code in quantizer(as_map(vectors)).z_q[0, :, 0].T.tolist()}
     assert len(codebook) == 8
     assert codebook <= {tuple(vector) for vector in vectors.tolist()}
 
 
 def test_a_first_batch_smaller_than_the_codebook_is_enough():
-    quantizer = VectorQuantizer(64, 3)
+    quantizer = MovingAverageQuantizer(64, 3)
     quantizer(torch.randn(1, 3, 2, 2))
     assert quantizer.embedding.weight.isfinite().all()
     assert quantizer.usage().share == 1.0
@@ -173,15 +186,31 @@ def test_dead_codes_start_again_from_the_batch_and_only_they():
     assert restarted.usage().share == 1.0
 
 
-def test_without_restarts_a_code_stays_where_it_is_however_long_nobody_uses_it():
-    quantizer = with_codes([[0.0, 0.0], [50.0, 50.0]], decay=None, restart_below=0.0).train()
+def test_an_unused_code_learned_by_gradient_stays_where_it_is():
+    quantizer = plain_with_codes([[0.0, 0.0], [50.0, 50.0]]).train()
+    optimiser = torch.optim.SGD(quantizer.parameters(), lr=0.5)
     for _ in range(30):
-        quantizer(torch.rand(1, 2, 4, 4))
+        optimiser.zero_grad()
+        quantizer(torch.rand(1, 2, 4, 4)).loss.backward()
+        optimiser.step()
     assert quantizer.embedding.weight[1].tolist() == [50.0, 50.0]
+    assert quantizer.embedding.weight[0].detach() == pytest.approx([0.5, 0.5], abs=0.3)
+
+
+def test_a_codebook_learned_by_gradient_finds_the_centres_of_the_data():
+    torch.manual_seed(0)
+    centres = torch.tensor([[-1.0, 0.0], [1.0, 0.0]])
+    quantizer = plain_with_codes([[-0.1, 0.3], [0.1, -0.3]])
+    optimiser = torch.optim.SGD(quantizer.parameters(), lr=0.2)
+    for _ in range(200):
+        optimiser.zero_grad()
+        quantizer(as_map(centres[torch.randint(2, (64,))] + 0.05 * torch.randn(64, 2))).loss.backward()
+        optimiser.step()
+    assert (quantizer.embedding.weight - centres).abs().max() < 0.05
 
 
 def test_evaluation_changes_nothing():
-    quantizer = VectorQuantizer(8, 3)
+    quantizer = MovingAverageQuantizer(8, 3)
     quantizer(torch.randn(2, 3, 4, 4))
     before = {name: value.clone() for name, value in quantizer.state_dict().items()}
     quantizer.eval()(torch.randn(2, 3, 4, 4))
@@ -193,12 +222,12 @@ def test_training_resumed_from_a_state_is_training_uninterrupted():
         return torch.stack([quantizer(torch.randn(2, 3, 2, 2)).loss for _ in range(number)])
 
     torch.manual_seed(3)
-    whole = steps(VectorQuantizer(16, 3, restart_below=0.5), 12)
+    whole = steps(MovingAverageQuantizer(16, 3, restart_below=0.5), 12)
     torch.manual_seed(3)
-    first = VectorQuantizer(16, 3, restart_below=0.5)
+    first = MovingAverageQuantizer(16, 3, restart_below=0.5)
     steps(first, 5)
     generator = torch.get_rng_state()
-    second = VectorQuantizer(16, 3, restart_below=0.5)
+    second = MovingAverageQuantizer(16, 3, restart_below=0.5)
     second.load_state_dict(first.state_dict())
     torch.set_rng_state(generator)
     assert torch.equal(steps(second, 7), whole[5:])
@@ -215,15 +244,46 @@ def test_usage_counts_codes_and_their_evenness():
     assert math.isfinite(codebook_usage(torch.zeros(4)).perplexity)
 
 
-def test_under_autocast_the_codes_are_those_of_float32():
+@pytest.mark.parametrize("made", [plain_with_codes, with_codes])
+def test_a_prepared_codebook_quantises_in_float32_under_autocast(made: Callable[[list], VectorQuantizer]):
     torch.manual_seed(0)
-    quantizer = with_codes((100 + torch.randn(256, 8)).tolist()).eval()  # bfloat16 cannot tell these apart
+    quantizer = made((100 + torch.randn(256, 8)).tolist()).eval()  # bfloat16 cannot tell these apart
+    prepare_codebook(quantizer)
     z_e = 100 + torch.randn(2, 8, 8, 8)
     expected = quantizer(z_e)
     with torch.autocast("cpu", torch.bfloat16):
         quantized = quantizer(z_e)
     assert torch.equal(quantized.indices, expected.indices)
     assert quantized.z_q.dtype == quantized.loss.dtype == torch.float32
+
+
+def test_a_prepared_codebook_learns_from_bfloat16_under_autocast():
+    torch.manual_seed(0)
+    quantizer, other = MovingAverageQuantizer(8, 3), MovingAverageQuantizer(8, 3)
+    prepare_codebook(quantizer)
+    batches = [torch.randn(2, 3, 4, 4).bfloat16() for _ in range(3)]
+    torch.manual_seed(1)
+    with torch.autocast("cpu", torch.bfloat16):
+        losses = [quantizer(z_e).loss for z_e in batches]
+    torch.manual_seed(1)
+    assert [other(z_e.float()).loss for z_e in batches] == losses
+    assert all(torch.equal(value, other.state_dict()[name]) for name, value in quantizer.state_dict().items())
+
+
+@pytest.mark.parametrize("kind", [VectorQuantizer, MovingAverageQuantizer])
+def test_preparing_a_model_changes_neither_its_state_nor_its_results(kind: type[VectorQuantizer]):
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), kind(8, 4))
+    prepared = copy.deepcopy(model)
+    prepare_codebook(prepared)
+    assert isinstance(prepared[1], kind)
+    z_e = torch.randn(2, 3, 4, 4)
+    torch.manual_seed(1)
+    expected = model(z_e)
+    torch.manual_seed(1)
+    assert all(torch.equal(one, other) for one, other in zip(prepared(z_e), expected, strict=True))
+    assert list(prepared.state_dict()) == list(model.state_dict())
+    assert all(torch.equal(value, model.state_dict()[name]) for name, value in prepared.state_dict().items())
 
 
 def test_the_memory_format_changes_nothing():
@@ -234,13 +294,28 @@ def test_the_memory_format_changes_nothing():
 
 
 def test_the_state_is_that_of_the_shipped_weights():
-    shapes = {name: tuple(value.shape) for name, value in VectorQuantizer(8, 3).state_dict().items()}
+    shapes = {name: tuple(value.shape) for name, value in MovingAverageQuantizer(8, 3).state_dict().items()}
     assert shapes == {"embedding.weight": (8, 3), "counts": (8,), "sums": (8, 3)}
+    assert list(VectorQuantizer(8, 3).state_dict()) == ["embedding.weight"]
+
+
+def test_codes_without_statistics_are_completed_and_statistics_are_kept():
+    model = nn.Sequential(nn.Conv2d(3, 4, 1), MovingAverageQuantizer(8, 4), VectorQuantizer(8, 4))
+    assert learning_only(model) == {"1.counts", "1.sums"}
+    codes = torch.randn(8, 4)
+    completed = with_statistics(model, {"1.embedding.weight": codes.half(), "2.embedding.weight": codes})
+    assert completed.keys() == {"1.embedding.weight", "1.counts", "1.sums", "2.embedding.weight"}
+    assert torch.equal(completed["1.counts"], torch.ones(8))
+    assert torch.equal(completed["1.sums"], codes.half().float())
+    state = model.state_dict()
+    assert with_statistics(model, state) == state
+    assert with_statistics(model, {}) == {}
 
 
 def test_an_empty_state_is_refused():
+    quantizer = MovingAverageQuantizer(4, 2)
     with pytest.raises(RuntimeError, match="Missing key"):
-        VectorQuantizer(4, 2).load_state_dict({})
+        quantizer.load_state_dict(with_statistics(quantizer, {}))
 
 
 @pytest.mark.parametrize(
@@ -254,13 +329,14 @@ def test_an_empty_state_is_refused():
 )
 def test_impossible_codebooks_are_refused(arguments: dict, sentence: str):
     with pytest.raises(ValueError, match=sentence):
-        VectorQuantizer(**arguments)
+        check_codebook(**arguments)
 
 
+@pytest.mark.parametrize("kind", [VectorQuantizer, MovingAverageQuantizer])
 @pytest.mark.parametrize("shape", [(2, 4), (2, 5, 3, 3)])
-def test_maps_of_another_shape_are_refused(shape: tuple[int, ...]):
+def test_maps_of_another_shape_are_refused(shape: tuple[int, ...], kind: type[VectorQuantizer]):
     with pytest.raises(ValueError, match=r"\(n, 4, h, w\), but got"):
-        VectorQuantizer(8, 4)(torch.zeros(shape))
+        kind(8, 4)(torch.zeros(shape))
 
 
 def test_the_vq_vae_turns_pictures_into_a_grid_of_codes_and_back():
@@ -306,14 +382,15 @@ def test_the_vq_vae_learns_sixteen_sprites_by_heart():
 )
 def test_impossible_vq_vaes_are_refused(arguments: dict, sentence: str):
     with pytest.raises(ValueError, match=sentence):
-        VQVAEConfig(**arguments)
+        check_sizes(VQVAEConfig(**arguments))
 
 
 def train_a_share(rank: int, folder: Path) -> None:
     """One of two processes: trains on its half of every batch, from a generator of its own."""
     torch.distributed.init_process_group("gloo", init_method=f"file://{folder}/store", rank=rank, world_size=2)
     torch.manual_seed(rank)
-    quantizer = VectorQuantizer(8, 3, decay=0.8, restart_below=0.5)
+    quantizer = MovingAverageQuantizer(8, 3, decay=0.8, restart_below=0.5)
+    prepare_codebook(quantizer)
     for halves in torch.load(folder / "batches.pt"):
         quantizer(halves[rank])
     torch.save(quantizer.state_dict(), folder / f"{rank}.pt")

@@ -1,9 +1,11 @@
 """The VQ-GAN: shapes, pixel ranges, names, losses, learning, bad input."""
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 
 import pytest
 import torch
+from atelier.blocks.vq import MovingAverageQuantizer, VectorQuantizer
 from atelier.blocks.vqgan import (
     VQGAN,
     PatchDiscriminator,
@@ -13,6 +15,9 @@ from atelier.blocks.vqgan import (
     hinge_generator_loss,
     perceptual_distance,
 )
+from atelier.weights.codebooks import with_statistics
+from atelier.weights.presets import config_from
+from atelier.weights.sizes import check_sizes
 
 TINY = VQGANConfig(
     resolution=16,
@@ -77,7 +82,7 @@ def test_the_published_model_is_one_config():
     with torch.device("meta"):
         model = VQGAN(config)
     assert (config.factor, config.grid) == (16, 16)
-    published = {name: value for name, value in model.state_dict().items() if not name.endswith(("counts", "sums"))}
+    published = model.state_dict()
     assert len(published) == 343
     assert published["encoder.down.0.block.0.norm1.weight"].shape == (128,)
     assert published["encoder.down.4.attn.1.proj_out.weight"].shape == (512, 512, 1, 1)
@@ -90,14 +95,14 @@ def test_the_published_model_is_one_config():
 def test_weights_without_training_statistics_load_strictly_and_others_do_not():
     source, target = VQGAN(TINY), VQGAN(TINY)
     published = {name: value for name, value in source.state_dict().items() if not name.endswith(("counts", "sums"))}
-    target.load_state_dict(published)
+    target.load_state_dict(with_statistics(target, published))
     codes = torch.randint(24, (2, 4, 4))
     assert torch.equal(source.eval().decode_codes(codes), target.eval().decode_codes(codes))
     with pytest.raises(RuntimeError, match="Unexpected key"):
-        target.load_state_dict(published | {"loss.discriminator.weight": torch.zeros(1)})
+        target.load_state_dict(with_statistics(target, published | {"loss.discriminator.weight": torch.zeros(1)}))
     del published["post_quant_conv.bias"]
     with pytest.raises(RuntimeError, match="Missing key"):
-        target.load_state_dict(published)
+        target.load_state_dict(with_statistics(target, published))
 
 
 def test_it_learns_two_pictures_by_heart():
@@ -112,6 +117,13 @@ def test_it_learns_two_pictures_by_heart():
         (torch.nn.functional.l1_loss(reconstruction, pictures) + quantized.loss).backward()
         optimizer.step()
     assert (model.eval()(pictures)[0] - pictures).abs().mean() < 0.06
+
+
+def test_without_a_decay_the_codebook_is_the_plain_one():
+    assert type(VQGAN(replace(TINY, decay=None)).quantize) is VectorQuantizer
+    moving = VQGAN(replace(TINY, beta=0.5, decay=0.9, restart_below=0.1)).quantize
+    assert isinstance(moving, MovingAverageQuantizer)
+    assert (moving.beta, moving.decay, moving.restart_below) == (0.5, 0.9, 0.1)
 
 
 def test_every_trained_weight_gets_a_gradient():
@@ -194,15 +206,18 @@ def test_maps_of_different_shapes_cannot_be_compared():
         ({"resolution": 18}, "cannot be halved 2 times"),
         ({"group_norm_groups": 3}, "do not divide 8 channels"),
         ({"pixel_range": "[0,255]"}, "pixel_range is"),
+        ({"beta": -1.0}, "beta is -1.0"),
+        ({"decay": 1.0}, "decay is 1.0"),
+        ({"restart_below": 1.5}, "restart_below is 1.5"),
     ],
 )
 def test_impossible_configs_are_refused(changes: dict, sentence: str):
     with pytest.raises(ValueError, match=sentence):
-        replace(TINY, **changes)
+        check_sizes(replace(TINY, **changes))
 
 
 def test_a_config_from_lists_is_the_same_config():
-    assert replace(TINY, multipliers=[1, 2, 2], attention_resolutions=[8]) == TINY
+    assert config_from(json.loads(json.dumps(asdict(TINY))), VQGANConfig, "vqgan") == TINY
 
 
 @pytest.mark.parametrize("shape", [(3, 16, 16), (1, 1, 16, 16), (1, 3, 16, 18)])

@@ -185,7 +185,7 @@ show(made, "Where the logit is low, log(1 − D) is flat and −log D is steep; 
 # %%
 @dataclass(frozen=True)
 class GANConfig:
-    """Shape of a generator and its discriminator; ValueError if a number is out of range."""
+    """Shape of a generator and its discriminator."""
 
     size: int = 32  # pixels along a side of the pictures, a power of two from 8
     latent: int = 16  # random numbers that a picture is made of
@@ -194,8 +194,6 @@ class GANConfig:
     def __post_init__(self):
         if self.size < 8 or self.size.bit_count() != 1:
             raise ValueError(f"size is {self.size}: give a power of two from 8, such as 32.")
-        if self.latent < 1 or self.width < 2 or self.width % 2:
-            raise ValueError(f"latent is {self.latent}, width {self.width}: give at least 1, and an even number.")
 
     @property
     def widths(self) -> list[int]:

@@ -146,15 +146,13 @@ draw_autoencoder(pictures[0], shipped(pictures[:1])[0])
 # %%
 @dataclass(frozen=True)
 class ConvConfig:
-    """Shape of a convolutional encoder and of the decoder that mirrors it; ValueError if the numbers do not fit."""
+    """Shape of a convolutional encoder and of the decoder that mirrors it."""
 
     size: int = 32  # pixels along a side of the pictures
     width: int = 32  # channels of the first level; the others have twice as many
     levels: int = 3  # how many times the encoder halves the picture
 
     def __post_init__(self):
-        if min(vars(self).values()) < 1:
-            raise ValueError(f"{self} has a number below 1: give whole numbers from 1.")
         if self.size % 2**self.levels:
             raise ValueError(f"{self.size} pixels cannot be halved {self.levels} times: give fewer levels.")
 

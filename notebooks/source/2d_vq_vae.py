@@ -182,9 +182,8 @@ show(
 @torch.no_grad()
 def nearest_codes(vectors: Tensor, codebook: Tensor) -> Tensor:
     """k = arg min_j ‖z_e − e_j‖, eq. 1: (m, width), (codes, width) → (m,)."""
-    codebook = codebook.float()
-    # ‖z‖² − 2 z·e + ‖e‖², without ‖z‖²: it is the same for every code, and only costs digits.
-    distances = torch.addmm(codebook.square().sum(1), vectors.float(), codebook.T, alpha=-2)  # (m, codes)
+    # ‖z − e‖² = ‖z‖² − 2 z·e + ‖e‖². The first term is the same for every code, so it can be left out.
+    distances = torch.addmm(codebook.square().sum(1), vectors, codebook.T, alpha=-2)  # (m, codes)
     return distances.argmin(1)
 
 
@@ -278,6 +277,8 @@ assert torch.equal(gradient, arriving)
 # Two remarks for those who compare. The paper's first term is a log-likelihood, of which a distance is the simplest
 # case. And where the formula has sums of squares, the code takes the mean over all cells and numbers (`F.mse_loss`),
 # which only rescales the terms against the first.
+#
+# The argument `learned` says whether the second term is there. In step 6 the rows move in another way, without it.
 
 
 # %%
@@ -298,39 +299,93 @@ assert torch.equal(for_vector, -0.25 * for_row)
 # %% [markdown]
 # The row at 0 wants to go to the vector at 1. The vector wants to come as well, with a quarter of the force.
 #
-# ### Step 4: how much of the book is in use?
+# ### Step 4: the layer
+#
+# Now join the three steps. The layer takes the encoder's map, lays out its cells as a list of vectors, and finds the
+# nearest row of each. Then it computes the loss, lets the gradient pass straight through, and folds the list into a map
+# again. The codebook is an `nn.Embedding`, a table with a gradient. Its rows start as small random numbers.
+#
+# `lookup` is for later: it turns a grid of numbers into a map of vectors. This is all that a decoder needs in order to
+# draw what BART has written.
+
+
+# %%
+class Quantized(NamedTuple):
+    """What the layer returns."""
+
+    z_q: Tensor  # (n, width, h, w), the codes' vectors; gradients pass straight through to z_e
+    indices: Tensor  # (n, h, w), int64, the number of the code that each vector became
+    loss: Tensor  # scalar, to be added to the training loss
+
+
+# %%
+class VectorQuantizer(nn.Module):
+    """Replaces each vector of a map by the nearest code of a codebook that is learned by gradient (section 3)."""
+
+    learned_by_gradient = True
+
+    def __init__(self, codes: int, width: int, beta: float = 0.25):
+        super().__init__()
+        self.codes, self.width, self.beta = codes, width, beta
+        self.embedding = nn.Embedding(codes, width)
+        nn.init.uniform_(self.embedding.weight, -1 / codes, 1 / codes)
+
+    def forward(self, z_e: Tensor) -> Quantized:
+        """Quantises a map (n, width, h, w)."""
+        vectors = self.vectors_of(z_e)  # (n·h·w, c)
+        n, c, h, w = z_e.shape
+        indices = nearest_codes(vectors, self.embedding.weight)  # (n·h·w,)
+        codes = self.embedding(indices)  # (n·h·w, c)
+        loss = vq_loss(vectors, codes, self.beta, self.learned_by_gradient)
+        z_q = straight_through(vectors, codes).reshape(n, h, w, c).permute(0, 3, 1, 2)  # (n, c, h, w)
+        return Quantized(z_q.contiguous(), indices.reshape(n, h, w), loss)
+
+    def vectors_of(self, z_e: Tensor) -> Tensor:
+        """The vectors (n·h·w, width) of a map (n, width, h, w)."""
+        if z_e.ndim != 4 or z_e.shape[1] != self.width:
+            raise ValueError(f"The codebook quantises maps (n, {self.width}, h, w), but got {tuple(z_e.shape)}.")
+        return z_e.permute(0, 2, 3, 1).reshape(-1, self.width)
+
+    def lookup(self, indices: Tensor) -> Tensor:
+        """The codes' vectors (n, width, h, w) for their indices (n, h, w)."""
+        return self.embedding(indices).permute(0, 3, 1, 2).contiguous()
+
+
+# %% tags=["checked"]
+torch.manual_seed(0)
+layer = VectorQuantizer(codes=32, width=4)
+z_e = torch.randn(2, 4, 8, 8)
+quantized = layer(z_e)
+print({name: tuple(value.shape) for name, value in quantized._asdict().items()})
+assert torch.equal(quantized.z_q, layer.lookup(quantized.indices))
+(for_rows,) = torch.autograd.grad(quantized.loss, layer.embedding.weight)  # (32, 4)
+pulled = for_rows.any(dim=1).nonzero().flatten()
+print(f"rows chosen by a vector: {len(quantized.indices.unique())} of 32, rows with a gradient: {len(pulled)}")
+assert torch.equal(pulled, quantized.indices.unique())
+
+# %% [markdown]
+# This is the whole layer of the paper's section 3. Remember the last line: a row that no vector chooses gets no
+# gradient. You will meet it again in step 6.
+#
+# ### Step 5: how much of the book is in use?
 #
 # A codebook of 64 rows of which three are ever chosen is a codebook of three. Counting the rows in use is not enough: a
 # row chosen once in a million counts as much as any other. So the field reports the **perplexity** of the codes, the
 # number of equally frequent codes that would carry as much information. With $p_k$ the share of code $k$,
 #
 # $$\text{perplexity} = \exp\Big(-\sum_{k} p_k \log p_k\Big), \qquad 1 \le \text{perplexity} \le K.$$
-#
-# The two constants belong to the next steps.
 
 
 # %%
-LAPLACE_EPSILON = 1e-5  # appendix A.1 divides by the counts: smoothing keeps an unused code from dividing by zero
-USAGE_DECAY = 0.99  # of the usage counts, where the codebook itself is learned by gradient
-
-
-class Quantized(NamedTuple):
-    """What the layer gives back: the codes' vectors, their numbers (n, h, w), and its part of the loss."""
-
-    z_q: Tensor  # (n, width, h, w), the codebook's vectors; gradients pass straight through to z_e
-    indices: Tensor  # (n, h, w), int64, which code each vector became
-    loss: Tensor  # scalar, what the layer adds to the training loss
-
-
 class Usage(NamedTuple):
-    """How much of a codebook is in use: the share of the codes, and the perplexity of their frequencies."""
+    """How much of a codebook is in use."""
 
-    share: float  # of the codes in use, from 0 to 1
-    perplexity: float  # exp of the entropy: the number of equally frequent codes that would carry as much
+    share: float  # of the codes that are in use, from 0 to 1
+    perplexity: float  # exp of the entropy: the number of equally frequent codes that would carry as much information
 
 
 def codebook_usage(counts: Tensor, above: float = 0.0) -> Usage:
-    """Usage from how often each code was chosen: counts (codes,)."""
+    """Usage from how often each code was chosen, counts (codes,); in use is a code above this multiple of the mean."""
     counts = counts.double()
     frequencies = counts / counts.sum().clamp(min=1e-30)
     entropy = -torch.special.xlogy(frequencies, frequencies).sum()
@@ -341,66 +396,6 @@ def codebook_usage(counts: Tensor, above: float = 0.0) -> Usage:
 for name, counts in {"all alike": [5, 5, 5, 5], "one rules": [97, 1, 1, 1], "one alone": [9, 0, 0, 0]}.items():
     usage = codebook_usage(torch.tensor(counts))
     print(f"{name}: share in use {usage.share:.2f}, perplexity {usage.perplexity:.2f}")
-
-# %% [markdown]
-# ### Step 5: the book
-#
-# A module holds the table. Beside it stand two statistics of each row, $N_k$ (`counts`) and $\mathbf{m}_k$ (`sums`),
-# for the next step. `lookup` turns a grid of numbers into a map of vectors: this is all that a decoder needs in order
-# to draw what BART has written. Pass over `decay`, `restart_below` and the statistics until step 6. The hook, with the
-# function below the class, only lets it load published codebooks, which have no statistics.
-
-
-# %%
-class Codebook(nn.Module):
-    """The words, and how often each was used. ValueError if an argument, see VectorQuantizer, is out of range."""
-
-    counts: Tensor
-    sums: Tensor
-
-    def __init__(self, codes: int, width: int, decay: float | None, restart_below: float):
-        super().__init__()
-        if codes < 1 or width < 1:
-            raise ValueError(f"A codebook needs at least one code of at least one number, not {codes} of {width}.")
-        if decay is not None and not 0 <= decay < 1:
-            raise ValueError(f"decay is {decay}: give a number from 0 to below 1, or None to learn by gradient.")
-        if not 0 <= restart_below < 1:
-            raise ValueError(f"restart_below is {restart_below}: give a share of the mean count from 0 to below 1.")
-        self.codes, self.width, self.decay, self.restart_below = codes, width, decay, restart_below
-        self.embedding = nn.Embedding(codes, width)
-        nn.init.uniform_(self.embedding.weight, -1 / codes, 1 / codes)
-        self.embedding.weight.requires_grad_(decay is None)
-        self.register_buffer("counts", torch.zeros(codes))  # N of appendix A.1
-        self.register_buffer("sums", torch.zeros(codes, width))  # m of appendix A.1
-        self.register_load_state_dict_pre_hook(fill_in_statistics)
-
-    def nearest(self, vectors: Tensor) -> Tensor:
-        """Indices (m,) of the codes nearest to vectors (m, width)."""
-        return nearest_codes(vectors, self.embedding.weight)
-
-    def lookup(self, indices: Tensor) -> Tensor:
-        """The codes' vectors, (n, width, h, w), for indices (n, h, w)."""
-        return self.embedding(indices).permute(0, 3, 1, 2).contiguous()
-
-    def usage(self) -> Usage:
-        """Usage over the last 1/(1 − decay) training batches or so; a code counts from 1 % of the mean use on."""
-        return codebook_usage(self.counts, above=0.01)
-
-
-def fill_in_statistics(module: nn.Module, state: dict, prefix: str, *_: object) -> None:
-    """Lets a codebook load from weights that hold only its vectors, as the published ones do."""
-    weight = state.get(prefix + "embedding.weight")
-    if weight is not None and prefix + "counts" not in state and prefix + "sums" not in state:
-        state[prefix + "counts"] = torch.ones(weight.shape[0], device=weight.device)
-        state[prefix + "sums"] = weight.detach().float().clone()
-
-
-# %% tags=["checked"]
-book = Codebook(codes=8, width=4, decay=0.99, restart_below=0.05)
-numbers = torch.tensor([[[0, 3], [7, 3]]])  # (1, 2, 2)
-print("numbers", tuple(numbers.shape), "→ vectors", tuple(book.lookup(numbers).shape))
-print("state:", {name: tuple(tensor.shape) for name, tensor in book.state_dict().items()})
-assert torch.equal(book.lookup(numbers)[0, :, 1, 0], book.embedding.weight[7])
 
 # %% [markdown]
 # ### Step 6: a book that follows the data
@@ -420,54 +415,86 @@ assert torch.equal(book.lookup(numbers)[0, :, 1, 0], book.embedding.weight[7])
 # below five per cent of the mean count is put down again at a random vector of the batch (Jukebox, 2020). There it is
 # sure to be somebody's nearest.
 #
-# Two small functions come first. The second keeps the codebook the same when several processes train together; on your
-# machine it does nothing.
+# The new layer inherits everything from the one of step 4. It keeps $N_k$ and $\mathbf{m}_k$ of each row in `counts`
+# and `sums`. They are buffers: stored with the weights, but without a gradient, and so are the rows now. In training
+# `forward` first restarts dead rows, then quantises as before, then moves the book. On the first batch no row has been
+# used, so all of them count as dead, and all start at vectors of that batch. In evaluation the book stands still.
 
 
 # %%
-def random_rows(vectors: Tensor, number: int) -> Tensor:
-    """Random rows (number, width) of vectors (m, width), without repetition if there are enough."""
-    if len(vectors) >= number:
-        return vectors[torch.randperm(len(vectors), device=vectors.device)[:number]]
-    return vectors[torch.randint(len(vectors), (number,), device=vectors.device)]
+LAPLACE_EPSILON = 1e-5  # added to the counts, so that the moving average does not divide by zero for an unused code
 
 
-def over_processes(tensor: Tensor, summed: bool) -> Tensor:
-    """The sum over all processes, or the first one's tensor, so that every one of them keeps the same codebook."""
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.all_reduce(tensor) if summed else torch.distributed.broadcast(tensor, 0)
-    return tensor
+class MovingAverageQuantizer(VectorQuantizer):
+    """A vector quantiser whose codes are moving averages of the vectors assigned to them (appendix A.1)."""
 
+    learned_by_gradient = False
+    counts: Tensor
+    sums: Tensor
 
-# %%
-class MovingCodebook(Codebook):
-    """A codebook that follows the data."""
+    def __init__(self, codes: int, width: int, beta: float = 0.25, decay: float = 0.99, restart_below: float = 0.05):
+        super().__init__(codes, width, beta)
+        self.decay, self.restart_below = decay, restart_below
+        self.embedding.weight.requires_grad_(False)
+        self.register_buffer("counts", torch.zeros(codes))  # N of appendix A.1
+        self.register_buffer("sums", torch.zeros(codes, width))  # m of appendix A.1
+
+    def forward(self, z_e: Tensor) -> Quantized:
+        """Quantises a map as `VectorQuantizer` does; in training, also restarts dead codes and moves the codebook."""
+        if not self.training:
+            return super().forward(z_e)
+        vectors = self.vectors_of(z_e.detach())  # (n·h·w, width)
+        self.restart_dead_codes(vectors)
+        quantized = super().forward(z_e)
+        self.move(vectors, quantized.indices.flatten())
+        return quantized
 
     @torch.no_grad()
     def restart_dead_codes(self, vectors: Tensor) -> None:
-        """Puts random vectors (m, width) of the batch in the place of codes that hardly anyone uses."""
+        """Replaces codes that are hardly used by random vectors of the batch, vectors (m, width)."""
         total = self.counts.sum()
         mean_count = torch.where(total > 0, total / self.codes, 1.0)
         dead = (self.counts < self.restart_below * mean_count) | (total == 0)  # (codes,)
-        newborn = over_processes(random_rows(vectors, self.codes), summed=False)  # (codes, width)
-        self.embedding.weight.copy_(torch.where(dead[:, None], newborn, self.embedding.weight))
-        # A newborn code counts as an average one, which gives it time to find its place.
+        candidates = self.random_vectors(vectors)  # (codes, width)
+        self.embedding.weight.copy_(torch.where(dead[:, None], candidates, self.embedding.weight))
+        # A restarted code gets the mean count, so that it is not restarted again before it had time to be used.
         self.counts.copy_(torch.where(dead, mean_count, self.counts))
-        self.sums.copy_(torch.where(dead[:, None], newborn * mean_count, self.sums))
+        self.sums.copy_(torch.where(dead[:, None], candidates * mean_count, self.sums))
 
     @torch.no_grad()
     def move(self, vectors: Tensor, indices: Tensor) -> None:
-        """Moves counts, sums and, unless learned by gradient, the codebook (appendix A.1) to vectors (m, width)."""
-        counts = torch.zeros_like(self.counts).index_add_(0, indices, torch.ones_like(vectors[:, 0]))
-        self.counts.lerp_(over_processes(counts, summed=True), 1 - (USAGE_DECAY if self.decay is None else self.decay))
-        if self.decay is None:
-            return
-        sums = torch.zeros_like(self.sums).index_add_(0, indices, vectors)
-        self.sums.lerp_(over_processes(sums, summed=True), 1 - self.decay)
+        """Updates the averages and the codebook with vectors (m, width), assigned to codes with these indices (m,)."""
+        counts, sums = self.batch_statistics(vectors, indices)
+        self.counts.lerp_(counts, 1 - self.decay)  # γ N + (1 − γ) n
+        self.sums.lerp_(sums, 1 - self.decay)
         total = self.counts.sum()
         smoothed = (self.counts + LAPLACE_EPSILON) / (total + self.codes * LAPLACE_EPSILON) * total
         self.embedding.weight.copy_(self.sums / smoothed[:, None])
 
+    def random_vectors(self, vectors: Tensor) -> Tensor:
+        """One random row of vectors (m, width) for each code, (codes, width); without repetition if m is enough."""
+        if len(vectors) >= self.codes:
+            return vectors[torch.randperm(len(vectors), device=vectors.device)[: self.codes]]
+        return vectors[torch.randint(len(vectors), (self.codes,), device=vectors.device)]
+
+    def batch_statistics(self, vectors: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
+        """How many vectors (m, width) are assigned to each code, (codes,), and their sum, (codes, width)."""
+        counts = torch.zeros_like(self.counts).index_add_(0, indices, torch.ones_like(vectors[:, 0]))
+        sums = torch.zeros_like(self.sums).index_add_(0, indices, vectors)
+        return counts, sums
+
+    def usage(self) -> Usage:
+        """Usage over about the last 1 / (1 − decay) training batches; in use is a code above 1 % of the mean count."""
+        return codebook_usage(self.counts, above=0.01)
+
+
+# %% tags=["checked"]
+layer = MovingAverageQuantizer(codes=32, width=4).train()
+quantized = layer(z_e)
+print("state:", {name: tuple(tensor.shape) for name, tensor in layer.state_dict().items()})
+print(f"rows in use after the first batch: {layer.usage().share:.0%}")
+layer.eval()  # now the book stands still
+assert torch.equal(layer(z_e).z_q, layer.lookup(layer(z_e).indices))
 
 # %% [markdown]
 # Watch it in the plane. The data are three clouds. A book of eight rows starts as a heap in the corner. It moves for
@@ -478,14 +505,14 @@ class MovingCodebook(Codebook):
 def moved_book(restart_below: float) -> Tensor:
     """A plane's codebook (8, 2) after 400 batches from three clouds."""
     torch.manual_seed(0)
-    book = MovingCodebook(codes=8, width=2, decay=0.99, restart_below=restart_below)
+    book = MovingAverageQuantizer(codes=8, width=2, restart_below=restart_below)
     book.embedding.weight.add_(1.5)  # from the middle into the upper right corner
     book.counts.fill_(1.0)
     book.sums.copy_(book.embedding.weight)
     for _ in range(400):
         vectors = clouds[torch.randint(len(clouds), (64,))]
         book.restart_dead_codes(vectors)
-        book.move(vectors, book.nearest(vectors))
+        book.move(vectors, nearest_codes(vectors, book.embedding.weight))
     return book.embedding.weight.detach()
 
 
@@ -505,52 +532,8 @@ show(
 )
 
 # %% [markdown]
-# ### Step 7: the layer, and the network around it
+# ### Step 7: the network around it
 #
-# Now join the pieces. In training the layer first revives dead rows, then quantises, then lets the book follow. On the
-# first batch no row has been used, so all of them are dead, and all start at vectors of that batch: the start needs no
-# code of its own.
-
-
-# %%
-class VectorQuantizer(MovingCodebook):
-    """Replaces every vector by its nearest code: z_q = e_k, k = arg min_j ‖z_e − e_j‖ (eqs. 1 and 2)."""
-
-    def __init__(
-        self, codes: int, width: int, beta: float = 0.25, decay: float | None = 0.99, restart_below: float = 0.05
-    ):
-        super().__init__(codes, width, decay, restart_below)
-        if beta < 0:
-            raise ValueError(f"beta is {beta}: give 0 or more.")
-        self.beta = beta
-
-    def forward(self, z_e: Tensor) -> Quantized:
-        """Quantises z_e, (n, width, h, w), of any floating type, in float32; in training also moves the codebook."""
-        if z_e.ndim != 4 or z_e.shape[1] != self.width:
-            raise ValueError(f"The codebook quantises maps (n, {self.width}, h, w), but got {tuple(z_e.shape)}.")
-        n, c, h, w = z_e.shape
-        with torch.autocast(z_e.device.type, enabled=False):  # in bfloat16 neighbouring codes have the same distance
-            vectors = z_e.float().permute(0, 2, 3, 1).reshape(-1, c)  # (n·h·w, c)
-            if self.training:
-                self.restart_dead_codes(vectors.detach())
-            indices = self.nearest(vectors)  # (n·h·w,)
-            codes = self.embedding(indices).float()  # (n·h·w, c)
-            loss = vq_loss(vectors, codes, self.beta, learned=self.decay is None)
-            if self.training:
-                self.move(vectors.detach(), indices)
-            z_q = straight_through(vectors, codes).reshape(n, h, w, c).permute(0, 3, 1, 2)  # (n, c, h, w)
-        return Quantized(z_q.contiguous(), indices.reshape(n, h, w), loss)
-
-
-# %% tags=["checked"]
-layer = VectorQuantizer(codes=32, width=4).train()
-z_e = torch.randn(2, 4, 8, 8)
-quantized = layer(z_e)
-print({name: tuple(value.shape) for name, value in quantized._asdict().items()})
-layer.eval()  # now the book stands still
-assert torch.equal(layer(z_e).z_q, layer.lookup(layer(z_e).indices))
-
-# %% [markdown]
 # The network is the autoencoder of lesson 2b, halved twice instead of three times so that a map of $8 \times 8$
 # remains. The config says so much.
 
@@ -561,8 +544,8 @@ class VQVAEConfig(ConvConfig):
     """Shape of a VQ-VAE."""
 
     levels: int = 2
-    codes: int = 64  # words in the codebook
-    code_width: int = 16  # length of their vectors
+    codes: int = 64  # codes in the codebook
+    code_width: int = 16  # length of a code
 
 
 # %% tags=["checked"]
@@ -578,30 +561,30 @@ print(f"a cell's vector and a row of the book have {config.code_width} numbers; 
 
 # %%
 class VQVAE(nn.Module):
-    """An autoencoder whose map goes through a codebook."""
+    """An autoencoder whose latent is a map of codes (section 3). Pictures have values from 0 to 1."""
 
     def __init__(self, config: VQVAEConfig):
         super().__init__()
         self.config = config
         channels = config.widths[-1]
         self.encoder = nn.Sequential(ConvEncoder(config), nn.Conv2d(channels, config.code_width, 1))
-        self.quantize = VectorQuantizer(config.codes, config.code_width)
+        self.quantize = MovingAverageQuantizer(config.codes, config.code_width)
         self.decoder = nn.Sequential(nn.Conv2d(config.code_width, channels, 3, padding=1), ConvDecoder(config))
 
     def encode(self, pictures: Tensor) -> Quantized:
-        """Pictures (n, 3, size, size) to z_q, indices (n, side, side) and the codebook's loss."""
+        """Encodes pictures (n, 3, size, size) to z_q, indices (n, side, side), and the codebook's loss."""
         return self.quantize(self.encoder(pictures))
 
     def decode(self, z_q: Tensor) -> Tensor:
-        """The codebook's vectors (n, code_width, side, side) to pictures."""
+        """Decodes codes' vectors (n, code_width, side, side) to pictures (n, 3, size, size)."""
         return self.decoder(z_q)
 
     def decode_codes(self, indices: Tensor) -> Tensor:
-        """Codes (n, side, side), each from 0 to codes − 1, to pictures."""
+        """Decodes indices (n, side, side), each from 0 to codes − 1, to pictures (n, 3, size, size)."""
         return self.decode(self.quantize.lookup(indices))
 
     def forward(self, pictures: Tensor) -> tuple[Tensor, Quantized]:
-        """Pictures to their reconstructions, and what the codebook gave on the way."""
+        """Reconstructs pictures (n, 3, size, size); returns the reconstructions and what `encode` returns."""
         quantized = self.encode(pictures)
         return self.decode(quantized.z_q), quantized
 
@@ -627,7 +610,7 @@ assert torch.equal(network.decode_codes(quantized.indices), reconstructions)
 
 # %% tags=["checked"]
 torch.manual_seed(0)
-layer = VectorQuantizer(codes=32, width=4, restart_below=0.0).train()
+layer = MovingAverageQuantizer(codes=32, width=4, restart_below=0.0).train()
 layer.counts.uniform_(1, 5)
 layer.sums.copy_(layer.embedding.weight.normal_() * layer.counts[:, None])
 rows, N, m = (tensor.detach().double().clone() for tensor in (layer.embedding.weight, layer.counts, layer.sums))
@@ -855,7 +838,7 @@ def usage_while_learning(restart_below: float, steps: int = 200) -> tuple[list[f
     """How many codes each batch uses, and its loss, while a small VQ-VAE learns from a book of random rows."""
     torch.manual_seed(0)
     learner = VQVAE(VQVAEConfig(width=16))
-    learner.quantize = VectorQuantizer(64, 16, restart_below=restart_below)
+    learner.quantize = MovingAverageQuantizer(64, 16, restart_below=restart_below)
     learner.quantize.counts.fill_(1.0)  # as if all had been in use, so that they do not start from the data
     learner.quantize.sums.copy_(learner.quantize.embedding.weight)
     learner.to(DEVICE).train()
@@ -1159,7 +1142,7 @@ perplexity = None
 check("2d.2", perplexity)
 
 # %% [markdown] tags=["hint"]
-# The dead rows have $p = 0$ and add nothing. Write the sum of step 4 with the four others.
+# The dead rows have $p = 0$ and add nothing. Write the sum of step 5 with the four others.
 
 # %% [markdown] tags=["hint"]
 # With logarithms to base 2 the entropy is $\frac12 \cdot 1 + \frac14 \cdot 2 + 2 \cdot \frac18 \cdot 3$ bits. One

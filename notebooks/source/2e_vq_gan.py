@@ -27,7 +27,7 @@ from typing import NamedTuple
 import ipywidgets as widgets
 import torch
 import torch.nn.functional as F
-from atelier.blocks.vq import Quantized, VectorQuantizer
+from atelier.blocks.vq import MovingAverageQuantizer, Quantized, VectorQuantizer
 from atelier.teaching import (
     BLUE,
     GREY,
@@ -206,28 +206,6 @@ class VQGANConfig:
     decay: float | None = 0.99
     restart_below: float = 0.05
 
-    def __post_init__(self):
-        # A config read from JSON has lists here.
-        object.__setattr__(self, "multipliers", tuple(self.multipliers))
-        object.__setattr__(self, "attention_resolutions", tuple(self.attention_resolutions))
-        if not self.multipliers or min(self.multipliers) < 1:
-            raise ValueError(f"multipliers is {self.multipliers}: give at least one level, and whole numbers from 1.")
-        for name in ("resolution", "channels", "residual_blocks", "z_channels", "codes", "code_width"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}: give a whole number from 1.")
-        if self.resolution % self.factor:
-            raise ValueError(
-                f"A picture of {self.resolution} pixels cannot be halved {len(self.multipliers) - 1} times: "
-                f"give a resolution that {self.factor} divides, or fewer multipliers."
-            )
-        if self.group_norm_groups < 1 or self.channels % self.group_norm_groups:
-            raise ValueError(
-                f"{self.group_norm_groups} groups of GroupNorm do not divide {self.channels} channels: "
-                "give a group_norm_groups that does."
-            )
-        if self.pixel_range not in PIXEL_RANGES:
-            raise ValueError(f"pixel_range is {self.pixel_range!r}: give one of {', '.join(PIXEL_RANGES)}.")
-
     @property
     def factor(self) -> int:
         return 2 ** (len(self.multipliers) - 1)
@@ -257,8 +235,9 @@ class VQGANConfig:
 
 
 # %% [markdown]
-# The last three fields, `beta`, `decay` and `restart_below`, are lesson 2d's. The classmethod `f16_16384` has the sizes
-# of the published network that DALL·E Mini's descends from. Compare them with this lesson's:
+# The last three fields, `beta`, `decay` and `restart_below`, are lesson 2d's. A `decay` of None stands for a codebook
+# that is learned by gradient, like the published network's. The classmethod `f16_16384` has the sizes of that network,
+# from which DALL·E Mini's descends. Compare them with this lesson's:
 
 # %% tags=["checked"]
 small = VQGANConfig(**asdict(blurred.config))
@@ -510,9 +489,10 @@ print(f"picture {tuple(x.shape)} → map {tuple(z.shape)} → picture {tuple(dec
 # %% [markdown]
 # ### The whole of it
 #
-# Between encoder and decoder stands the layer of lesson 2d, `VectorQuantizer`, taken from the library. A 1 × 1
-# convolution on each side fits the widths. Note `last_layer`: it will be needed for $\lambda$. Some published weights
-# hold only the half that draws; `decoder_only` makes room for them.
+# Between encoder and decoder stands one of the two layers of lesson 2d, taken from the library: `VectorQuantizer` if
+# `decay` is None, `MovingAverageQuantizer` otherwise. A 1 × 1 convolution on each side fits the widths. Note
+# `last_layer`: it will be needed for $\lambda$. Some published weights hold only the half that draws; `decoder_only`
+# makes room for them.
 
 
 # %%
@@ -525,9 +505,12 @@ class VQGAN(nn.Module):
         if not config.decoder_only:
             self.encoder = Encoder(config)
         self.decoder = Decoder(config)
-        self.quantize = VectorQuantizer(
-            config.codes, config.code_width, config.beta, config.decay, config.restart_below
-        )
+        if config.decay is None:
+            self.quantize = VectorQuantizer(config.codes, config.code_width, config.beta)
+        else:
+            self.quantize = MovingAverageQuantizer(
+                config.codes, config.code_width, config.beta, config.decay, config.restart_below
+            )
         if not config.decoder_only:
             self.quant_conv = nn.Conv2d(config.z_channels, config.code_width, 1)
         self.post_quant_conv = nn.Conv2d(config.code_width, config.z_channels, 1)

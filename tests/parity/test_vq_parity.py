@@ -4,20 +4,24 @@ from typing import Any
 
 import pytest
 import torch
-from atelier.blocks.vq import VQVAE, VectorQuantizer, VQVAEConfig
+from atelier.blocks.vq import VQVAE, MovingAverageQuantizer, VectorQuantizer, VQVAEConfig
+from atelier.weights.codebooks import with_statistics
 from vector_quantize_pytorch import VectorQuantize
 
 CODES, WIDTH, BETA, DECAY = 40, 6, 0.25, 0.9
 
 
-def pair(**options) -> tuple[Any, Any]:
+def pair(by_gradient: bool = False, **options) -> tuple[Any, Any]:
     torch.manual_seed(0)
-    ours = VectorQuantizer(CODES, WIDTH, BETA, restart_below=0.0, decay=options.pop("decay", DECAY))
+    if by_gradient:
+        ours = VectorQuantizer(CODES, WIDTH, BETA)
+    else:
+        ours = MovingAverageQuantizer(CODES, WIDTH, BETA, DECAY, restart_below=0.0)
     theirs: Any = VectorQuantize(
         WIDTH, CODES, commitment_weight=BETA, decay=DECAY, accept_image_fmap=True, rotation_trick=False, **options
     )
     codebook = torch.randn(CODES, WIDTH)
-    ours.load_state_dict({"embedding.weight": codebook})
+    ours.load_state_dict(with_statistics(ours, {"embedding.weight": codebook}))
     with torch.no_grad():
         theirs._codebook.embed.copy_(codebook[None])
         theirs._codebook.embed_avg.copy_(codebook[None])
@@ -59,7 +63,7 @@ def test_evaluation_and_lookup_give_the_same_codes():
 
 def test_the_commitment_gradient_of_the_codebook_learned_by_gradient():
     """Their learnable codebook puts one loss on both sides; ours, per eq. 3, is it plus β of it, on one side each."""
-    ours, theirs = pair(decay=None, learnable_codebook=True, ema_update=False)
+    ours, theirs = pair(by_gradient=True, learnable_codebook=True, ema_update=False)
     z_ours = torch.randn(4, WIDTH, 5, 5, requires_grad=True)
     z_theirs = z_ours.detach().clone().requires_grad_()
     ours(z_ours).loss.backward()

@@ -20,8 +20,6 @@ class ConvConfig:
     levels: int = 3  # how many times the encoder halves the picture
 
     def __post_init__(self):
-        if min(vars(self).values()) < 1:
-            raise ValueError(f"{self} has a number below 1: give whole numbers from 1.")
         if self.size % 2**self.levels:
             raise ValueError(f"{self.size} pixels cannot be halved {self.levels} times: give fewer levels.")
 

@@ -23,8 +23,6 @@ class GANConfig:
     def __post_init__(self):
         if self.size < 8 or self.size.bit_count() != 1:
             raise ValueError(f"size is {self.size}: give a power of two from 8, such as 32.")
-        if self.latent < 1 or self.width < 2 or self.width % 2:
-            raise ValueError(f"latent is {self.latent}, width {self.width}: give at least 1, and an even number.")
 
     @property
     def widths(self) -> list[int]:

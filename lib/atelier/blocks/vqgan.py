@@ -12,7 +12,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from atelier.blocks.vq import Quantized, VectorQuantizer
+from atelier.blocks.vq import MovingAverageQuantizer, Quantized, VectorQuantizer
 
 PIXEL_RANGES = {"[0,1]": (0.0, 1.0), "[-1,1]": (-1.0, 1.0)}
 
@@ -40,28 +40,6 @@ class VQGANConfig:
     beta: float = 0.25
     decay: float | None = 0.99
     restart_below: float = 0.05
-
-    def __post_init__(self):
-        # A config read from JSON has lists here.
-        object.__setattr__(self, "multipliers", tuple(self.multipliers))
-        object.__setattr__(self, "attention_resolutions", tuple(self.attention_resolutions))
-        if not self.multipliers or min(self.multipliers) < 1:
-            raise ValueError(f"multipliers is {self.multipliers}: give at least one level, and whole numbers from 1.")
-        for name in ("resolution", "channels", "residual_blocks", "z_channels", "codes", "code_width"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"{name} is {getattr(self, name)}: give a whole number from 1.")
-        if self.resolution % self.factor:
-            raise ValueError(
-                f"A picture of {self.resolution} pixels cannot be halved {len(self.multipliers) - 1} times: "
-                f"give a resolution that {self.factor} divides, or fewer multipliers."
-            )
-        if self.group_norm_groups < 1 or self.channels % self.group_norm_groups:
-            raise ValueError(
-                f"{self.group_norm_groups} groups of GroupNorm do not divide {self.channels} channels: "
-                "give a group_norm_groups that does."
-            )
-        if self.pixel_range not in PIXEL_RANGES:
-            raise ValueError(f"pixel_range is {self.pixel_range!r}: give one of {', '.join(PIXEL_RANGES)}.")
 
     @property
     def factor(self) -> int:
@@ -277,9 +255,12 @@ class VQGAN(nn.Module):
         if not config.decoder_only:
             self.encoder = Encoder(config)
         self.decoder = Decoder(config)
-        self.quantize = VectorQuantizer(
-            config.codes, config.code_width, config.beta, config.decay, config.restart_below
-        )
+        if config.decay is None:
+            self.quantize = VectorQuantizer(config.codes, config.code_width, config.beta)
+        else:
+            self.quantize = MovingAverageQuantizer(
+                config.codes, config.code_width, config.beta, config.decay, config.restart_below
+            )
         if not config.decoder_only:
             self.quant_conv = nn.Conv2d(config.z_channels, config.code_width, 1)
         self.post_quant_conv = nn.Conv2d(config.code_width, config.z_channels, 1)

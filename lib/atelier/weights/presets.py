@@ -31,10 +31,11 @@ from torch import Tensor, nn
 from atelier.blocks.bart import Bart, BartConfig
 from atelier.blocks.classifier import ClassifierConfig, PictureClassifier
 from atelier.blocks.clip import CLIP, CLIPConfig
-from atelier.blocks.vq import VectorQuantizer
 from atelier.blocks.vqgan import VQGAN, VQGANConfig
 from atelier.decoding import Sampling
 from atelier.errors import AtelierError
+from atelier.weights.codebooks import learning_only, with_statistics
+from atelier.weights.sizes import check_sizes
 from atelier.weights.streams import File, described, safetensors_index, sha256
 from atelier.weights.tokenizer import Tokenizer
 
@@ -90,6 +91,8 @@ class Preset:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "words", tuple(self.words))  # read from JSON it is a list
+        for config in (self.vqgan, self.bart, self.clip):
+            check_sizes(config)
         if self.vqgan.resolution != self.picture_size:
             raise ValueError(
                 f"picture_size is {self.picture_size}, but the vqgan's resolution is {self.vqgan.resolution}; "
@@ -314,10 +317,15 @@ def _check_sampling(values: dict[str, Any]) -> None:
 
 
 def config_from(values: Any, config: type[Any], name: str) -> Any:
-    """A block's config from what JSON has of it. Raises ValueError for a missing or unknown key; name: of the block."""
+    """A block's config from what JSON has of it.
+
+    Raises ValueError for a missing or unknown key, and for sizes that are refused by `check_sizes`. name: of the block.
+    """
     _check_object(values, name)
     _check_keys(values, config, name)
-    return config(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+    built = config(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+    check_sizes(built)
+    return built
 
 
 def _check_keys(
@@ -389,7 +397,8 @@ def _filled(module: AnyModule, file: File, path: Path, record: str, as_stored: b
         stored = safetensors_index(file)
     except ValueError as fault:
         raise PresetError(f"{path} is not a safetensors file: {fault}; restore the file.") from fault
-    expected = {key: tensor for key, tensor in module.state_dict().items() if key not in learning_only(module)}
+    idle = learning_only(module)
+    expected = {key: tensor for key, tensor in module.state_dict().items() if key not in idle}
     missing, unknown = sorted(expected.keys() - stored.keys()), sorted(stored.keys() - expected.keys())
     if missing or unknown:
         parts = [f"lacks {_some(missing)}"] * bool(missing) + [f"has the unknown {_some(unknown)}"] * bool(unknown)
@@ -407,14 +416,8 @@ def _filled(module: AnyModule, file: File, path: Path, record: str, as_stored: b
             # Room for the result first: what is read for a moment then lies behind it, and leaves no gap when it goes.
             weights[key] = torch.empty(tensor.shape, dtype=tensor.dtype)
             weights[key].copy_(stored[key].read(file))
-    module.load_state_dict(weights, strict=True, assign=True)
+    module.load_state_dict(with_statistics(module, weights), strict=True, assign=True)
     return module.eval()
-
-
-def learning_only(module: nn.Module) -> set[str]:
-    """Names of what a codebook only learns by: nobody who draws needs it, and a codebook loads without."""
-    books = [name for name, part in module.named_modules() if isinstance(part, VectorQuantizer)]
-    return {f"{name}.{statistic}" for name in books for statistic in ("counts", "sums")}
 
 
 def _some(names: list[str]) -> str:

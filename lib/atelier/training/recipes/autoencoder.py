@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from atelier.blocks.autoencoder import Autoencoder, reconstruction_loss
 from atelier.blocks.vae import VAE, kl_divergence, vae_loss
 from atelier.blocks.vq import VQVAE
+from atelier.training.codebook import prepare_codebook
 from atelier.training.data import Batch
 from atelier.training.metrics import psnr
 from atelier.training.recipe import Recipe, Settings, Turn
@@ -104,6 +105,7 @@ class AutoencoderRecipe(Recipe[AutoencoderSettings, AnyAutoencoder]):
         self.name = name
         self.settings = settings
         self.config = {name: asdict(learner.model.config)}
+        prepare_codebook(learner.model)
         self.parts = {"autoencoder": learner}
         self.frozen = {}
         self.exported = learner.model

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from atelier.blocks.classifier import PictureClassifier
+from atelier.blocks.vq import MovingAverageQuantizer
 from atelier.blocks.vqgan import (
     VQGAN,
     PatchDiscriminator,
@@ -22,6 +23,7 @@ from atelier.blocks.vqgan import (
     hinge_generator_loss,
     perceptual_distance,
 )
+from atelier.training.codebook import prepare_codebook
 from atelier.training.data import Batch
 from atelier.training.metrics import psnr
 from atelier.training.recipe import Inputs, Recipe, Settings, Turn
@@ -144,6 +146,7 @@ class VQGANRecipe(Recipe[VQGANSettings, VQGAN]):
         self.settings = settings
         self.config = {"vqgan": asdict(config), "whiten": settings.whiten}
         self.vqgan = VQGAN(config)
+        prepare_codebook(self.vqgan)
         if settings.whiten:
             add_whitening(self.vqgan)
         self.perceptual = perceptual.eval().requires_grad_(False)
@@ -177,8 +180,9 @@ class VQGANRecipe(Recipe[VQGANSettings, VQGAN]):
         weight = self.settings.adversarial_weight(progress)
         self.discriminator.requires_grad_(False)
         loss, reconstructions, metrics = parts["generator"](batch.pictures, self.perceptual, self.discriminator, weight)
-        counts = self.vqgan.quantize.counts
-        metrics["codes_used"] = (counts > 0.01 * counts.mean()).float().mean()  # as `usage()`, but a GPU need not wait
+        codebook = self.vqgan.quantize
+        if isinstance(codebook, MovingAverageQuantizer):  # as its `usage()`, but without waiting for a GPU
+            metrics["codes_used"] = (codebook.counts > 0.01 * codebook.counts.mean()).float().mean()
         yield Turn("generator", loss, metrics)
         if progress >= self.settings.discriminator_start and self.settings.discriminator_start < 1:
             self.discriminator.requires_grad_(True)

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from atelier.blocks.bart import Bart, BartConfig
 from atelier.weights.published.pieces import Piece, PublishedError, matched
+from atelier.weights.sizes import check_sizes
 from atelier.weights.streams import described
 
 ONLY = {"activation_function": "gelu", "scale_embedding": False, "tie_word_embeddings": True}
@@ -31,7 +32,7 @@ def bart_config(config: transformers.BartConfig) -> BartConfig:
         if getattr(config, encoder) != getattr(config, decoder):
             raise PublishedError(f"This BART has different {encoder} and {decoder}; they must be the same.")
     sizes: dict[str, Any] = config.to_dict()
-    return BartConfig(
+    ours = BartConfig(
         text_vocabulary=sizes["vocab_size"],
         target_vocabulary=sizes["vocab_size"],
         text_length=sizes["max_position_embeddings"],
@@ -51,6 +52,8 @@ def bart_config(config: transformers.BartConfig) -> BartConfig:
         position_offset=2,
         dropout=sizes["dropout"],
     )
+    check_sizes(ours)
+    return ours
 
 
 def bart_pieces(model: transformers.BartForConditionalGeneration) -> Iterator[Piece]:

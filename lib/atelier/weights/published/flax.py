@@ -22,6 +22,7 @@ from atelier.blocks.bart import Bart, BartConfig
 from atelier.blocks.vqgan import VQGAN, VQGANConfig
 from atelier.weights.published.msgpack import Array, read_msgpack
 from atelier.weights.published.pieces import Piece, PublishedError, fill
+from atelier.weights.sizes import check_sizes
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "flax_model.msgpack"
@@ -108,9 +109,11 @@ def bart_config(folder: Path) -> BartConfig:
     start = values.get("decoder_start_token_id")
     sizes = _only(folder, values, SIZES)
     try:
-        return BartConfig(**sizes, start_token=None if start == sizes["target_vocabulary"] else start)
+        config = BartConfig(**sizes, start_token=None if start == sizes["target_vocabulary"] else start)
+        check_sizes(config)
     except (TypeError, ValueError) as fault:
         raise PublishedError(f"{folder / CONFIG_FILE} does not describe a DALL·E Mini: {fault}") from fault
+    return config
 
 
 def normalizes_text(folder: Path) -> bool:
@@ -175,9 +178,11 @@ def vqgan_config(folder: Path) -> VQGANConfig:
     _refuse(folder, {key: (values[key], value) for key, value in VQGAN_ONLY.items() if values.get(key, value) != value})
     try:
         sizes = _only(folder, values, VQGAN_SIZES)
-        return VQGANConfig(**sizes, pixel_range="[0,1]", decay=None, restart_below=0.0)
+        config = VQGANConfig(**sizes, pixel_range="[0,1]", decay=None, restart_below=0.0)
+        check_sizes(config)
     except (TypeError, ValueError) as fault:
         raise PublishedError(f"{folder / CONFIG_FILE} does not describe a VQ-GAN: {fault}") from fault
+    return config
 
 
 def vqgan_pieces(folder: Path) -> Iterator[Piece]:
@@ -236,7 +241,8 @@ def _only(folder: Path, values: dict[str, Any], names: dict[str, str]) -> dict[s
     missing = [theirs for theirs in names if theirs not in values]
     if missing:
         raise PublishedError(f"{folder / CONFIG_FILE} lacks {', '.join(missing)}.")
-    return {ours: values[theirs] for theirs, ours in names.items()}
+    found = {ours: values[theirs] for theirs, ours in names.items()}
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
 
 
 def _refuse(folder: Path, differing: dict[str, tuple[Any, Any]]) -> None:

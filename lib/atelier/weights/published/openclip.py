@@ -22,6 +22,7 @@ from atelier.weights.presets import replace_file
 from atelier.weights.published.hub import AbsentError, DownloadError, Fetched, fetch
 from atelier.weights.published.pickled import PickledFile
 from atelier.weights.published.pieces import Piece, PublishedError, fill
+from atelier.weights.sizes import check_sizes
 from atelier.weights.streams import Stored, safetensors_index
 from atelier.weights.tokenizer import END, PAD, SPECIAL_TOKENS, START, UNKNOWN, Tokenizer, cleaned
 
@@ -107,7 +108,7 @@ def config_from_open_clip(name: str, description: dict[str, Any]) -> CLIPConfig:
         what = f": {', '.join(strange)}" if strange else ""
         raise PublishedError(f"{name} is not built like OpenAI's vision transformers{what}; choose another CLIP.")
     by_id = text.get("pool_type", "argmax") == "eos"
-    return CLIPConfig(
+    config = CLIPConfig(
         embed_dim=description["embed_dim"],
         image_size=vision["image_size"],
         patch_size=vision["patch_size"],
@@ -123,6 +124,8 @@ def config_from_open_clip(name: str, description: dict[str, Any]) -> CLIPConfig:
         quick_gelu=description.get("quick_gelu", False),
         end_token=text.get("eos_id", 2) if by_id else None,
     )
+    check_sizes(config)
+    return config
 
 
 def read_clip(path: Path, config: CLIPConfig) -> CLIP:

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from atelier.errors import AtelierError
-from atelier.weights.presets import learning_only
+from atelier.weights.codebooks import learning_only, with_statistics
 from atelier.weights.streams import Source, checked, described
 
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
@@ -92,7 +92,8 @@ def fill(
     """
     module = described(build)
     waiting = sources(matched(pieces, module, path), dtype, path)
-    module.load_state_dict({place: source.read() for place, source in waiting.items()}, strict=True, assign=True)
+    weights = {place: source.read() for place, source in waiting.items()}
+    module.load_state_dict(with_statistics(module, weights), strict=True, assign=True)
     return module.eval()
 
 

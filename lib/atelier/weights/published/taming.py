@@ -10,6 +10,7 @@ import torch
 from atelier.blocks.vqgan import VQGAN, VQGANConfig
 from atelier.weights.published.pickled import PickledFile
 from atelier.weights.published.pieces import Piece, fill
+from atelier.weights.sizes import check_sizes
 
 
 class ModelCheckpoint:
@@ -34,7 +35,8 @@ def load_vqgan(path: str | Path, config: VQGANConfig | None = None, dtype: torch
     config: its sizes, which the file does not say; by default those of the ImageNet model with 16384 codes.
 
     Raises PublishedError naming the file when it is missing, damaged, of other sizes, or holds other classes than
-    Lightning's checkpoints do.
+    Lightning's checkpoints do; ValueError when the config's sizes are impossible.
     """
     path, sizes = Path(path), config or VQGANConfig.f16_16384()
+    check_sizes(sizes)
     return fill(lambda: VQGAN(sizes), vqgan_pieces(path), path, dtype)
