@@ -366,6 +366,7 @@ def note_minutes(lesson: Lesson, read: float, seconds: float, gpu: str, folder: 
     row = known.get(lesson.name, {}) | {"read": read, "gpu" if gpu else "cpu": max(0.5, round(seconds / 30) / 2)}
     order = [each.name for each in LESSONS.values()]
     known = {name: row for name, row in {**known, lesson.name: row}.items() if name in order}
+    table.parent.mkdir(parents=True, exist_ok=True)
     table.write_text(json.dumps(dict(sorted(known.items(), key=lambda item: order.index(item[0]))), indent=1) + "\n")
 
 
