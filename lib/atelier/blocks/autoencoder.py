@@ -1,7 +1,9 @@
-"""The autoencoder: a picture through a bottleneck of a few numbers, and back.
+"""The autoencoder: it encodes a picture as a few numbers and reconstructs the picture from them.
 
 Paper: Hinton and Salakhutdinov 2006, "Reducing the Dimensionality of Data with Neural Networks". vae.py and vq.py use
-the same encoder and decoder: what differs is what stands between them.
+the same convolutional encoder and decoder with another latent between them.
+
+In shapes, n is a batch, and (C, side, side) is the feature map between encoder and decoder, see `ConvConfig.map_shape`.
 """
 
 import math
@@ -13,10 +15,14 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class ConvConfig:
-    """Shape of a convolutional encoder and of the decoder that mirrors it; ValueError if the numbers do not fit."""
+    """Sizes of a convolutional encoder and of the decoder that mirrors it.
 
-    size: int = 32  # pixels along a side of the pictures
-    width: int = 32  # channels of the first level; the others have twice as many
+    Raises:
+        ValueError: if the size of the pictures cannot be halved that often.
+    """
+
+    size: int = 32  # height and width of the pictures, in pixels
+    width: int = 32  # channels after the first level; after all others twice as many
     levels: int = 3  # how many times the encoder halves the picture
 
     def __post_init__(self):
@@ -25,57 +31,76 @@ class ConvConfig:
 
     @property
     def widths(self) -> list[int]:
-        """Channels of each level, from half the picture's side down."""
+        """Channels of the feature map after each level, from the highest resolution to the lowest."""
         return [self.width] + [2 * self.width] * (self.levels - 1)
 
     @property
     def map_shape(self) -> tuple[int, int, int]:
-        """Channels, height and width of the map between encoder and decoder, (C, side, side)."""
+        """Channels, height and width of the feature map between encoder and decoder, (C, side, side)."""
         side = self.size // 2**self.levels
         return self.widths[-1], side, side
 
 
 @dataclass(frozen=True)
 class AutoencoderConfig(ConvConfig):
-    """Shape of an autoencoder: a ConvConfig, and its bottleneck."""
+    """Sizes of an autoencoder: those of its encoder and decoder, and of its latent."""
 
-    latent: int = 2  # how many numbers a picture has to pass through
+    latent: int = 2  # numbers in the latent of a picture
 
 
 class ConvEncoder(nn.Sequential):
-    """Pictures (n, 3, size, size), from 0 to 1, to maps (n, C, side, side)."""
+    """Encodes pictures (n, 3, size, size), from 0 to 1, as feature maps (n, C, side, side)."""
 
     def __init__(self, config: ConvConfig):
         super().__init__()
         for inputs, outputs in pairwise([3, *config.widths]):
-            self.append(nn.Conv2d(inputs, outputs, 4, stride=2, padding=1))  # halves the map
+            self.append(nn.Conv2d(inputs, outputs, 4, stride=2, padding=1))  # halves height and width
             self.extend([nn.BatchNorm2d(outputs), nn.LeakyReLU(0.2)])
 
 
 class ConvDecoder(nn.Sequential):
-    """Maps (n, C, side, side) to pictures (n, 3, size, size), from 0 to 1."""
+    """Decodes feature maps (n, C, side, side) to pictures (n, 3, size, size), from 0 to 1."""
 
     def __init__(self, config: ConvConfig):
         super().__init__()
         for inputs, outputs in pairwise([*reversed(config.widths), 3]):
             self.extend([nn.BatchNorm2d(inputs), nn.LeakyReLU(0.2)])
-            self.append(nn.ConvTranspose2d(inputs, outputs, 4, stride=2, padding=1))  # doubles the map
+            self.append(nn.ConvTranspose2d(inputs, outputs, 4, stride=2, padding=1))  # doubles height and width
         self.append(nn.Sigmoid())
 
 
 def map_to_numbers(config: ConvConfig, numbers: int) -> nn.Sequential:
-    """A layer from maps (n, C, side, side) to (n, numbers)."""
+    """A linear layer on feature maps.
+
+    Args:
+        config: the sizes of the encoder that makes the maps.
+        numbers: how many numbers to compute from a map.
+
+    Returns:
+        A module that maps (n, C, side, side) to (n, numbers).
+    """
     return nn.Sequential(nn.Flatten(), nn.Linear(math.prod(config.map_shape), numbers))
 
 
 def numbers_to_map(config: ConvConfig, numbers: int, hidden: int = 64) -> nn.Sequential:
-    """Layers from (n, numbers) to maps (n, C, side, side); the hidden one lets neighbours become different things."""
+    """Two linear layers that end in a feature map.
+
+    Without the hidden layer the map would be a linear function of the latent, and nearby latents would look alike.
+
+    Args:
+        config: the sizes of the decoder that reads the maps.
+        numbers: how many numbers a latent has.
+        hidden: width of the hidden layer.
+
+    Returns:
+        A module that maps (n, numbers) to (n, C, side, side).
+    """
     unfold = nn.Linear(hidden, math.prod(config.map_shape))
     return nn.Sequential(nn.Linear(numbers, hidden), nn.ReLU(), unfold, nn.Unflatten(1, config.map_shape))
 
 
 class Autoencoder(nn.Module):
-    """Encoder e_θ, a latent space of a few numbers, decoder d_φ: x̂ = d_φ(e_θ(x))."""
+    """An encoder e_θ and a decoder d_φ with a latent of a few numbers between them: x̂ = d_φ(e_θ(x))."""
 
     def __init__(self, config: AutoencoderConfig):
         super().__init__()
@@ -84,18 +109,26 @@ class Autoencoder(nn.Module):
         self.decoder = nn.Sequential(numbers_to_map(config, config.latent), ConvDecoder(config))
 
     def encode(self, pictures: Tensor) -> Tensor:
-        """Pictures (n, 3, size, size), from 0 to 1, to their latents z (n, latent)."""
+        """Encodes pictures (n, 3, size, size), from 0 to 1, as latents z (n, latent)."""
         return self.encoder(pictures)
 
     def decode(self, z: Tensor) -> Tensor:
-        """Latents z (n, latent) to pictures (n, 3, size, size), from 0 to 1."""
+        """Decodes latents z (n, latent) to pictures (n, 3, size, size), from 0 to 1."""
         return self.decoder(z)
 
     def forward(self, pictures: Tensor) -> Tensor:
-        """Pictures (n, 3, size, size) to their reconstructions."""
+        """Reconstructs pictures: (n, 3, size, size) → (n, 3, size, size)."""
         return self.decode(self.encode(pictures))
 
 
 def reconstruction_loss(pictures: Tensor, reconstructions: Tensor) -> Tensor:
-    """The mean over n of ‖x − x̂‖₂, the distance of two pictures (n, 3, H, W) as points in a space of 3·H·W axes."""
+    """The mean Euclidean distance ‖x − x̂‖₂ between pictures and their reconstructions.
+
+    Args:
+        pictures: x, (n, 3, H, W).
+        reconstructions: x̂, (n, 3, H, W).
+
+    Returns:
+        A scalar, the mean over n.
+    """
     return (pictures - reconstructions).flatten(1).norm(dim=1).mean()

@@ -1,14 +1,15 @@
-"""The translator: an encoder reads the caption, a decoder writes the codes of the picture, one after the other.
+"""BART: an encoder reads the caption, and a decoder predicts the codes of the picture one after the other.
 
-One class is two published models, told apart by their config alone:
+One class covers two published models, which differ only in their config:
 
 * BART (Lewis et al. 2020, section 2): the sequence-to-sequence transformer of Vaswani et al. 2017 with GELU, learned
   positions and one embedding table for everything. LayerNorm comes after each residual sum ("post-LN").
-* DALL·E Mini (Dayma et al. 2021): the same skeleton with NormFormer's LayerNorms before and inside each sublayer
+* DALL·E Mini (Dayma et al. 2021): the same structure with NormFormer's LayerNorms before and inside each sublayer
   (Shleifer et al. 2021, section 2), gated feed-forward layers (Shazeer 2020, equation 6), no biases in linear layers,
-  and a target vocabulary of its own: codes of a VQ-GAN instead of words.
+  and a separate target vocabulary, the codes of a VQ-GAN.
 
-In shapes, n is a batch, t text tokens, s target tokens, d the width, h heads, c = d / h the width of one head.
+In shapes, n is a batch, p the prompts of a batch, t text tokens, s target tokens, d the width, h the heads, and
+c = d / h the width of a head.
 """
 
 from collections.abc import Sequence
@@ -22,33 +23,33 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class BartConfig:
-    """Sizes and architecture of a `Bart`. The defaults of the architecture are DALL·E Mini's.
+    """Sizes and architecture of a `Bart`. The architecture's default is DALL·E Mini's.
 
     Args:
         text_vocabulary: rows of the text embedding.
-        target_vocabulary: how many codes (or words) there are to predict, the start token's extra row not counted.
-        text_length: most text tokens the encoder reads.
-        target_length: most tokens the decoder writes (the codes of one picture).
-        width: d, the length of the vectors between the layers.
-        heads: attention heads; each has d / heads dimensions.
+        target_vocabulary: how many codes (or words) can be predicted, not counting the start token.
+        text_length: the largest number of text tokens.
+        target_length: the largest number of target tokens: the codes of one picture.
+        width: d, the length of the vectors between the layers; a multiple of heads.
+        heads: h, the attention heads of each layer.
         inner_width: width inside the feed-forward layers.
-        encoder_layers: layers that read the text.
-        decoder_layers: layers that write the target.
-        start_token: what the decoder sees before the first code. None: the row after the last code.
-        pad_token: text id that fills a row up; nothing attends to it.
-        normformer: True for LayerNorms before and after each sublayer and in the middle of the feed-forward layer;
-            False for BART's own, one after each residual sum.
-        glu: gate the feed-forward layer.
-        bias: biases in the linear layers.
-        shared_embedding: one table embeds text and target and is the output layer as well (the two vocabularies are
-            then one).
-        final_logits_bias: a constant added to the logits, as the files of published BARTs carry it.
-        position_offset: rows of the position tables that are never used, before the first position (BART's are 2).
-        dropout: share of activations dropped in training, after the embeddings and after each sublayer.
-        initial_std: standard deviation of the freshly drawn weights.
+        encoder_layers: layers of the encoder.
+        decoder_layers: layers of the decoder.
+        start_token: the decoder's input before the first code. None: the row after the last code.
+        pad_token: text id that pads short texts; attention to it is masked.
+        normformer: whether LayerNorms are placed before and after each sublayer and in the middle of the feed-forward
+            layer, as in NormFormer, or after each residual sum, as in BART.
+        glu: whether the feed-forward layers are gated.
+        bias: whether the linear layers have biases.
+        shared_embedding: whether one table embeds text and target and is also the output layer. Text and target then
+            have the same vocabulary.
+        final_logits_bias: whether a stored constant is added to the logits, as in published BARTs.
+        position_offset: unused rows at the beginning of the position tables (2 in BART).
+        dropout: share of activations set to 0 in training, after the embeddings and after each sublayer.
+        initial_std: standard deviation of the initial weights.
 
     Raises:
-        ValueError: a size that is not positive, or sizes that do not fit together.
+        ValueError: if the width is not a multiple of the heads.
     """
 
     text_vocabulary: int
@@ -77,12 +78,12 @@ class BartConfig:
 
     @property
     def target_rows(self) -> int:
-        """Rows of target embedding and output layer: one more than codes, for the start token, unless shared."""
+        """Rows of the target embedding and the output layer; unless shared, one for each code and the start token."""
         return self.text_vocabulary if self.shared_embedding else self.target_vocabulary + 1
 
     @property
     def decoder_start(self) -> int:
-        """The token that the decoder sees before the first code."""
+        """The token that is the decoder's input before the first code."""
         return self.target_rows - 1 if self.start_token is None else self.start_token
 
     @classmethod
@@ -92,57 +93,62 @@ class BartConfig:
 
     @classmethod
     def dalle_mega(cls) -> Self:
-        """DALL·E Mega's translator, 2587.5 million parameters. Codes from 16385 on are padding of its tables."""
+        """DALL·E Mega's translator, 2587.5 million parameters. Rows from 16385 on only pad its tables."""
         sizes = cls(50272, 16415, 64, 256, width=2048, heads=32, inner_width=4096, encoder_layers=24, decoder_layers=24)
         return replace(sizes, start_token=16384)
 
     @classmethod
     def bart_base(cls) -> Self:
-        """The classic: bart-base, text to text, 139.4 million parameters."""
+        """The original bart-base, from text to text, 139.4 million parameters."""
         sizes = cls(50265, 50265, 1024, 1024, width=768, heads=12, inner_width=3072, encoder_layers=6, decoder_layers=6)
         plain = replace(sizes, normformer=False, glu=False, bias=True, start_token=2, position_offset=2, dropout=0.1)
         return replace(plain, shared_embedding=True, final_logits_bias=True)
 
 
 class KeysValues(NamedTuple):
-    """What attention looks at: keys and values, split into heads."""
+    """The keys and values of an attention layer, split into heads."""
 
     keys: Tensor  # (n, h, t, c)
     values: Tensor  # (n, h, t, c)
 
 
 class LayerCache(Protocol):
-    """The keys and values that one decoder layer has made of the tokens before."""
+    """The keys and values that one decoder layer has computed for earlier tokens."""
 
     def extend(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Take in keys and values (n, h, s, c) of new tokens; return those of all tokens, (n, h, all, c) each."""
+        """Adds keys and values (n, h, s, c) of new tokens and returns those of all tokens, (n, h, all, c) each."""
         ...
 
 
 class DecoderCache(Protocol):
-    """What `Bart.decode` must know of earlier tokens, so that it need not read them again.
+    """Keys and values of earlier tokens, so that `Bart.decode` does not compute them again.
 
-    The block only asks; whoever runs the loop decides how the memory grows (by concatenation, or in place in tensors
-    of fixed size, as captured graphs want it).
+    This is only an interface. The caller of `Bart.decode` decides how the keys and values are stored: by concatenation,
+    or in tensors of fixed size, which captured CUDA graphs need.
     """
 
     @property
     def layers(self) -> Sequence[LayerCache]:
-        """One memory per decoder layer."""
+        """One cache per decoder layer."""
         ...
 
     def place(self, count: int) -> tuple[Tensor, Tensor | None]:
-        """Where the next `count` tokens stand: positions (count,), and which keys each may see, (count, all) bool.
+        """The positions of the next tokens, and the keys that they may attend to.
 
-        The mask is None where every token may see every key, as with one new token and a memory without empty places.
+        Args:
+            count: how many tokens come next.
+
+        Returns:
+            Positions (count,), and a mask (count, all), True where a token may attend to a key. The mask is None if
+            every token may attend to every key, as with one new token and a cache without unused rows.
         """
         ...
 
 
 class ShiftNorm(nn.Module):
-    """LayerNorm that learns a shift but no scale, because a linear layer that could hold the scale comes next.
+    """A LayerNorm with a learned shift but no learned scale, since a linear layer follows that can contain the scale.
 
-    The published files hold only `bias` for these norms; here too there is nothing else to load.
+    The published files hold only `bias` for these norms.
     """
 
     def __init__(self, width: int) -> None:
@@ -150,8 +156,8 @@ class ShiftNorm(nn.Module):
         self.bias = nn.Parameter(torch.zeros(width))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise the last dimension of x to mean 0 and variance 1, then shift it."""
-        return F.layer_norm(x, self.bias.shape, bias=self.bias.to(x.dtype))  # under autocast x may be bfloat16
+        """Normalises the last dimension of x to mean 0 and variance 1, then adds the shift: (…, d) → (…, d)."""
+        return F.layer_norm(x, self.bias.shape, bias=self.bias.to(x.dtype))  # x may have a lower precision
 
 
 class Attention(nn.Module):
@@ -166,21 +172,24 @@ class Attention(nn.Module):
         self.out_proj = nn.Linear(config.width, config.width, bias=config.bias)
 
     def split(self, x: Tensor) -> Tensor:
-        """Cut vectors (n, t, d) into heads (n, h, t, c)."""
+        """Splits vectors into heads: (n, t, d) → (n, h, t, c)."""
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
     def project(self, state: Tensor) -> KeysValues:
-        """Keys and values of a state (n, t, d)."""
+        """The keys and values of a state (n, t, d)."""
         return KeysValues(self.split(self.k_proj(state)), self.split(self.v_proj(state)))
 
     def forward(self, x: Tensor, seen: KeysValues, mask: Tensor | None = None, causal: bool = False) -> Tensor:
-        """Let every vector of x (n, s, d) look at `seen` and return what it found, (n, s, d).
+        """Computes the attention of x to `seen`.
 
         Args:
-            x: where the queries come from.
-            seen: keys and values of n sequences.
-            mask: True where a query may see a key; any shape that broadcasts to (n, h, s, t).
-            causal: query i sees keys 0 to i only (for s = t).
+            x: the vectors that the queries are computed from, (n, s, d).
+            seen: keys and values of n sequences, (n, h, t, c) each.
+            mask: True where a query may attend to a key; of any shape that broadcasts to (n, h, s, t).
+            causal: whether query i attends to keys 0 to i only; for s = t.
+
+        Returns:
+            (n, s, d).
         """
         q = self.split(self.q_proj(x))  # (n, h, s, c)
         found = F.scaled_dot_product_attention(q, seen.keys, seen.values, attn_mask=mask, is_causal=causal)
@@ -188,9 +197,9 @@ class Attention(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """The layer that treats every position by itself: fc2(GELU(fc1 x)), or gated, fc2(GELU(fc0 x) · fc1 x).
+    """The feed-forward layer, applied to each position: fc2(GELU(fc1 x)), or gated, fc2(GELU(fc0 x) · fc1 x).
 
-    NormFormer puts one LayerNorm before it (ln0) and one in its middle (ln1).
+    NormFormer has a LayerNorm before it (ln0) and one in its middle (ln1).
     """
 
     def __init__(self, config: BartConfig) -> None:
@@ -204,14 +213,14 @@ class FeedForward(nn.Module):
         self.gated = config.glu
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map x (n, t, d) to (n, t, d)."""
+        """(n, t, d) → (n, t, d)."""
         x = self.ln0(x)
         x = F.gelu(self.fc0(x)) * self.fc1(x) if self.gated else F.gelu(self.fc1(x))  # (n, t, inner_width)
         return self.fc2(self.ln1(x))
 
 
 class Layer(nn.Module):
-    """What encoder and decoder layers share: self-attention, a feed-forward layer, and how both join the residual."""
+    """The common part of encoder and decoder layers: self-attention, the feed-forward layer, and the residual sum."""
 
     def __init__(self, config: BartConfig) -> None:
         super().__init__()
@@ -224,7 +233,7 @@ class Layer(nn.Module):
         self.final_layer_norm = nn.Identity() if config.normformer else nn.LayerNorm(config.width)
 
     def join(self, residual: Tensor, x: Tensor, norm: nn.Module) -> Tensor:
-        """Add a sublayer's output x to the residual stream: NormFormer normalises x, BART the sum."""
+        """Adds a sublayer's output x to the residual, both (n, t, d). NormFormer normalises x, BART the sum."""
         x = self.dropout(x)
         return residual + norm(x) if self.normformer else norm(residual + x)
 
@@ -233,7 +242,7 @@ class EncoderLayer(Layer):
     """Self-attention over the whole text, then the feed-forward layer."""
 
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
-        """Map x (n, t, d) to (n, t, d); mask (n, 1, 1, t) is False at padding."""
+        """(n, t, d) → (n, t, d); mask (n, 1, 1, t) is False at padding."""
         h = self.pre_self_attn_layer_norm(x)
         x = self.join(x, self.self_attn(h, self.self_attn.project(h), mask), self.self_attn_layer_norm)
         return self.join(x, self.ffn(x), self.final_layer_norm)
@@ -251,14 +260,17 @@ class DecoderLayer(Layer):
     def forward(
         self, x: Tensor, text: KeysValues, text_mask: Tensor, target_mask: Tensor | None, cache: LayerCache | None
     ) -> Tensor:
-        """Map x (n, s, d) to (n, s, d).
+        """Applies the layer.
 
         Args:
-            x: vectors of n target sequences.
-            text: keys and values of p prompts (p, h, t, c); p divides n.
+            x: vectors of n target sequences, (n, s, d).
+            text: keys and values of p prompts, (p, h, t, c) each; p divides n.
             text_mask: (p, 1, 1, t), False at padding.
-            target_mask: (s, all) which target tokens each may see, for use with a cache.
-            cache: earlier keys and values; without one, x is the whole target so far and attention is causal.
+            target_mask: the target tokens that each token may attend to, (s, all), if there is a cache.
+            cache: keys and values of earlier tokens. Without a cache, x is the whole target and attention is causal.
+
+        Returns:
+            (n, s, d).
         """
         h = self.pre_self_attn_layer_norm(x)
         seen = self.self_attn.project(h)
@@ -267,7 +279,7 @@ class DecoderLayer(Layer):
         h = self.self_attn(h, seen, target_mask, causal=cache is None)
         x = self.join(x, h, self.self_attn_layer_norm)
 
-        # All pictures of one prompt look at the same text, so their queries stand in one row: keys are never copied.
+        # All pictures of a prompt attend to the same text. With their queries in one row, the keys need not be copied.
         h = self.pre_encoder_attn_layer_norm(x).reshape(len(text_mask), -1, x.shape[-1])  # (p, n / p · s, d)
         h = self.encoder_attn(h, text, text_mask).view_as(x)  # (n, s, d)
         x = self.join(x, h, self.encoder_attn_layer_norm)
@@ -275,7 +287,7 @@ class DecoderLayer(Layer):
 
 
 class Stack(nn.Module):
-    """What encoder and decoder share besides their layers: positions, and the norms at both ends."""
+    """The common part of encoder and decoder: position embeddings, layers, and the norms before and after them."""
 
     def __init__(self, config: BartConfig, length: int, layers: Sequence[Layer]) -> None:
         super().__init__()
@@ -287,7 +299,7 @@ class Stack(nn.Module):
         self.final_ln = ShiftNorm(config.width) if config.normformer else nn.Identity()
 
     def start(self, x: Tensor, positions: Tensor) -> Tensor:
-        """Tell embedded tokens x (n, t, d) where they stand; positions (t,) count from 0."""
+        """Adds the embeddings of positions (t,), counted from 0, to embedded tokens x (n, t, d)."""
         x = x + self.embed_positions(positions + self.position_offset)
         return self.dropout(self.layernorm_embedding(x))
 
@@ -295,8 +307,8 @@ class Stack(nn.Module):
 class Bart(nn.Module):
     """An encoder-decoder transformer that turns text ids into logits over target tokens.
 
-    Parameter names are those of the published PyTorch BARTs and of min-dalle where they have one, so that converting
-    a file is renaming a few prefixes.
+    The parameters' names are those of the published PyTorch BARTs and of min-dalle, so that only a few prefixes change
+    when their files are converted.
     """
 
     final_logits_bias: Tensor | None
@@ -321,21 +333,21 @@ class Bart(nn.Module):
             nn.init.zeros_(module.bias)
 
     def text_mask(self, text: Tensor) -> Tensor:
-        """True where text (n, t) holds a token, False where it is padding."""
+        """True where text (n, t) has a token, False where it is padding."""
         return text != self.config.pad_token
 
     def encode(self, text: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Read text.
+        """Runs the encoder.
 
         Args:
             text: ids (n, t), int64, t at most `text_length`.
-            mask: (n, t) bool, True at real tokens, at least one a row; by default all that are not `pad_token`.
+            mask: (n, t) bool, True at tokens, of which each row has at least one; by default `text_mask`.
 
         Returns:
-            The encoder's state (n, t, d). At padding it is filler that nothing may look at.
+            The encoder's state (n, t, d). At padding its values have no meaning and must be masked.
 
         Raises:
-            ValueError: text is not two-dimensional or is too long.
+            ValueError: if text is not two-dimensional or too long.
         """
         check_tokens("text", text, self.config.text_length)
         mask = self.text_mask(text) if mask is None else mask
@@ -346,7 +358,7 @@ class Bart(nn.Module):
         return self.encoder.final_ln(x)
 
     def project(self, state: Tensor) -> list[KeysValues]:
-        """Every decoder layer's keys and values of an encoder state (p, t, d): made once per prompt, used each step."""
+        """Each decoder layer's keys and values of an encoder state (p, t, d): computed once and used in every step."""
         return [cast(DecoderLayer, layer).encoder_attn.project(state) for layer in self.decoder.layers]
 
     def decode(
@@ -356,7 +368,7 @@ class Bart(nn.Module):
         mask: Tensor,
         cache: DecoderCache | None = None,
     ) -> Tensor:
-        """Predict the token after each target token: logits (n, s, target_rows). For arguments see `hidden_states`."""
+        """Logits (n, s, target_rows) for the token after each target token. For the arguments see `hidden_states`."""
         return self.logits(self.hidden_states(tokens, state, mask, cache))
 
     def hidden_states(
@@ -366,20 +378,20 @@ class Bart(nn.Module):
         mask: Tensor,
         cache: DecoderCache | None = None,
     ) -> Tensor:
-        """Run the decoder: what it knows after each target token, from which `logits` predicts the next one.
+        """Runs the decoder.
 
         Args:
-            tokens: (n, s) int64, the start token first; with a cache, only those that it has not seen.
-            state: the encoder's state (p, t, d), or what `project` made of it. p divides n: with n = p · m, prompt i
-                belongs to rows i · m to i · m + m - 1, so m pictures of a prompt share its keys and values.
-            mask: (p, t) bool, True at real text tokens, as `text_mask` gives it.
-            cache: memory of the tokens before, which takes in the new ones.
+            tokens: (n, s), int64, beginning with the start token; with a cache, only the tokens that are not yet in it.
+            state: the encoder's state (p, t, d), or the result of `project` for it. p divides n: with n = p · m, prompt
+                i belongs to rows i · m to i · m + m - 1, so the m pictures of a prompt share its keys and values.
+            mask: `text_mask` of the prompts, (p, t) bool.
+            cache: keys and values of earlier tokens, to which those of the new tokens are added.
 
         Returns:
-            Hidden states (n, s, d).
+            Hidden states (n, s, d); `logits` turns each into the logits of the next token.
 
         Raises:
-            ValueError: tokens are not two-dimensional, too many, or do not divide among the prompts.
+            ValueError: if tokens are not two-dimensional, are too many, or n is not a multiple of p.
         """
         check_tokens("tokens", tokens, self.config.target_length)
         if len(tokens) % len(mask):
@@ -395,21 +407,24 @@ class Bart(nn.Module):
         return self.decoder.final_ln(x)
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """The decoder's hidden states (…, d) to logits (…, target_rows)."""
+        """The decoder's hidden states (…, d) → logits (…, target_rows)."""
         shared = self.config.shared_embedding
         logits = F.linear(hidden, self.text_embedding.weight) if shared else self.lm_head(hidden)
         return logits if self.final_logits_bias is None else logits + self.final_logits_bias
 
     def shift(self, targets: Tensor) -> Tensor:
-        """What the decoder sees while it learns to write targets (n, s): the start token, then all but the last."""
+        """The decoder's input in training, for targets (n, s): the start token and all targets but the last, (n, s)."""
         return F.pad(targets[:, :-1], (1, 0), value=self.config.decoder_start)
 
     def forward(self, text: Tensor, targets: Tensor) -> Tensor:
-        """Teacher forcing: logits (n, s, target_rows) for each target, given the text and the targets before it.
+        """Predicts each target from the text and the targets before it (teacher forcing).
 
         Args:
             text: ids (n, t), int64.
-            targets: codes (n, s), int64, without a start token.
+            targets: codes (n, s), int64, without the start token.
+
+        Returns:
+            Logits (n, s, target_rows).
         """
         mask = self.text_mask(text)
         return self.decode(self.shift(targets), self.encode(text, mask), mask)
@@ -419,7 +434,7 @@ class Bart(nn.Module):
 
 
 def check_tokens(name: str, tokens: Tensor, longest: int) -> None:
-    """Raise a ValueError unless tokens are (n, length) with a length from 1 to `longest`."""
+    """Raises ValueError unless tokens have the shape (n, length), with a length from 1 to `longest`."""
     if tokens.ndim != 2:
         raise ValueError(f"{name} has shape {tuple(tokens.shape)}; give one row of ids per sequence, (n, length).")
     if not 1 <= tokens.shape[1] <= longest:

@@ -1,8 +1,10 @@
-"""The critic: two towers that put pictures and captions into one space, where what belongs together is close.
+"""CLIP: two transformers that map pictures and captions into one space, in which matching pairs are close.
 
-CLIP (Radford et al. 2021): a vision transformer (Dosovitskiy et al. 2021, equations 1 to 4) and a causal text
-transformer, each ending in one vector of length 1, trained so that in a batch of pairs every picture finds its caption
-and every caption its picture (section 2.3, figure 3). Parameter names are open_clip's, so its weights load strictly.
+Radford et al. 2021, "Learning Transferable Visual Models From Natural Language Supervision" (sections and figures below
+are this paper's). A vision transformer (Dosovitskiy et al. 2021, equations 1 to 4) and a causal text transformer, the
+two towers, each return one vector of length 1. They are trained so that among the pairs of a batch each picture is
+closest to its caption and each caption to its picture (section 2.3, figure 3). The parameters' names are those of
+open_clip, so its weights load strictly.
 
 In shapes, n is a batch, t the tokens of one sequence, d a tower's width, e the width of the common space.
 """
@@ -23,24 +25,24 @@ class CLIPConfig:
     Args:
         embed_dim: e, width of the space that both towers share.
         image_size: height and width of the pictures, in pixels.
-        patch_size: height and width of the patches that the vision tower reads as its tokens.
+        patch_size: height and width of the patches, the vision tower's tokens, in pixels.
         vision_width: d of the vision tower.
-        vision_layers: its layers.
+        vision_layers: layers of the vision tower.
         vision_heads: its attention heads.
         vocabulary: rows of the text embedding.
-        context_length: most text tokens.
+        context_length: the largest number of text tokens.
         text_width: d of the text tower.
-        text_layers: its layers.
+        text_layers: layers of the text tower.
         text_heads: its attention heads.
-        mlp_ratio: how many times wider than the tower its feed-forward layers are inside.
-        quick_gelu: x · sigmoid(1.702 x) in place of GELU. OpenAI's weights were trained with it and need it.
-        end_token: the text tower's answer is read at the first token with this id; None reads it at the largest id of
-            each row, which is where OpenAI's vocabulary has its end of text.
-        pixel_mean: what is subtracted from red, green and blue (each in [0, 1]).
-        pixel_std: what they are divided by then.
+        mlp_ratio: width inside the feed-forward layers, in units of the tower's width.
+        quick_gelu: x · sigmoid(1.702 x) instead of GELU, as for OpenAI's weights.
+        end_token: id of the end of a text, at which the text tower's output is read. None: the largest id of each row,
+            as in OpenAI's vocabulary.
+        pixel_mean: subtracted from red, green and blue, each from 0 to 1.
+        pixel_std: by which they are divided afterwards.
 
     Raises:
-        ValueError: a size that is not positive, or sizes that do not fit together.
+        ValueError: if a tower's width is not a multiple of its heads.
     """
 
     embed_dim: int
@@ -85,7 +87,13 @@ class CLIPConfig:
 
 
 class SelfAttention(nn.Module):
-    """Multi-head self-attention, its three projections in one matrix (Vaswani et al. 2017, section 3.2)."""
+    """Multi-head self-attention (Vaswani et al. 2017, section 3.2), with all three projections in one matrix.
+
+    Args:
+        width: d, of the input and the output.
+        heads: how many heads; each has d / heads dimensions.
+        causal: whether each token attends only to itself and the tokens before.
+    """
 
     def __init__(self, width: int, heads: int, causal: bool) -> None:
         super().__init__()
@@ -96,7 +104,7 @@ class SelfAttention(nn.Module):
         self.out_proj = nn.Linear(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map x (n, t, d) to (n, t, d); if causal, each token sees itself and those before."""
+        """(n, t, d) → (n, t, d)."""
         x = F.linear(x, self.in_proj_weight, self.in_proj_bias)  # (n, t, 3 · d)
         q, k, v = x.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # (n, heads, t, d / heads) each
         found = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
@@ -104,7 +112,7 @@ class SelfAttention(nn.Module):
 
 
 class MLP(nn.Module):
-    """The feed-forward layer: widen, GELU, narrow."""
+    """The feed-forward layer: a linear layer to `ratio` times the width, GELU, and a linear layer back."""
 
     def __init__(self, width: int, ratio: float, quick_gelu: bool) -> None:
         super().__init__()
@@ -113,13 +121,13 @@ class MLP(nn.Module):
         self.c_proj = nn.Linear(int(width * ratio), width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map x (n, t, d) to (n, t, d)."""
+        """(n, t, d) → (n, t, d)."""
         x = self.c_fc(x)  # (n, t, ratio · d)
         return self.c_proj(x * torch.sigmoid(1.702 * x) if self.quick_gelu else F.gelu(x))
 
 
 class ResidualBlock(nn.Module):
-    """One layer of a tower: attention, then MLP, each behind a LayerNorm and added to what came in."""
+    """One layer of a tower: attention, then MLP, each applied after a LayerNorm and added to its input."""
 
     def __init__(self, width: int, heads: int, causal: bool, ratio: float, quick_gelu: bool) -> None:
         super().__init__()
@@ -129,13 +137,13 @@ class ResidualBlock(nn.Module):
         self.mlp = MLP(width, ratio, quick_gelu)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map x (n, t, d) to (n, t, d)."""
+        """(n, t, d) → (n, t, d)."""
         x = x + self.attn(self.ln_1(x))
         return x + self.mlp(self.ln_2(x))
 
 
 class Transformer(nn.Module):
-    """The layers of a tower. Their outputs start small, the smaller the more of them are summed."""
+    """The layers of a tower. The more layers, the smaller their initial outputs, because the outputs are summed."""
 
     def __init__(self, width: int, layers: int, heads: int, causal: bool, config: CLIPConfig) -> None:
         super().__init__()
@@ -152,12 +160,12 @@ class Transformer(nn.Module):
                 nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map x (n, t, d) to (n, t, d)."""
+        """(n, t, d) → (n, t, d)."""
         return self.resblocks(x)
 
 
 class VisionTransformer(nn.Module):
-    """The picture's tower: patches as tokens, with one token more that collects what the picture is about."""
+    """The vision tower. Its tokens are the picture's patches and a class token, whose output represents the picture."""
 
     def __init__(self, config: CLIPConfig) -> None:
         super().__init__()
@@ -172,7 +180,7 @@ class VisionTransformer(nn.Module):
         self.proj = nn.Parameter(torch.randn(width, config.embed_dim) * width**-0.5)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map normalised pictures (n, 3, image_size, image_size) to vectors (n, e)."""
+        """Normalised pictures (n, 3, image_size, image_size) → vectors (n, e)."""
         x = self.conv1(x).flatten(2).transpose(1, 2)  # (n, patches, d)
         x = torch.cat([self.class_embedding.to(x.dtype).expand(len(x), 1, -1), x], dim=1)  # (n, 1 + patches, d)
         x = self.transformer(self.ln_pre(x + self.positional_embedding))
@@ -180,7 +188,7 @@ class VisionTransformer(nn.Module):
 
 
 class CLIP(nn.Module):
-    """Both towers, and the temperature that turns cosines into logits."""
+    """Both towers, and a learned temperature that scales their cosine similarities to logits."""
 
     def __init__(self, config: CLIPConfig) -> None:
         super().__init__()
@@ -191,20 +199,20 @@ class CLIP(nn.Module):
         self.transformer = Transformer(config.text_width, config.text_layers, config.text_heads, True, config)
         self.ln_final = nn.LayerNorm(config.text_width)
         self.text_projection = nn.Parameter(torch.randn(config.text_width, config.embed_dim) * config.text_width**-0.5)
-        self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))  # a logarithm; section 2.5
+        self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))  # log of 1 / temperature, section 2.5
         nn.init.normal_(self.token_embedding.weight, std=0.02)
 
     def encode_image(self, pixels: Tensor) -> Tensor:
-        """Give each picture its place in the common space.
+        """Maps pictures into the common space.
 
         Args:
-            pixels: (n, 3, image_size, image_size) in [0, 1]; they are normalised in here.
+            pixels: (n, 3, image_size, image_size), from 0 to 1, not normalised.
 
         Returns:
             Vectors of length 1, (n, e).
 
         Raises:
-            ValueError: the pictures have another shape.
+            ValueError: if the pictures have another shape.
         """
         size = self.config.image_size
         if pixels.ndim != 4 or pixels.shape[1:] != (3, size, size):
@@ -213,16 +221,16 @@ class CLIP(nn.Module):
         return F.normalize(self.visual((pixels - mean) / std), dim=-1)
 
     def encode_text(self, ids: Tensor) -> Tensor:
-        """Give each caption its place in the common space.
+        """Maps captions into the common space.
 
         Args:
-            ids: (n, t), int64, t at most context_length; what follows the end of a text has no influence.
+            ids: token ids (n, t), int64, t at most context_length. Ids after the end of a text have no influence.
 
         Returns:
             Vectors of length 1, (n, e).
 
         Raises:
-            ValueError: ids have another shape, are too long, or a row has no end.
+            ValueError: if ids have another shape, are too long, or a row has no end token.
         """
         longest = self.config.context_length
         if ids.ndim != 2 or not 1 <= ids.shape[1] <= longest:
@@ -233,7 +241,7 @@ class CLIP(nn.Module):
         return F.normalize(x @ self.text_projection, dim=-1)  # (n, e)
 
     def end_position(self, ids: Tensor) -> Tensor:
-        """Where each row of ids (n, t) has its end of text, (n,): only there has the causal tower seen all of it."""
+        """The position of the end of text in each row of ids (n, t), (n,): the first that attends to the whole text."""
         if self.config.end_token is None:
             return ids.argmax(dim=-1)
         is_end = ids == self.config.end_token  # (n, t)
@@ -242,24 +250,32 @@ class CLIP(nn.Module):
         return is_end.int().argmax(dim=-1)
 
     def forward(self, pixels: Tensor, ids: Tensor) -> Tensor:
-        """Logits (pictures, captions): how well each picture goes with each caption, in units of the temperature."""
+        """Cosine similarities divided by the temperature.
+
+        Args:
+            pixels: as for `encode_image`.
+            ids: as for `encode_text`; their number may differ from that of the pictures.
+
+        Returns:
+            Logits (pictures, captions).
+        """
         return self.logit_scale.exp() * self.encode_image(pixels) @ self.encode_text(ids).T
 
 
 def contrastive_loss(image: Tensor, text: Tensor, scale: Tensor | float) -> Tensor:
-    """How badly n pictures and n captions find each other (figure 3): 0 when each is sure, ln n when none has a clue.
+    """The symmetric cross-entropy of n pairs (figure 3): 0 for certain and correct matches, ln n for uniform ones.
 
     Args:
-        image: vectors of length 1, (n, e).
+        image: the pictures' vectors of length 1, (n, e).
         text: the vectors of their captions, (n, e), in the same order.
-        scale: what cosines are multiplied with to become logits, `logit_scale.exp()`. Training keeps it at 100 or
-            below, as section 2.5 has it.
+        scale: the factor from cosine similarities to logits, `logit_scale.exp()`. Training keeps it at 100 or below
+            (section 2.5).
 
     Returns:
-        The mean of both cross-entropies, captions given the picture and pictures given the caption, in nats.
+        The mean of two cross-entropies in nats, of the captions given the pictures and vice versa, a scalar.
 
     Raises:
-        ValueError: there is not one caption to each picture.
+        ValueError: if the shapes of image and text differ.
     """
     if image.shape != text.shape:
         raise ValueError(f"image has shape {tuple(image.shape)}, text {tuple(text.shape)}; give pairs, (n, e) each.")

@@ -1,7 +1,8 @@
-"""The vanilla GAN: a generator makes pictures out of noise, a discriminator tells them from real ones.
+"""The vanilla GAN: a generator draws pictures from noise, and a discriminator learns to tell them from real pictures.
 
-Papers: Goodfellow et al. 2014, "Generative Adversarial Nets"; Radford et al. 2015, "Unsupervised Representation
-Learning with Deep Convolutional GANs" (the layers); Miyato et al. 2018, "Spectral Normalization for GANs".
+Papers: Goodfellow et al. 2014, "Generative Adversarial Nets" (sections and equations below are this paper's); Radford
+et al. 2015, "Unsupervised Representation Learning with Deep Convolutional GANs" (the layers); Miyato et al. 2018,
+"Spectral Normalization for GANs".
 """
 
 from dataclasses import dataclass
@@ -14,11 +15,15 @@ from torch.nn.utils.parametrizations import spectral_norm
 
 @dataclass(frozen=True)
 class GANConfig:
-    """Shape of a generator and its discriminator; ValueError if a number is out of range."""
+    """Sizes of a generator and its discriminator.
 
-    size: int = 32  # pixels along a side of the pictures, a power of two from 8
-    latent: int = 16  # random numbers that a picture is made of
-    width: int = 32  # channels of the generator at half the side; they double wherever the side halves
+    Raises:
+        ValueError: if size is not a power of two from 8.
+    """
+
+    size: int = 32  # height and width of the pictures in pixels, a power of two from 8
+    latent: int = 16  # random numbers per picture
+    width: int = 32  # channels of the generator at half the size; twice as many at each lower resolution
 
     def __post_init__(self):
         if self.size < 8 or self.size.bit_count() != 1:
@@ -26,12 +31,12 @@ class GANConfig:
 
     @property
     def widths(self) -> list[int]:
-        """The generator's channels, from half the picture's side down to 4 × 4."""
+        """The generator's channels, from half the size down to 4 × 4 pixels."""
         return [self.width * 2**level for level in range(self.size.bit_length() - 3)]
 
 
 class Generator(nn.Module):
-    """Noise z (n, latent), from N(0, I), to pictures (n, 3, size, size), from 0 to 1."""
+    """Draws pictures (n, 3, size, size), from 0 to 1, from noise z (n, latent), distributed as N(0, I)."""
 
     def __init__(self, config: GANConfig):
         super().__init__()
@@ -39,43 +44,58 @@ class Generator(nn.Module):
         widths = config.widths[::-1]
         self.layers = nn.Sequential(nn.Linear(config.latent, widths[0] * 4 * 4), nn.Unflatten(1, (widths[0], 4, 4)))
         for inputs, outputs in pairwise([*widths, 3]):
-            # The two together are a 3 × 3 convolution of twice repeated pixels, several times as fast: no checkerboard.
+            # Together these two equal repeating each pixel twice in both directions and a 3 × 3 convolution, but are
+            # several times as fast. The sum over 2 × 2 pixels removes the checkerboard of the transposed convolution.
             double = [nn.ConvTranspose2d(inputs, outputs, 3, stride=2), nn.AvgPool2d(2, stride=1, divisor_override=1)]
             self.layers.extend([nn.BatchNorm2d(inputs), nn.ReLU(), *double])
 
     def forward(self, z: Tensor) -> Tensor:
-        """Draws a picture for each row of z."""
+        """Draws one picture for each row of z: (n, latent) → (n, 3, size, size)."""
         return self.layers(z).sigmoid()
 
 
 class Discriminator(nn.Module):
-    """Pictures (n, 3, size, size), from 0 to 1, to logits (n,): above 0 for those it takes for real."""
+    """Classifies pictures (n, 3, size, size), from 0 to 1, as real (logit above 0) or generated (below 0)."""
 
     def __init__(self, config: GANConfig):
         super().__init__()
-        widths = [3, *(width // 2 for width in config.widths)]  # as wide as the generator it would win too early
+        widths = [3, *(width // 2 for width in config.widths)]  # with the generator's widths it learns too fast
         self.layers = nn.Sequential()
         for inputs, outputs in pairwise(widths):
-            # A bounded slope keeps its judgement graded, so that the generator always has a gradient to follow.
+            # Spectral normalisation bounds the slope of the layer, so that the logits do not saturate and the
+            # generator always gets a gradient.
             self.layers.extend([spectral_norm(nn.Conv2d(inputs, outputs, 4, stride=2, padding=1)), nn.LeakyReLU(0.2)])
         self.layers.extend([nn.Flatten(), spectral_norm(nn.Linear(widths[-1] * 4 * 4, 1))])
 
     def forward(self, pictures: Tensor) -> Tensor:
-        """Judges each picture by itself."""
+        """Logits (n,) for pictures (n, 3, size, size)."""
         return self.layers(pictures * 2 - 1).squeeze(1)  # (n,)
 
 
 def discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-    """What the discriminator minimises: −E[log D(x)] − E[log(1 − D(G(z)))], the negative of eq. 1.
+    """The discriminator's loss −E[log D(x)] − E[log(1 − D(G(z)))], the negative of eq. 1.
 
-    D is the sigmoid of the logits (n,), E their mean, log the natural one. Coin tossing has 2 log 2 ≈ 1.386.
+    D is the sigmoid of the logits.
+
+    Args:
+        real_logits: for real pictures, (n,).
+        fake_logits: for generated pictures, (n,).
+
+    Returns:
+        A scalar in nats. Random guessing (all logits 0) gives 2 log 2 ≈ 1.386.
     """
     return F.softplus(-real_logits).mean() + F.softplus(fake_logits).mean()  # softplus(−x) = −log sigmoid(x)
 
 
 def generator_loss(fake_logits: Tensor) -> Tensor:
-    """What the generator minimises: −E[log D(G(z))], of logits (n,).
+    """The generator's loss −E[log D(G(z))], the non-saturating form of section 3.
 
-    The non-saturating form (section 3): unlike eq. 1's, its gradient is large while the pictures are bad.
+    Unlike the form of eq. 1, it has a large gradient as long as the discriminator recognises the generated pictures.
+
+    Args:
+        fake_logits: for generated pictures, (n,).
+
+    Returns:
+        A scalar in nats.
     """
     return F.softplus(-fake_logits).mean()

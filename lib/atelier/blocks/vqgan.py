@@ -1,8 +1,11 @@
-"""The VQ-GAN: pictures into a grid of codebook words, and back; and the losses that make the way back sharp.
+"""The VQ-GAN: it encodes a picture as a grid of codes and decodes them; and the losses that make the pictures sharp.
 
-Paper: Esser, Rombach and Ommer 2021, "Taming Transformers for High-Resolution Image Synthesis". The architecture and
-the parameters' names are those of the published weights (`encoder.down.0.block.0.norm1.weight`, …), so a published
-state dict, without its `loss.*`, loads strictly into `VQGAN(VQGANConfig.f16_16384())`.
+Paper: Esser, Rombach and Ommer 2021, "Taming Transformers for High-Resolution Image Synthesis" (section 3.1; equations
+below are this paper's). The architecture and the parameters' names are those of the published weights
+(`encoder.down.0.block.0.norm1.weight`, …), so a published state dict, without its `loss.*`, loads strictly into
+`VQGAN(VQGANConfig.f16_16384())`.
+
+In shapes, n is a batch, H and W are the sides of a picture, f is `VQGANConfig.factor`.
 """
 
 from collections.abc import Sequence
@@ -19,31 +22,32 @@ PIXEL_RANGES = {"[0,1]": (0.0, 1.0), "[-1,1]": (-1.0, 1.0)}
 
 @dataclass(frozen=True)
 class VQGANConfig:
-    """Shape of a VQ-GAN; ValueError if the numbers do not fit; `beta`, `decay`, `restart_below`: VectorQuantizer.
+    """Sizes of a VQ-GAN, and how its codebook learns.
 
-    Pictures with other sides than `resolution` work too if `factor` divides them; attention stays on the levels where
-    it is at `resolution`. `pixel_range` belongs to the weights: outside, pictures are from 0 to 1 whatever it is.
+    Pictures of other sizes than `resolution` work too if `factor` divides their sides; attention stays on the levels
+    that have it at `resolution`. `pixel_range` belongs to the weights: whatever it is, the methods of `VQGAN` take and
+    return pictures from 0 to 1.
     """
 
-    resolution: int  # side of the pictures it is made for, in pixels
-    channels: int  # width of the first level
-    multipliers: tuple[int, ...]  # width of each level in units of `channels`; each but the last halves the picture
+    resolution: int  # height and width of the pictures, in pixels
+    channels: int  # channels of the first level
+    multipliers: tuple[int, ...]  # channels of each level in units of `channels`; all levels but the last halve the map
     residual_blocks: int  # per level; the decoder has one more
-    attention_resolutions: tuple[int, ...]  # sides of the maps with attention, besides the middle, which always has it
-    z_channels: int  # width of the encoder's output and the decoder's input
-    codes: int  # size of the codebook
-    code_width: int  # length of the codebook's vectors
-    group_norm_groups: int = 32  # of every GroupNorm; has to divide every width
+    attention_resolutions: tuple[int, ...]  # sides of the maps with attention; the middle always has it
+    z_channels: int  # channels of the encoder's output and of the decoder's input
+    codes: int  # codes in the codebook
+    code_width: int  # length of a code
+    group_norm_groups: int = 32  # groups of every GroupNorm; it divides `channels`
     group_norm_eps: float = 1e-6  # 1e-6 in the original, 1e-5 in some ports of it
-    pixel_range: str = "[-1,1]"  # what the network inside calls black and white, "[0,1]" or "[-1,1]"
-    decoder_only: bool = False  # there is no encoder, because somebody published only the half that draws
-    beta: float = 0.25
-    decay: float | None = 0.99
-    restart_below: float = 0.05
+    pixel_range: str = "[-1,1]"  # values of black and white inside the network, "[0,1]" or "[-1,1]"
+    decoder_only: bool = False  # without an encoder, as in published files that hold only the decoder
+    beta: float = 0.25  # weight of the codebook's commitment term
+    decay: float | None = 0.99  # of the codebook's moving averages; None: the codebook is learned by gradient
+    restart_below: float = 0.05  # restart of dead codes, see `MovingAverageQuantizer`
 
     @property
     def factor(self) -> int:
-        """How many pixels, along one side, one code stands for: the f of f16."""
+        """f, the pixels along one side that one code stands for: 16 for a model called f16."""
         return 2 ** (len(self.multipliers) - 1)
 
     @property
@@ -58,9 +62,9 @@ class VQGANConfig:
 
     @classmethod
     def f16_16384(cls) -> "VQGANConfig":
-        """The published ImageNet model with 16 × 16 codes of 16384 for 256 × 256 pixels.
+        """The published ImageNet model: 256 × 256 pixels as 16 × 16 codes, 16384 codes in the codebook.
 
-        DALL·E Mini's copy of the weights was trained on from it with pixel_range "[0,1]"; use `dataclasses.replace`.
+        DALL·E Mini's VQ-GAN is this model, trained further with pixel_range "[0,1]"; use `dataclasses.replace`.
         """
         return cls(
             resolution=256,
@@ -77,10 +81,7 @@ class VQGANConfig:
 
 
 class ResidualBlock(nn.Module):
-    """x + conv(swish(norm(conv(swish(norm(x)))))); a 1 × 1 convolution fits x to another width.
-
-    Shapes: (n, inputs, h, w) → (n, outputs, h, w).
-    """
+    """x + conv(swish(norm(conv(swish(norm(x)))))). If the channels change, a 1 × 1 convolution is applied to x."""
 
     def __init__(self, config: VQGANConfig, inputs: int, outputs: int):
         super().__init__()
@@ -91,14 +92,14 @@ class ResidualBlock(nn.Module):
         self.nin_shortcut = nn.Conv2d(inputs, outputs, 1) if inputs != outputs else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
-        """Adds the block's contribution to x, (n, inputs, h, w)."""
+        """(n, inputs, h, w) → (n, outputs, h, w)."""
         h = self.conv1(F.silu(self.norm1(x)))
         h = self.conv2(F.silu(self.norm2(h)))
         return self.nin_shortcut(x) + h
 
 
 class AttentionBlock(nn.Module):
-    """x + attention among all places of the map, with one head. Shapes: (n, width, h, w) → the same."""
+    """x + self-attention with one head over all positions of the map."""
 
     def __init__(self, config: VQGANConfig, width: int):
         super().__init__()
@@ -109,7 +110,7 @@ class AttentionBlock(nn.Module):
         self.proj_out = nn.Conv2d(width, width, 1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Lets every place of x, (n, c, h, w), look at every other."""
+        """(n, width, h, w) → (n, width, h, w)."""
         h = self.norm(x)
         q, k, v = (layer(h).flatten(2).transpose(1, 2)[:, None] for layer in (self.q, self.k, self.v))  # (n, 1, h·w, c)
         attended = F.scaled_dot_product_attention(q, k, v)  # (n, 1, h·w, c)
@@ -117,31 +118,40 @@ class AttentionBlock(nn.Module):
 
 
 class Downsample(nn.Module):
-    """Halves a map: (n, width, h, w) → (n, width, h/2, w/2)."""
+    """Halves height and width of a map."""
 
     def __init__(self, width: int):
         super().__init__()
         self.conv = nn.Conv2d(width, width, 3, stride=2)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Convolves with stride 2, padded at the right and the bottom only, as the published weights expect."""
+        """(n, width, h, w) → (n, width, h/2, w/2)."""
+        # Padded only at the right and the bottom, as in the model whose weights are published.
         return self.conv(F.pad(x, (0, 1, 0, 1)))
 
 
 class Upsample(nn.Module):
-    """Doubles a map: (n, width, h, w) → (n, width, 2h, 2w)."""
+    """Doubles height and width of a map: every pixel is repeated twice in both directions, then convolved."""
 
     def __init__(self, width: int):
         super().__init__()
         self.conv = nn.Conv2d(width, width, 3, padding=1)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Repeats every pixel twice in both directions and convolves."""
+        """(n, width, h, w) → (n, width, 2h, 2w)."""
         return self.conv(F.interpolate(x, scale_factor=2.0, mode="nearest"))
 
 
 class Level(nn.Module):
-    """The blocks that work at one resolution, each followed by attention where the config wants it."""
+    """The residual blocks at one resolution, each followed by attention if the config says so.
+
+    Args:
+        config: of the VQ-GAN.
+        inputs: channels of the input.
+        outputs: channels of the output.
+        blocks: how many residual blocks.
+        side: height and width of the map for pictures of `config.resolution`.
+    """
 
     def __init__(self, config: VQGANConfig, inputs: int, outputs: int, blocks: int, side: int):
         super().__init__()
@@ -160,7 +170,7 @@ class Level(nn.Module):
 
 
 class EncoderLevel(Level):
-    """A level of the encoder; all but the last end in halving the map."""
+    """A level of the encoder; every level but the last halves the map at its end."""
 
     def __init__(self, config: VQGANConfig, inputs: int, outputs: int, side: int, last: bool):
         super().__init__(config, inputs, outputs, config.residual_blocks, side)
@@ -172,7 +182,7 @@ class EncoderLevel(Level):
 
 
 class DecoderLevel(Level):
-    """A level of the decoder; all but the last end in doubling the map."""
+    """A level of the decoder; every level but the last doubles the map at its end."""
 
     def __init__(self, config: VQGANConfig, inputs: int, outputs: int, side: int, last: bool):
         super().__init__(config, inputs, outputs, config.residual_blocks + 1, side)
@@ -184,7 +194,7 @@ class DecoderLevel(Level):
 
 
 class Middle(nn.Module):
-    """Residual block, attention, residual block, at the lowest resolution. Shapes: (n, width, h, w) → the same."""
+    """Residual block, attention, residual block, at the lowest resolution."""
 
     def __init__(self, config: VQGANConfig, width: int):
         super().__init__()
@@ -193,12 +203,12 @@ class Middle(nn.Module):
         self.block_2 = ResidualBlock(config, width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Applies the three in turn to x, (n, width, h, w)."""
+        """(n, width, h, w) → (n, width, h, w)."""
         return self.block_2(self.attn_1(self.block_1(x)))
 
 
 class Encoder(nn.Module):
-    """Pictures, in the network's own pixel range, to maps: (n, 3, H, W) → (n, z_channels, H/f, W/f)."""
+    """Encodes pictures, in the network's pixel range, as feature maps."""
 
     def __init__(self, config: VQGANConfig):
         super().__init__()
@@ -222,7 +232,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Maps to pictures in the network's own pixel range: (n, z_channels, h, w) → (n, 3, f·h, f·w)."""
+    """Decodes feature maps to pictures in the network's pixel range."""
 
     def __init__(self, config: VQGANConfig):
         super().__init__()
@@ -230,7 +240,7 @@ class Decoder(nn.Module):
         inputs = [*widths[1:], widths[-1]]
         self.conv_in = nn.Conv2d(config.z_channels, widths[-1], 3, padding=1)
         self.mid = Middle(config, widths[-1])
-        # Numbered as in the encoder, from the highest resolution to the lowest, and run from the last to the first.
+        # Numbered as in the encoder, from the highest resolution to the lowest; `forward` runs them in reverse.
         self.up = nn.ModuleList(
             DecoderLevel(config, inputs[level], width, config.resolution // 2**level, last=level == 0)
             for level, width in enumerate(widths)
@@ -247,7 +257,7 @@ class Decoder(nn.Module):
 
 
 class VQGAN(nn.Module):
-    """The whole of it: encoder, codebook, decoder. Pictures are (n, 3, H, W) from 0 to 1, in and out."""
+    """Encoder, codebook and decoder. Pictures are (n, 3, H, W), from 0 to 1, in both directions."""
 
     def __init__(self, config: VQGANConfig):
         super().__init__()
@@ -267,11 +277,11 @@ class VQGAN(nn.Module):
 
     @property
     def last_layer(self) -> Tensor:
-        """The weight where `adaptive_weight` compares the gradients: the decoder's last convolution's."""
+        """The weight at which `adaptive_weight` compares the gradients: that of the decoder's last convolution."""
         return self.decoder.conv_out.weight
 
     def encode(self, pictures: Tensor) -> Quantized:
-        """Pictures to codes.
+        """Encodes pictures as codes.
 
         Args:
             pictures: (n, 3, H, W), from 0 to 1, H and W multiples of `config.factor`.
@@ -280,7 +290,7 @@ class VQGAN(nn.Module):
             z_q (n, code_width, H/f, W/f), indices (n, H/f, W/f), and the codebook's loss.
 
         Raises:
-            ValueError: if the pictures have another shape, or there is no encoder.
+            ValueError: if the pictures have another shape, or the model has no encoder.
         """
         if self.config.decoder_only:
             raise ValueError(
@@ -296,19 +306,30 @@ class VQGAN(nn.Module):
         return self.quantize(self.quant_conv(self.encoder(pictures * (high - low) + low)))
 
     def decode(self, z_q: Tensor) -> Tensor:
-        """The codebook's vectors (n, code_width, h, w) to pictures (n, 3, f·h, f·w).
+        """Decodes codes' vectors to pictures.
 
-        Black is 0 and white is 1, but the values are not clamped, so that in training even those outside learn.
+        Args:
+            z_q: (n, code_width, h, w).
+
+        Returns:
+            Pictures (n, 3, f·h, f·w). Black is 0 and white is 1, but the values are not clamped: in training, values
+            outside that range need a gradient.
         """
         low, high = PIXEL_RANGES[self.config.pixel_range]
         return (self.decoder(self.post_quant_conv(z_q)) - low) / (high - low)
 
     @torch.no_grad()
     def decode_codes(self, indices: Tensor) -> Tensor:
-        """Codes (n, h, w) to finished pictures (n, 3, f·h, f·w), clamped to [0, 1].
+        """Decodes codes to pictures, without gradients.
+
+        Args:
+            indices: the numbers of the codes, (n, h, w).
+
+        Returns:
+            Pictures (n, 3, f·h, f·w), clamped to [0, 1].
 
         Raises:
-            ValueError: if the indices are not a grid of codes, or one is not in the codebook.
+            ValueError: if the indices have another shape, or one of them is not in the codebook.
         """
         if indices.ndim != 3:
             raise ValueError(f"The decoder takes codes of shape (n, h, w), but got {tuple(indices.shape)}.")
@@ -320,20 +341,24 @@ class VQGAN(nn.Module):
         return self.decode(self.quantize.lookup(indices)).clamp(0, 1)
 
     def forward(self, pictures: Tensor) -> tuple[Tensor, Quantized]:
-        """Pictures (n, 3, H, W) to their reconstructions, not clamped, and what the codebook gave on the way."""
+        """Reconstructs pictures (n, 3, H, W).
+
+        Returns:
+            The reconstructions (n, 3, H, W), not clamped, and what `encode` returns.
+        """
         quantized = self.encode(pictures)
         return self.decode(quantized.z_q), quantized
 
 
 class PatchDiscriminator(nn.Module):
-    """Tells real patches from reconstructed ones: pictures (n, channels, H, W) → logits (n, 1, h, w), one per patch.
+    """Classifies each patch of a picture as real (logit above 0) or reconstructed (below 0).
 
     Isola et al. 2017, "Image-to-Image Translation with Conditional Adversarial Networks", section 3.2.2.
 
     Args:
-        channels: of the pictures.
-        width: of the first layer; it doubles from layer to layer, up to eight times.
-        layers: layers that halve the map; with three, a logit sees 70 × 70 pixels.
+        channels: channels of the pictures.
+        width: channels after the first layer; they double from layer to layer, up to 8 · width.
+        layers: how many layers halve the map; with three, a logit depends on 70 × 70 pixels.
     """
 
     def __init__(self, channels: int = 3, width: int = 64, layers: int = 3):
@@ -352,31 +377,39 @@ class PatchDiscriminator(nn.Module):
                 nn.init.normal_(module.weight, 1.0, 0.02)
 
     def forward(self, pictures: Tensor) -> Tensor:
-        """Logits (n, 1, h, w): above 0 where pictures (n, channels, H, W), from 0 to 1, look real."""
+        """Logits (n, 1, h, w), one per patch, for pictures (n, channels, H, W) from 0 to 1."""
         return self.main(pictures * 2 - 1)
 
 
 def hinge_discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-    """What the discriminator minimises: real patches above 1, reconstructed ones below −1, and no further."""
+    """The discriminator's hinge loss: zero where real logits are above 1 and fake ones below −1.
+
+    Args:
+        real_logits: for patches of real pictures, of any shape.
+        fake_logits: for patches of reconstructions, of any shape.
+
+    Returns:
+        A scalar: half the sum of both means.
+    """
     return (F.relu(1 - real_logits).mean() + F.relu(1 + fake_logits).mean()) / 2
 
 
 def hinge_generator_loss(fake_logits: Tensor) -> Tensor:
-    """What the decoder minimises: its patches are to look real."""
+    """The generator's adversarial loss: the negative mean of the logits of its reconstructions, a scalar."""
     return -fake_logits.mean()
 
 
 def adaptive_weight(nll: Tensor, generator_loss: Tensor, last_layer: Tensor) -> Tensor:
-    """λ of eq. 7: makes the discriminator pull at the last layer as strongly as the reconstruction does.
+    """λ of eq. 7: the factor that gives both losses gradients of the same length at the last layer.
 
     Args:
-        nll: scalar, the reconstruction loss, pixels and perception.
-        generator_loss: scalar, from `hinge_generator_loss`.
-        last_layer: `VQGAN.last_layer`, which both depend on.
+        nll: the reconstruction loss of pixels and features, a scalar.
+        generator_loss: from `hinge_generator_loss`, a scalar.
+        last_layer: `VQGAN.last_layer`, on which both losses depend.
 
     Returns:
-        A scalar without gradient, from 0 to 10,000. Multiply by the discriminator's weight, 0.75 or 0.8 in the paper's
-        configurations, and by 0 before the discriminator starts.
+        A scalar without gradient, from 0 to 10,000. The adversarial loss is multiplied by it, by the discriminator's
+        weight (0.75 or 0.8 in the paper's configurations), and by 0 before the discriminator starts.
     """
     (nll_gradient,) = torch.autograd.grad(nll, last_layer, retain_graph=True)
     (generator_gradient,) = torch.autograd.grad(generator_loss, last_layer, retain_graph=True)
@@ -384,22 +417,22 @@ def adaptive_weight(nll: Tensor, generator_loss: Tensor, last_layer: Tensor) -> 
 
 
 def perceptual_distance(features_a: Sequence[Tensor], features_b: Sequence[Tensor], epsilon: float = 1e-4) -> Tensor:
-    """How differently a network sees two batches of pictures.
+    """How much a network's features of two batches of pictures differ.
 
     As in Zhang et al. 2018, "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric", eq. 1, with
-    equal weights: at each place of each map the features become a direction, and the squared distance between the two
-    directions is averaged over places, then over maps.
+    equal weights: the features at each position of each map are scaled to length 1, and the squared distance between
+    the two batches is averaged over positions, then over maps.
 
     Args:
-        features_a: maps (n, c_i, h_i, w_i) of the first batch, from any network.
-        features_b: maps of the second batch, of the same shapes.
-        epsilon: added to the squared length, to keep the gradient finite where a network sees nothing.
+        features_a: feature maps (n, c_i, h_i, w_i) of the first batch, from any network.
+        features_b: feature maps of the second batch, of the same shapes.
+        epsilon: added to the squared length, so that the gradient stays finite where all features are 0.
 
     Returns:
-        (n,), from 0 (alike) to 4 (opposite).
+        The distance of each pair of pictures, (n,), from 0 (same directions) to 4 (opposite directions).
 
     Raises:
-        ValueError: if the two do not have the same shapes.
+        ValueError: if the maps' shapes differ, or there are none.
     """
     shapes_a, shapes_b = ([tuple(features.shape) for features in maps] for maps in (features_a, features_b))
     if shapes_a != shapes_b or not shapes_a:
