@@ -26,7 +26,9 @@ from atelier.weights.presets import (
     PresetError,
     config_from,
     fill_in_weights,
+    holds,
     preset_folders,
+    read_json,
     read_recorded,
     replace_file,
     stored_weights,
@@ -90,7 +92,7 @@ class SpriteModels:
 def sprites_folder() -> Path:
     """The shipped models: the first folder sprites/ with a models.json where presets are looked for."""
     places = [place / SPRITES_FOLDER for place in preset_folders()]
-    return next((place for place in places if (place / MODELS_FILE).is_file()), places[0])
+    return next((place for place in places if holds(place, MODELS_FILE)), places[0])
 
 
 def read_sprite_models(folder: str | Path | None = None) -> SpriteModels:
@@ -100,14 +102,11 @@ def read_sprite_models(folder: str | Path | None = None) -> SpriteModels:
     """
     folder = sprites_folder() if folder is None else Path(folder)
     path = folder / MODELS_FILE
-    if not path.is_file():
+    if not holds(folder, MODELS_FILE):
         raise PresetError(
             f"{folder} holds no sprite models: it has no {MODELS_FILE}. Make them: atelier train sprites."
         )
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as fault:
-        raise PresetError(f"{path} is not valid JSON ({fault}); restore the file.") from fault
+    values = read_json(path)
     try:
         return _models_from(values, folder)
     except (TypeError, ValueError, AttributeError) as fault:
