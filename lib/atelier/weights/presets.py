@@ -20,12 +20,14 @@ import io
 import json
 import logging
 import os
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+import threading
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+import filelock
 import safetensors.torch
 import torch
 from torch import Tensor, nn
@@ -46,6 +48,7 @@ VQGAN_FILE, PERCEPTUAL_FILE = "vqgan.safetensors", "perceptual.safetensors"
 CLIP_TOKENIZER_FILE = "clip_tokenizer.json"
 FREQUENCIES_FILE = "enwiki-words-frequency.txt"
 HISTORY_FILE = "history.json"
+LOCK_FILE = ".lock"
 CACHE = Path.home() / ".cache" / "atelier"
 BLOCKS = ("vqgan", "bart", "clip", "perceptual", "judge")
 PIPELINE_FILES = ("vqgan.safetensors", "bart.safetensors", TOKENIZER_FILE)
@@ -504,14 +507,19 @@ def save_preset(preset: Preset, folder: str | Path) -> Preset:
 def update_preset(preset: Preset, **changes: Any) -> Preset:
     """Change what a preset's config.json says, and return what it says then.
 
-    The file is read anew before it is written, so that two trainings which work on the same preset do not undo what
-    the other one recorded. Where there is no file yet, the preset given is what is changed.
+    The file is read anew before it is written, and no other process or thread writes meanwhile, so that two trainings
+    which work on the same preset do not undo what the other one recorded. Where there is no file yet, the preset given
+    is what is changed.
 
     changes: fields of the preset and their new values. The entries of `files` and `trained_with` are added to those
     already there, and an empty entry removes one.
     """
-    path = preset.folder / CONFIG_FILE
-    now = read_preset(preset.folder) if path.is_file() else preset
+    with only_writer(preset.folder):
+        return _updated(preset, changes)
+
+
+def _updated(preset: Preset, changes: dict[str, Any]) -> Preset:
+    now = read_preset(preset.folder) if holds(preset.folder, CONFIG_FILE) else preset
     for name in {"files", "trained_with"} & changes.keys():
         entries = {**getattr(now, name), **changes[name]}
         changes[name] = {key: entry for key, entry in entries.items() if entry}
@@ -539,9 +547,20 @@ def stored_weights(module: nn.Module) -> bytes:
 
 def add_file(preset: Preset, file: str, content: bytes, **changes: Any) -> Preset:
     """Write one of a preset's files and record its hash, and other `changes`, in config.json: see `update_preset`."""
-    preset.folder.mkdir(parents=True, exist_ok=True)
-    replace_file(preset.folder / file, content)
-    return update_preset(preset, files={file: hashlib.sha256(content).hexdigest()}, **changes)
+    with only_writer(preset.folder):  # one lock for both, so that the hash recorded is that of the file
+        replace_file(preset.folder / file, content)
+        return _updated(preset, {"files": {file: hashlib.sha256(content).hexdigest()}, **changes})
+
+
+@contextmanager
+def only_writer(folder: Path) -> Generator[None]:
+    """Wait until no other process or thread writes into a folder, and keep them waiting; the folder is made.
+
+    What is recorded in a file beside earlier records has to be read and written within one such block.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(folder / LOCK_FILE):
+        yield
 
 
 def _halved(tensor: Tensor) -> Tensor:
@@ -554,6 +573,7 @@ def _halved(tensor: Tensor) -> Tensor:
 
 def replace_file(path: Path, content: bytes) -> None:
     """Write a file whole, or leave the old one: a kill in between must not leave half of it."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")  # several processes may write the same file
+    # Several processes and threads may write the same file.
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
     unfinished.write_bytes(content)
     unfinished.replace(path)

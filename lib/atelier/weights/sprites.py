@@ -27,6 +27,7 @@ from atelier.weights.presets import (
     config_from,
     fill_in_weights,
     holds,
+    only_writer,
     preset_folders,
     read_json,
     read_recorded,
@@ -166,13 +167,13 @@ def load_sprite_model(name: str, folder: str | Path | None = None) -> nn.Module:
 def save_sprite_model(folder: str | Path, name: str, module: nn.Module, model: SpriteModel) -> SpriteModels:
     """Write a model's weights as NAME.safetensors, and what is known of it into models.json, beside what is there."""
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     content, path = stored_weights(module), folder / f"{name}.safetensors"
-    replace_file(path, content)
-    kept = read_sprite_models(folder) if (folder / MODELS_FILE).is_file() else SpriteModels(folder)
-    models = {**kept.models, name: model}
-    hashes = {**kept.files, path.name: hashlib.sha256(content).hexdigest()}
-    ordered = {known: models[known] for known in SPRITE_MODELS if known in models}
-    values = {"models": {known: asdict(ordered[known]) for known in ordered}, "files": hashes}
-    replace_file(folder / MODELS_FILE, (json.dumps(values, indent=2) + "\n").encode())
+    with only_writer(folder):
+        replace_file(path, content)
+        kept = read_sprite_models(folder) if holds(folder, MODELS_FILE) else SpriteModels(folder)
+        models = {**kept.models, name: model}
+        hashes = {**kept.files, path.name: hashlib.sha256(content).hexdigest()}
+        ordered = {known: models[known] for known in SPRITE_MODELS if known in models}
+        values = {"models": {known: asdict(ordered[known]) for known in ordered}, "files": hashes}
+        replace_file(folder / MODELS_FILE, (json.dumps(values, indent=2) + "\n").encode())
     return SpriteModels(folder, ordered, hashes)
