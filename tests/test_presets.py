@@ -311,7 +311,11 @@ def test_nothing_is_lost_when_several_processes_record_at_once(preset):
         assert writer.stdout is not None
         writer.stdout.readline()  # all have imported what they need, so that all write at the same time
     for writer in writers:
-        writer.communicate("go\n", timeout=120)
+        assert writer.stdin is not None
+        writer.stdin.write("go\n")
+        writer.stdin.flush()
+    for writer in writers:
+        writer.communicate(timeout=120)
         assert writer.returncode == 0
     assert_recorded(preset, [f"{writer}-{number}" for writer in ("one", "two") for number in range(20)])
 
