@@ -24,7 +24,7 @@ from atelier.drawing.attention import attention_to_words
 from atelier.drawing.drawing import Drawing
 from atelier.evaluation.evaluate import judged_world, told
 from atelier.teaching.figures import BLUE, COLOURS, GREEN, GREY, INK, ORANGE, SKY, VERMILION, sheet, tints
-from atelier.weights.presets import Preset, load_preset
+from atelier.weights.preset import Preset, load_preset
 from atelier.weights.sprites import load_sprite_model
 from atelier.world import SPRITES, Scene, World, caption, paint, sprites
 from canvas import (

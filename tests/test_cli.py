@@ -18,7 +18,7 @@ def presets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A machine whose only preset is tiny; the working folder is empty."""
     filled_preset(tmp_path / "data" / "tiny")
     monkeypatch.setenv("ATELIER_DATA", str(tmp_path / "data"))
-    monkeypatch.setattr("atelier.weights.presets.preset_folders", lambda: [tmp_path / "data"])
+    monkeypatch.setattr("atelier.weights.preset.preset_folders", lambda: [tmp_path / "data"])
     monkeypatch.chdir(tmp_path)
     return tmp_path / "data"
 

@@ -13,7 +13,8 @@ from atelier import doctor
 from atelier.cli import app as shell
 from atelier.drawing.pipeline import Pipeline, best_preset
 from atelier.page import app
-from atelier.weights.presets import PresetError, find_presets
+from atelier.weights.preset import find_presets
+from atelier.weights.storage import PresetError
 from tiny_preset import filled_preset
 from typer.testing import CliRunner
 
@@ -64,7 +65,7 @@ def fault(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
     data = tmp_path / "data"
     filled_preset(data / "sound")
     damaged = filled_preset(data / "damaged").folder
-    monkeypatch.setattr("atelier.weights.presets.preset_folders", lambda: [data])
+    monkeypatch.setattr("atelier.weights.preset.preset_folders", lambda: [data])
     monkeypatch.chdir(tmp_path)
     assert best_preset().folder.name == "damaged"
     app.pipeline.cache_clear()
@@ -72,7 +73,7 @@ def fault(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
 
 
 def skipped(caplog: pytest.LogCaptureFixture) -> list[str]:
-    return [record.getMessage() for record in caplog.records if record.name == "atelier.weights.presets"]
+    return [record.getMessage() for record in caplog.records if record.name == "atelier.weights.preset"]
 
 
 def test_the_best_of_the_others_is_taken(fault: str, caplog: pytest.LogCaptureFixture) -> None:

@@ -17,11 +17,12 @@ import torch
 from atelier import Pipeline
 from atelier.cli import app
 from atelier.errors import AtelierError
-from atelier.weights.presets import PresetError, find_presets, load_preset
+from atelier.weights.preset import find_presets, load_preset
 from atelier.weights.published import download as downloads
 from atelier.weights.published.download import Flax, MinDalle, download
 from atelier.weights.published.hub import DownloadError, room_for
 from atelier.weights.published.pieces import PublishedError
+from atelier.weights.storage import PresetError
 from typer.testing import CliRunner
 
 MINI, VQGAN, MIN_DALLE = "dalle-mini/dalle-mini", "dalle-mini/vqgan_imagenet_f16_16384", "kuprel/min-dalle"
@@ -46,7 +47,7 @@ def hub(published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
     shutil.copytree(published, tmp_path / "hub")
     data = tmp_path / "data"
     monkeypatch.setenv("ATELIER_DATA", str(data))
-    monkeypatch.setattr("atelier.weights.presets.preset_folders", lambda: [data])
+    monkeypatch.setattr("atelier.weights.preset.preset_folders", lambda: [data])
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("time.sleep", lambda seconds: None)  # the hub's client waits between its tries
     small = MinDalle("_mini", files.TINY_BART, replace(files.TINY_VQGAN, group_norm_eps=1e-5, decoder_only=True))
@@ -308,7 +309,7 @@ def test_a_full_disk_is_noticed_before_anything_is_sent(hub, tmp_path, monkeypat
         room_for(tmp_path / "not" / "there", 101, "x")
 
 
-@pytest.mark.parametrize("written", ["streams.write_safetensors", "presets.replace_file"])
+@pytest.mark.parametrize("written", ["streams.write_safetensors", "preset.replace_file"])
 def test_a_disk_that_fills_up_leaves_nothing(hub, tmp_path, monkeypatch, written):
     def full(*_: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")

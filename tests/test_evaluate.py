@@ -26,7 +26,7 @@ from atelier.evaluation.evaluate import (
     retrieval,
     told,
 )
-from atelier.weights.presets import Preset
+from atelier.weights.preset import Preset
 from atelier.world import Scene, parse, small_world
 from tiny_preset import filled_preset
 from torch import Tensor, nn

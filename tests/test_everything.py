@@ -32,7 +32,7 @@ from atelier.training.recipes.classifier import ClassifierSettings
 from atelier.training.recipes.clip import CLIPSettings
 from atelier.training.recipes.vqgan import VQGANSettings
 from atelier.training.run import TRAINED, Request
-from atelier.weights.presets import load_preset, save_preset
+from atelier.weights.preset import load_preset, save_preset
 from tiny_preset import filled_preset, tiny_preset
 from torch import nn
 from typer.testing import CliRunner

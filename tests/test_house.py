@@ -145,7 +145,7 @@ def test_gate_lets_harmless_lines_pass(line: bytes) -> None:
 
 
 FORBIDDEN_IMPORTS = [
-    ("atelier.blocks.vq", "atelier.weights.presets"),  # upwards
+    ("atelier.blocks.vq", "atelier.weights.preset"),  # upwards
     ("atelier.blocks.vq", "atelier.world"),  # sideways
     ("atelier.training.loop", "atelier.drawing.pipeline"),
     ("atelier.drawing.pipeline", "atelier.teaching.figures"),

@@ -10,7 +10,7 @@ from atelier.blocks.clip import CLIP
 from atelier.decoding import SamplingOptions
 from atelier.drawing.pipeline import PromptError, nearest_words, unknown_words
 from atelier.pictures import seen_by_clip
-from atelier.weights.presets import PresetError
+from atelier.weights.storage import PresetError
 from atelier.weights.tokenizer import train_tokenizer
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -182,7 +182,7 @@ def test_from_pretrained_finds_presets_by_name_and_by_size(folder: Path, monkeyp
 
 
 def test_a_damaged_stranger_does_not_stop_a_sound_preset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("atelier.weights.presets.preset_folders", lambda: [tmp_path])
+    monkeypatch.setattr("atelier.weights.preset.preset_folders", lambda: [tmp_path])
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "config.json").write_text("{")
     with pytest.raises(PresetError, match="No preset with weights"):

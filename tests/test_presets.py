@@ -15,9 +15,8 @@ from atelier.blocks.classifier import PictureClassifier
 from atelier.blocks.clip import CLIP
 from atelier.blocks.vqgan import VQGAN
 from atelier.weights.codebooks import learning_only
-from atelier.weights.presets import (
+from atelier.weights.preset import (
     Preset,
-    PresetError,
     add_file,
     downloads_folder,
     find_presets,
@@ -28,6 +27,7 @@ from atelier.weights.presets import (
     save_weights,
     update_preset,
 )
+from atelier.weights.storage import PresetError
 from atelier.weights.tokenizer import train_tokenizer
 from atelier.world import named_world
 from hypothesis import HealthCheck, given, settings
@@ -291,7 +291,7 @@ def test_what_others_recorded_meanwhile_is_kept(preset):
 RECORD = """
 import sys
 from pathlib import Path
-from atelier.weights.presets import add_file, read_preset
+from atelier.weights.preset import add_file, read_preset
 preset = read_preset(Path(sys.argv[1]))
 print("ready", flush=True)
 sys.stdin.readline()
@@ -363,7 +363,7 @@ def test_presets_are_found_by_name_in_the_environments_folder_first(preset, monk
 
 
 def test_downloads_go_where_presets_are_found(tmp_path, monkeypatch):
-    monkeypatch.setattr("atelier.weights.presets.CACHE", tmp_path / "cache")
+    monkeypatch.setattr("atelier.weights.preset.CACHE", tmp_path / "cache")
     monkeypatch.delenv("ATELIER_DATA", raising=False)
     assert downloads_folder() == tmp_path / "cache" == preset_folders()[-1]
     monkeypatch.setenv("ATELIER_DATA", str(tmp_path / "data"))

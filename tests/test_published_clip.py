@@ -15,7 +15,7 @@ import torch
 from atelier import Pipeline
 from atelier.blocks.clip import CLIP
 from atelier.errors import AtelierError
-from atelier.weights.presets import Preset, load_preset, save_preset
+from atelier.weights.preset import Preset, load_preset, save_preset
 from atelier.weights.published.hub import DownloadError
 from atelier.weights.published.openclip import export_clip, load_published_clip
 from atelier.weights.published.pieces import PublishedError

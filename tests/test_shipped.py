@@ -11,7 +11,7 @@ from atelier import Pipeline
 from atelier.evaluation.card import CARD_FILE, CURVES_FILE, EVALUATION_FILE
 from atelier.evaluation.evaluate import drawn, reconstruction, retrieval
 from atelier.training.data import CaptionedFolder, save_captioned
-from atelier.weights.presets import Preset, find_presets, load_preset
+from atelier.weights.preset import Preset, find_presets, load_preset
 from atelier.world import WORLDS, caption, full_world, parse
 from PIL import Image
 

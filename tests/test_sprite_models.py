@@ -53,7 +53,6 @@ from atelier.training.recipes.sprite_judge import (
 )
 from atelier.training.recipes.vqgan import VQGANSettings
 from atelier.training.sprites import PLANS, Plan, SpriteBatches, SpriteRequest, train_sprites
-from atelier.weights.presets import PresetError
 from atelier.weights.sprites import (
     BUILT_FROM,
     SPRITE_MODELS,
@@ -64,6 +63,7 @@ from atelier.weights.sprites import (
     save_sprite_model,
     sprites_folder,
 )
+from atelier.weights.storage import PresetError
 from atelier.world import SPRITES, sprites
 from typer.testing import CliRunner
 

@@ -33,7 +33,8 @@ from atelier.training.recipes.classifier import ClassifierRecipe, ClassifierSett
 from atelier.training.recipes.pictures import grid, noisy, shifted, softened
 from atelier.training.recipes.vqgan import VQGANRecipe, VQGANSettings
 from atelier.training.run import Request, _remember, run_folder, run_training, summary
-from atelier.weights.presets import Preset, PresetError, load_preset, save_preset, update_preset
+from atelier.weights.preset import Preset, load_preset, save_preset, update_preset
+from atelier.weights.storage import PresetError
 from atelier.weights.tokenizer import train_tokenizer
 from atelier.world import caption, small_world
 from tiny_preset import filled_preset, tiny_preset

@@ -16,7 +16,7 @@ from atelier.blocks.vqgan import (
     perceptual_distance,
 )
 from atelier.weights.codebooks import with_statistics
-from atelier.weights.presets import config_from
+from atelier.weights.preset import config_from
 from atelier.weights.sizes import check_sizes
 
 TINY = VQGANConfig(

@@ -8,7 +8,7 @@ from atelier.blocks.bart import Bart, BartConfig
 from atelier.blocks.classifier import ClassifierConfig, PictureClassifier
 from atelier.blocks.clip import CLIP, CLIPConfig
 from atelier.blocks.vqgan import VQGAN, VQGANConfig
-from atelier.weights.presets import Preset, add_file, save_preset, save_weights
+from atelier.weights.preset import Preset, add_file, save_preset, save_weights
 from atelier.weights.tokenizer import train_tokenizer
 from atelier.world import caption, small_world
 

@@ -196,7 +196,7 @@ def evaluate(
         from atelier.drawing.pipeline import Pipeline, best_preset
         from atelier.evaluation.card import table, write_card
         from atelier.evaluation.evaluate import evaluate as measure
-        from atelier.weights.presets import load_preset
+        from atelier.weights.preset import load_preset
 
         measured = best_preset() if preset is None else load_preset(preset)
         with tqdm(total=0, bar_format="{desc} {n_fmt}/{total_fmt} {elapsed}") as bar:
@@ -217,7 +217,7 @@ def words(preset: PresetOption = None) -> None:
     """List the words that a preset knows."""
     with sentences():
         from atelier.drawing.pipeline import best_preset
-        from atelier.weights.presets import load_preset
+        from atelier.weights.preset import load_preset
         from atelier.world import named_world, vocabulary
 
         known = best_preset() if preset is None else load_preset(preset)
@@ -297,7 +297,7 @@ def export_clip(
     """Write a preset's CLIP in open_clip's form."""
     with sentences():
         from atelier.drawing.pipeline import best_preset
-        from atelier.weights.presets import load_preset
+        from atelier.weights.preset import load_preset
         from atelier.weights.published.openclip import export_clip as export
 
         exported = best_preset() if preset is None else load_preset(preset)

@@ -127,8 +127,9 @@ def _memory() -> Iterator[Finding]:
 
 
 def _weights() -> Iterator[Finding]:
-    from atelier.weights.presets import PresetError, check_recorded, find_presets, load_preset
+    from atelier.weights.preset import find_presets, load_preset
     from atelier.weights.sprites import MODELS_FILE, SPRITE_MODELS, read_sprite_models
+    from atelier.weights.storage import PresetError, check_recorded
 
     found = find_presets()
     if not found:

@@ -47,7 +47,7 @@ from atelier.teaching import (
     verdict,
 )
 from atelier.teaching.figures import coarse, draw_tiles, plain, tints
-from atelier.weights.presets import load_preset
+from atelier.weights.preset import load_preset
 from atelier.weights.sprites import load_sprite_model
 from atelier.world import caption, sprites
 from matplotlib.figure import Figure

@@ -45,7 +45,7 @@ from atelier.teaching import (
     verdict,
 )
 from atelier.teaching.figures import coarse, draw_tiles, plain, tints
-from atelier.weights.presets import load_preset
+from atelier.weights.preset import load_preset
 from atelier.weights.tokenizer import END, PAD, START, UNKNOWN
 from atelier.world import Scene, caption, paint, small_world
 from matplotlib.figure import Figure

@@ -49,7 +49,7 @@ from atelier.teaching import (
     verdict,
 )
 from atelier.teaching.figures import plain
-from atelier.weights.presets import load_preset
+from atelier.weights.preset import load_preset
 from atelier.weights.published.openclip import load_published_clip
 from atelier.world import SPRITES, Scene, caption, full_world, paint, small_world, sprites
 from matplotlib.axes import Axes

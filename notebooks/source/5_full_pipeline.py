@@ -46,7 +46,7 @@ from atelier.teaching import (
     verdict,
 )
 from atelier.teaching.figures import coarse, plain, tints
-from atelier.weights.presets import find_presets, load_preset
+from atelier.weights.preset import find_presets, load_preset
 from atelier.weights.published.download import download
 from atelier.world import HELD_OUT, HeldOut, caption, paint, parse
 from matplotlib.axes import Axes

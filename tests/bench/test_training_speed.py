@@ -11,7 +11,7 @@ from atelier.training.codes import CodedBatch, encoded
 from atelier.training.data import PaintedPictures, PaintedSource
 from atelier.training.recipe import Inputs
 from atelier.training.recipes.bart import BartRecipe, BartSettings
-from atelier.weights.presets import TOKENIZER_FILE, VQGAN_FILE, load_preset
+from atelier.weights.preset import TOKENIZER_FILE, VQGAN_FILE, load_preset
 from atelier.world import small_world
 
 STEPS = 6

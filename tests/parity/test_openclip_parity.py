@@ -14,7 +14,7 @@ import safetensors.torch
 import torch
 from atelier.blocks.clip import CLIP, CLIPConfig
 from atelier.pictures import clip_square, seen_by_clip
-from atelier.weights.presets import load_preset
+from atelier.weights.preset import load_preset
 from atelier.weights.published.openclip import (
     OpenClipTokenizer,
     config_from_open_clip,

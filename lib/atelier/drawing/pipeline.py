@@ -25,8 +25,9 @@ from atelier.decoding import Sampling, SamplingOptions, decode, dice
 from atelier.drawing.drawing import Drawing
 from atelier.drawing.packed import ready_to_draw
 from atelier.pictures import seen_by_clip, square
-from atelier.weights.presets import Preset, PresetError, load_preset, readable_presets, tell_of_skipped
+from atelier.weights.preset import Preset, load_preset, readable_presets, tell_of_skipped
 from atelier.weights.rankers import load_ranker
+from atelier.weights.storage import PresetError
 from atelier.weights.tokenizer import CutsText, Tokenizer, words_of
 
 UNDRAWN = 0.93  # the grey of what is not drawn yet

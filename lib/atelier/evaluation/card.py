@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from atelier.evaluation.evaluate import ATTRIBUTES, Evaluation
-from atelier.weights.presets import HISTORY_FILE, Preset
+from atelier.weights.preset import HISTORY_FILE, Preset
 from atelier.world import HELD_OUT, named_world
 
 CARD_FILE, CURVES_FILE, EVALUATION_FILE = "README.md", "curves.png", "evaluation.json"

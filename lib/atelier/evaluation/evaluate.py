@@ -19,7 +19,7 @@ from atelier.blocks.vqgan import VQGAN
 from atelier.decoding import SamplingOptions
 from atelier.drawing.pipeline import Pipeline
 from atelier.training.metrics import psnr
-from atelier.weights.presets import Preset
+from atelier.weights.preset import Preset
 from atelier.world import HELD_OUT, HeldOut, Scene, World, caption, named_world, paint
 
 ATTRIBUTES = ("subject", "setting", "colour", "style")

@@ -15,7 +15,6 @@ from atelier.blocks.vae import VAE, kl_divergence
 from atelier.blocks.vq import codebook_usage
 from atelier.training.metrics import psnr
 from atelier.training.recipes.sprite_judge import KIND, NONE, blended, nothing, strangers
-from atelier.weights.presets import replace_file
 from atelier.weights.sprites import (
     BUILT_FROM,
     SpriteModel,
@@ -24,6 +23,7 @@ from atelier.weights.sprites import (
     read_sprite_models,
     save_sprite_model,
 )
+from atelier.weights.storage import replace_file
 from atelier.world import sprites
 
 CARD_FILE = "README.md"

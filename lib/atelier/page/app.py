@@ -12,7 +12,7 @@ import gradio as gr
 from atelier.drawing.attention import attention_to_words
 from atelier.drawing.pipeline import Drawing, Pipeline, best_preset
 from atelier.page.gallery import COUNTS, grid_link, inside_html, pictures_html, settings
-from atelier.weights.presets import load_preset, readable_presets, tell_of_skipped
+from atelier.weights.preset import load_preset, readable_presets, tell_of_skipped
 
 MOST_CHARACTERS = 500
 LARGEST_SEED = 2**31 - 1

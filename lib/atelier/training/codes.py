@@ -28,7 +28,7 @@ from tqdm.auto import tqdm
 from atelier.blocks.vqgan import VQGAN
 from atelier.training.data import Epochs, PictureSource, mixed_seed
 from atelier.training.recipe import TrainingError
-from atelier.weights.presets import replace_file
+from atelier.weights.storage import replace_file
 
 STORE_FILE = "store.json"
 PART_SIZE = 1024  # pictures; one part takes less than a minute of one core

@@ -23,7 +23,8 @@ from atelier.training.loop import Outcome
 from atelier.training.recipe import TrainingError
 from atelier.training.recipes import RECIPES
 from atelier.training.run import TRAINED, Request, RunRequest, made_file, resuming, run_folder, run_training
-from atelier.weights.presets import Preset, load_preset, replace_file
+from atelier.weights.preset import Preset, load_preset
+from atelier.weights.storage import replace_file
 
 ALL = "all"
 FINISHED_FILE = "finished.json"

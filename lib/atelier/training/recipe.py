@@ -20,7 +20,7 @@ from torch.optim import Optimizer
 
 from atelier.errors import AtelierError
 from atelier.training.data import Batches, PictureSource
-from atelier.weights.presets import Preset
+from atelier.weights.preset import Preset
 from atelier.world import HeldOut, World
 
 AnySettings = TypeVar("AnySettings", bound="Settings")

@@ -25,19 +25,18 @@ from atelier.training.interruption import Interruption
 from atelier.training.loop import Budget, Outcome, best_precision, train
 from atelier.training.recipe import Inputs, Settings, TrainingError
 from atelier.training.recipes import RECIPES
-from atelier.weights.presets import (
+from atelier.weights.preset import (
     CONFIG_FILE,
     HISTORY_FILE,
     TOKENIZER_FILE,
     Preset,
     add_file,
     load_preset,
-    only_writer,
     read_preset,
-    replace_file,
     save_weights,
     update_preset,
 )
+from atelier.weights.storage import only_writer, replace_file
 from atelier.weights.tokenizer import train_tokenizer, words_of
 from atelier.world import World, caption, named_world
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from atelier.blocks.clip import CLIP
-from atelier.weights.presets import Preset
+from atelier.weights.preset import Preset
 from atelier.weights.tokenizer import CutsText
 
 

@@ -23,15 +23,14 @@ from atelier.blocks.gan import GANConfig, Generator
 from atelier.blocks.vae import VAE
 from atelier.blocks.vq import VQVAE, VQVAEConfig
 from atelier.blocks.vqgan import VQGAN, VQGANConfig
-from atelier.weights.presets import (
+from atelier.weights.preset import config_from, preset_folders
+from atelier.weights.storage import (
     PresetError,
-    config_from,
+    check_recorded,
     fill_in_weights,
     holds,
     only_writer,
-    preset_folders,
     read_json,
-    read_recorded,
     replace_file,
     stored_weights,
 )
@@ -156,9 +155,9 @@ def load_sprite_model(name: str, folder: str | Path | None = None) -> nn.Module:
     """
     kept = read_sprite_models(folder)
     config, path = kept[name].config, kept.folder / f"{name}.safetensors"
-    content = read_recorded(path, kept.files, MODELS_FILE)
+    check_recorded(path, kept.files, MODELS_FILE)
     _, build = BUILT_FROM[name]
-    return fill_in_weights(build(config), content, path, MODELS_FILE)
+    return fill_in_weights(build(config), path, MODELS_FILE)
 
 
 # ---------------------------------------------------------------------------------------------- writing

@@ -1,17 +1,16 @@
-"""Tensors in files, one at a time: no file is ever in memory as a whole, so loading takes little more than the weights.
+"""Tensors from one file to another, one at a time, so that a published model is converted without ever being in memory.
 
-The files are safetensors: 8 bytes that tell the length of the header; the header, a JSON object with the type, shape
+The library safetensors reads tensors one at a time, but writes a file only from tensors that are all in memory. What is
+written here is its format: 8 bytes that give the length of the header; the header, a JSON object with the type, shape
 and place of every tensor; then the numbers, one tensor after the other.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
 
@@ -21,40 +20,7 @@ from torch.overrides import TorchFunctionMode
 
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
-TYPES = {
-    "F64": torch.float64,
-    "F32": torch.float32,
-    "F16": torch.float16,
-    "BF16": torch.bfloat16,
-    "I64": torch.int64,
-    "I32": torch.int32,
-    "I16": torch.int16,
-    "I8": torch.int8,
-    "U8": torch.uint8,
-    "BOOL": torch.bool,
-}
-File = io.BufferedReader | io.BytesIO
-NAMES = {dtype: name for name, dtype in TYPES.items()}
-
-
-@dataclass(frozen=True)
-class Stored:
-    """Where a file holds a tensor."""
-
-    dtype: torch.dtype
-    shape: tuple[int, ...]
-    start: int  # bytes from the beginning of the file
-
-    @property
-    def size(self) -> int:
-        """How many bytes its numbers take."""
-        return math.prod(self.shape) * self.dtype.itemsize
-
-    def read(self, file: File) -> Tensor:
-        """The tensor. Raises ValueError where the file ends too early."""
-        tensor = torch.empty(self.shape, dtype=self.dtype)
-        read_into(file, self.start, memoryview(tensor.flatten().view(torch.uint8).numpy()))
-        return tensor
+NAMES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
 
 
 class Source(NamedTuple):
@@ -62,48 +28,6 @@ class Source(NamedTuple):
 
     shape: tuple[int, ...]
     read: Callable[[], Tensor]
-
-
-def read_into(file: File, start: int, room: memoryview) -> None:
-    """Fill `room` with the file's bytes from `start` on. Raises ValueError where the file ends too early."""
-    file.seek(start)
-    while room:
-        count = file.readinto(room)
-        if not count:
-            raise ValueError("it ends in the middle of a tensor")
-        room = room[count:]
-
-
-def safetensors_index(file: File) -> dict[str, Stored]:
-    """What a safetensors file holds, by name. Raises ValueError where it is no such file, or not all of one."""
-    file.seek(0, 2)
-    size = file.tell()
-    file.seek(0)
-    begin = 8 + int.from_bytes(file.read(8), "little")
-    if size < 8 or begin > size:
-        raise ValueError("its header is not complete")
-    try:
-        header = json.loads(file.read(begin - 8))
-        header.pop("__metadata__", None)
-        index = {name: _stored(entry, begin) for name, entry in header.items()}
-    except (AttributeError, KeyError, TypeError, ValueError, RecursionError) as fault:
-        raise ValueError("its header does not say what it holds") from fault
-    end = begin
-    for entry in sorted(index.values(), key=lambda entry: entry.start):
-        if entry.start != end:
-            raise ValueError("its tensors do not lie one after the other")
-        end += entry.size
-    if end != size:
-        raise ValueError(f"its header describes {end} bytes, but it has {size}")
-    return index
-
-
-def _stored(entry: Any, begin: int) -> Stored:
-    start, end = entry["data_offsets"]
-    stored = Stored(TYPES[entry["dtype"]], tuple(entry["shape"]), begin + start)
-    if min(stored.shape, default=0) < 0 or stored.size != end - start:
-        raise ValueError(f"{entry} does not add up")
-    return stored
 
 
 def write_safetensors(path: Path, tensors: Mapping[str, Source], dtype: torch.dtype) -> str:

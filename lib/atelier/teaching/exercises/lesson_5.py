@@ -14,7 +14,7 @@ from torch import Tensor
 
 from atelier.teaching.exercises import AnswerError, exercise, expect_close, expect_tensor
 from atelier.training.data import CAPTIONS_FILE, CaptionedFolder, DataError
-from atelier.weights.presets import load_preset
+from atelier.weights.preset import load_preset
 from atelier.weights.tokenizer import words_of
 from atelier.world import is_held_out, parse
 

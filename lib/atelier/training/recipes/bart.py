@@ -22,7 +22,7 @@ from atelier.training.codes import CodedBatch, CodeStore, StoredCodes, StoreKey,
 from atelier.training.data import PictureSource, mixed_seed
 from atelier.training.recipe import Inputs, Recipe, Settings, Turn
 from atelier.training.recipes.pictures import grid
-from atelier.weights.presets import TOKENIZER_FILE, VQGAN_FILE
+from atelier.weights.preset import TOKENIZER_FILE, VQGAN_FILE
 from atelier.weights.tokenizer import Tokenizer
 
 

@@ -18,7 +18,7 @@ from atelier.blocks.vqgan import VQGAN
 from atelier.training.data import Batch
 from atelier.training.recipe import Inputs, Recipe, Settings, Turn
 from atelier.training.recipes.pictures import shifted
-from atelier.weights.presets import TOKENIZER_FILE, VQGAN_FILE
+from atelier.weights.preset import TOKENIZER_FILE, VQGAN_FILE
 from atelier.weights.tokenizer import Tokenizer
 
 HIGHEST_SCALE = math.log(100)  # section 2.5: "clipped to prevent scaling the logits by more than 100"

@@ -29,7 +29,7 @@ from atelier.training.metrics import psnr
 from atelier.training.recipe import Inputs, Recipe, Settings, Turn
 from atelier.training.recipes.normalization import add_whitening, fold_whitening
 from atelier.training.recipes.pictures import grid
-from atelier.weights.presets import PERCEPTUAL_FILE
+from atelier.weights.preset import PERCEPTUAL_FILE
 
 
 @dataclass(frozen=True)

@@ -22,10 +22,9 @@ from torch import Tensor, nn
 
 from atelier.blocks.bart import Bart, BartConfig
 from atelier.blocks.vqgan import VQGAN, VQGANConfig
-from atelier.weights.presets import (
+from atelier.weights.preset import (
     FREQUENCIES_FILE,
     Preset,
-    PresetError,
     add_file,
     downloads_folder,
     read_preset,
@@ -36,6 +35,7 @@ from atelier.weights.published import flax, mindalle
 from atelier.weights.published.hub import AbsentError, DownloadError, Fetched, fetch, is_full, room_for
 from atelier.weights.published.pieces import Piece, PublishedError, matched, sources
 from atelier.weights.published.text import read_tokenizer
+from atelier.weights.storage import PresetError
 from atelier.weights.streams import Source, described, write_safetensors
 from atelier.weights.tokenizer import Tokenizer
 

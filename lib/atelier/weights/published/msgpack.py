@@ -8,6 +8,7 @@ hold each of them three times on the way.
 
 from __future__ import annotations
 
+import io
 import math
 import struct
 from dataclasses import dataclass, replace
@@ -18,8 +19,8 @@ import torch
 from torch import Tensor
 
 from atelier.weights.published.pieces import PublishedError
-from atelier.weights.streams import File, read_into
 
+File = io.BufferedReader
 ARRAY = 1  # Flax's extension type
 CHUNKED = "__msgpack_chunked_array__"
 DEEPEST = 64
@@ -64,9 +65,19 @@ class Array:
         room = memoryview(tensor.flatten().view(torch.uint8).numpy())
         with self.path.open("rb") as file:
             for run in self.runs:
-                read_into(file, run.start, room[: run.size])
+                _read_into(file, run.start, room[: run.size])
                 room = room[run.size :]
         return tensor
+
+
+def _read_into(file: File, start: int, room: memoryview) -> None:
+    """Fill `room` with the file's bytes from `start` on. Raises ValueError where the file ends too early."""
+    file.seek(start)
+    while room:
+        count = file.readinto(room)
+        if not count:
+            raise ValueError("it ends in the middle of a tensor")
+        room = room[count:]
 
 
 def _cut(runs: tuple[Run, ...], start: int, size: int) -> tuple[Run, ...]:

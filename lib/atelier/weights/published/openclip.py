@@ -9,21 +9,22 @@ from __future__ import annotations
 import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import huggingface_hub
 import safetensors.torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from atelier.blocks.clip import CLIP, CLIPConfig
 from atelier.errors import AtelierError
-from atelier.weights.presets import replace_file
 from atelier.weights.published.hub import AbsentError, DownloadError, Fetched, fetch
 from atelier.weights.published.pickled import PickledFile
 from atelier.weights.published.pieces import Piece, PublishedError, fill
 from atelier.weights.sizes import check_sizes
-from atelier.weights.streams import Stored, safetensors_index
+from atelier.weights.storage import replace_file
 from atelier.weights.tokenizer import END, PAD, SPECIAL_TOKENS, START, UNKNOWN, Tokenizer, cleaned
 
 CONFIG_FILE, WEIGHTS_FILE = "open_clip_config.json", "open_clip_model.safetensors"
@@ -139,25 +140,17 @@ def read_clip(path: Path, config: CLIPConfig) -> CLIP:
 def _pieces(path: Path) -> Iterator[Piece]:
     """The file's tensors; their names are our places."""
     if path.suffix == ".safetensors":
-        with path.open("rb") as file:
-            try:
-                index = safetensors_index(file)
-            except ValueError as fault:
-                raise PublishedError(f"{path} is not a safetensors file: {fault}; fetch it again.") from fault
-        readers = {name: (stored.shape, _reader(path, stored)) for name, stored in index.items()}
+        try:
+            file = safe_open(path, framework="pt")
+        except SafetensorError as fault:
+            raise PublishedError(f"{path} is not a safetensors file: {fault}; fetch it again.") from fault
+        shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+        readers = {name: (shape, partial(file.get_tensor, name)) for name, shape in shapes.items()}
     else:
         pickled = PickledFile(path)
-        readers = {name: (shape, lambda name=name: pickled.read(name)) for name, shape in pickled.shapes.items()}
+        readers = {name: (shape, partial(pickled.read, name)) for name, shape in pickled.shapes.items()}
     for name, (shape, read) in readers.items():
         yield Piece(name, name, shape, read)
-
-
-def _reader(path: Path, stored: Stored) -> Callable[[], Tensor]:
-    def read() -> Tensor:
-        with path.open("rb") as file:
-            return stored.read(file)
-
-    return read
 
 
 def _fetched(place: str) -> Fetched:

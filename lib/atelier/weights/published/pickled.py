@@ -55,11 +55,11 @@ class PickledFile:
                 content = torch.load(self.path, map_location="cpu", weights_only=True, mmap=mapped)
         except FileNotFoundError as fault:
             raise PublishedError(f"{self.path} is missing.") from fault
-        except pickle.UnpicklingError as fault:
-            raise PublishedError(
-                f"{self.path} does not only hold weights, so it is not opened: {_first_sentence(fault)}"
-            ) from fault
-        except Exception as fault:  # a damaged file gets as far as it gets, and raises what it raises there
+        except Exception as fault:  # where a damaged file ends decides which of many classes is raised
+            if isinstance(fault, pickle.UnpicklingError) and "Unsupported" in str(fault):
+                raise PublishedError(
+                    f"{self.path} does not only hold weights, so it is not opened: {_first_sentence(fault)}"
+                ) from fault
             raise PublishedError(
                 f"{self.path} is damaged, or no file of PyTorch's: {_first_sentence(fault)}"
             ) from fault

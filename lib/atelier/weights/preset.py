@@ -8,39 +8,42 @@
     clip_tokenizer.json  captions to token ids for a clip that was not trained on the same ids as bart
     enwiki-words-frequency.txt  published: with it, hashtags in prompts are taken apart
 
-Weights are stored in float16 and computed with in float32. A preset may be incomplete: while it is being trained it
-has only the files that are finished. Nothing is used before its hash, its names and its shapes have been checked.
-The published models are presets as well, once `atelier download` has fetched and converted them.
+A preset may be incomplete: while it is being trained it has only the files that are finished. The published models are
+presets as well, once `atelier download` has fetched and converted them. How files are stored is said in `storage`.
 """
 
 from __future__ import annotations
 
 import hashlib
-import io
 import json
 import logging
 import os
-import threading
-from collections.abc import Callable, Generator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-import filelock
-import safetensors.torch
-import torch
-from torch import Tensor, nn
+from torch import nn
 
 from atelier.blocks.bart import Bart, BartConfig
 from atelier.blocks.classifier import ClassifierConfig, PictureClassifier
 from atelier.blocks.clip import CLIP, CLIPConfig
 from atelier.blocks.vqgan import VQGAN, VQGANConfig
 from atelier.decoding import Sampling
-from atelier.errors import AtelierError
-from atelier.weights.codebooks import learning_only, with_statistics
 from atelier.weights.sizes import check_sizes
-from atelier.weights.streams import File, described, safetensors_index, sha256
+from atelier.weights.storage import (
+    PresetError,
+    check_recorded,
+    fill_in_weights,
+    holds,
+    only_writer,
+    read_json,
+    read_recorded,
+    replace_file,
+    stored_weights,
+)
+from atelier.weights.streams import AnyModule, described
 from atelier.weights.tokenizer import Tokenizer
 
 CONFIG_FILE = "config.json"
@@ -49,19 +52,12 @@ VQGAN_FILE, PERCEPTUAL_FILE = "vqgan.safetensors", "perceptual.safetensors"
 CLIP_TOKENIZER_FILE = "clip_tokenizer.json"
 FREQUENCIES_FILE = "enwiki-words-frequency.txt"
 HISTORY_FILE = "history.json"
-LOCK_FILE = ".lock"
 CACHE = Path.home() / ".cache" / "atelier"
-BLOCKS = ("vqgan", "bart", "clip", "perceptual", "judge")
 PIPELINE_FILES = ("vqgan.safetensors", "bart.safetensors", TOKENIZER_FILE)
 
 logger = logging.getLogger(__name__)
 
-AnyModule = TypeVar("AnyModule", bound=nn.Module)
 AnyConfig = TypeVar("AnyConfig")
-
-
-class PresetError(AtelierError):
-    """A preset cannot be used; the message names the file and the reason."""
 
 
 @dataclass(frozen=True)
@@ -226,11 +222,11 @@ class Preset:
 
     def read(self, file: str) -> bytes:
         """The checked content of one of the preset's files. Raises PresetError when it is missing or altered."""
-        return read_recorded(self.folder / file, self.files)
+        return read_recorded(self.folder / file, self.files, CONFIG_FILE)
 
     def check(self, file: str) -> None:
         """Compare one of the preset's files with its hash. Raises PresetError when it is missing or altered."""
-        check_recorded(self.folder / file, self.files)
+        check_recorded(self.folder / file, self.files, CONFIG_FILE)
 
 
 # ---------------------------------------------------------------------------------------------- finding and reading
@@ -264,17 +260,6 @@ def _folders(place: Path) -> list[Path]:
         return sorted(place.iterdir())
     except OSError:  # mostly there is no such place; of one that cannot be listed, no preset is known by name
         return []
-
-
-def holds(folder: Path, file: str) -> bool:
-    """Whether a folder has a file. True also where that cannot be looked up: whoever reads the file learns why."""
-    try:
-        (folder / file).stat()
-    except (FileNotFoundError, NotADirectoryError):
-        return False
-    except OSError:
-        return True
-    return True
 
 
 def readable_presets() -> tuple[dict[str, Preset], dict[str, PresetError]]:
@@ -317,21 +302,6 @@ def read_preset(folder: Path) -> Preset:
         return _preset_from(values, folder)
     except (TypeError, ValueError, AttributeError) as fault:
         raise PresetError(f"{path} does not describe a preset: {fault}") from fault
-
-
-def read_json(path: Path) -> Any:
-    """What a JSON file holds. Raises PresetError when it cannot be read or is damaged."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except OSError as fault:
-        raise unreadable(path, fault) from fault
-    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as fault:
-        raise PresetError(f"{path} is not valid JSON ({fault}); restore the file.") from fault
-
-
-def unreadable(path: Path, fault: OSError) -> PresetError:
-    """The error for a file that the system does not let us read."""
-    return PresetError(f"{path} cannot be read: {fault.strerror}.")
 
 
 def _folder_of(name_or_folder: str | Path) -> Path:
@@ -411,90 +381,14 @@ def _check_keys(
 # ---------------------------------------------------------------------------------------------- weights
 
 
-def read_recorded(path: Path, files: Mapping[str, str], record: str = CONFIG_FILE) -> bytes:
-    """The content of a file, if it has the SHA-256 that is recorded of it.
-
-    files: the SHA-256 by the file's name. record: the JSON file beside it that says so.
-
-    Raises PresetError when the file is not recorded, missing, truncated or altered.
-    """
-    check_recorded(path, files, record)
-    try:
-        return path.read_bytes()
-    except OSError as fault:
-        raise unreadable(path, fault) from fault
-
-
-def check_recorded(path: Path, files: Mapping[str, str], record: str = CONFIG_FILE) -> None:
-    """Compare a file with what is recorded of it, without holding it in memory; raises as `read_recorded` does."""
-    if path.name not in files:
-        raise PresetError(f"{path.parent} has no {path.name} (its {record} records none).")
-    if not holds(path.parent, path.name):
-        raise PresetError(f"{path} is missing, though {path.parent / record} records it; restore the file.")
-    try:
-        found = sha256(path)
-    except OSError as fault:
-        raise unreadable(path, fault) from fault
-    if found != files[path.name]:
-        raise PresetError(
-            f"{path} was truncated or altered: its {path.stat().st_size} bytes have the SHA-256 {found}, but "
-            f"{record} records {files[path.name]}. Restore the file."
-        )
-
-
 def load_weights(preset: Preset, name: str, module: AnyModule, as_stored: bool = False) -> AnyModule:
-    """Fill a module with a preset's weights NAME.safetensors, in float32, and put it into evaluation mode.
+    """Fill a module with a preset's weights NAME.safetensors and put it into evaluation mode.
 
-    as_stored: leave the numbers in the types that the file has, mostly float16. It is half the memory, and for whoever
-        computes with them in a type of his own.
-
-    Raises PresetError naming the file when it is missing, truncated or altered, when a name is missing or unknown, or
-    when a shape is not the module's. The module is then as it was.
+    Raises PresetError as `check_recorded` and `fill_in_weights` do, which also says what `as_stored` means.
     """
     path = preset.folder / f"{name}.safetensors"
     preset.check(path.name)
-    with path.open("rb") as file:
-        return _filled(module, file, path, CONFIG_FILE, as_stored)
-
-
-def fill_in_weights(module: AnyModule, content: bytes, path: Path, record: str = CONFIG_FILE) -> AnyModule:
-    """Fill a module with weights, in float32, and put it into evaluation mode: see `load_weights`.
-
-    content: what `stored_weights` gave. path: the file it was read from. record: the JSON file with the sizes.
-    """
-    return _filled(module, io.BytesIO(content), path, record)
-
-
-def _filled(module: AnyModule, file: File, path: Path, record: str, as_stored: bool = False) -> AnyModule:
-    try:
-        stored = safetensors_index(file)
-    except ValueError as fault:
-        raise PresetError(f"{path} is not a safetensors file: {fault}; restore the file.") from fault
-    idle = learning_only(module)
-    expected = {key: tensor for key, tensor in module.state_dict().items() if key not in idle}
-    missing, unknown = sorted(expected.keys() - stored.keys()), sorted(stored.keys() - expected.keys())
-    if missing or unknown:
-        parts = [f"lacks {_some(missing)}"] * bool(missing) + [f"has the unknown {_some(unknown)}"] * bool(unknown)
-        raise PresetError(f"{path} {' and '.join(parts)}; it belongs to a model of other sizes than {record} has.")
-    for key, tensor in expected.items():
-        if stored[key].shape != tuple(tensor.shape):
-            raise PresetError(
-                f"{path} has {key} with the shape {stored[key].shape}, but {record} asks for {tuple(tensor.shape)}."
-            )
-    weights = {}
-    for key, tensor in expected.items():
-        if as_stored or stored[key].dtype == tensor.dtype:
-            weights[key] = stored[key].read(file)
-        else:
-            # Room for the result first: what is read for a moment then lies behind it, and leaves no gap when it goes.
-            weights[key] = torch.empty(tensor.shape, dtype=tensor.dtype)
-            weights[key].copy_(stored[key].read(file))
-    module.load_state_dict(with_statistics(module, weights), strict=True, assign=True)
-    return module.eval()
-
-
-def _some(names: list[str]) -> str:
-    return ", ".join(names[:3]) + (f" and {len(names) - 3} more" if len(names) > 3 else "")
+    return fill_in_weights(module, path, CONFIG_FILE, as_stored)
 
 
 def save_preset(preset: Preset, folder: str | Path) -> Preset:
@@ -537,46 +431,8 @@ def save_weights(preset: Preset, name: str, module: nn.Module, bound_to: Mapping
     return add_file(preset, f"{name}.safetensors", stored_weights(module), trained_with={name: dict(bound_to or {})})
 
 
-def stored_weights(module: nn.Module) -> bytes:
-    """A module's weights in float16, as the content of a safetensors file.
-
-    Tensors that float16 cannot hold stay in float32, and whole numbers and flags are kept as they are. A codebook's
-    statistics, which only training needs, are left out.
-    """
-    left_out = learning_only(module)
-    tensors = {key: _halved(tensor) for key, tensor in module.state_dict().items() if key not in left_out}
-    return safetensors.torch.save(tensors)
-
-
 def add_file(preset: Preset, file: str, content: bytes, **changes: Any) -> Preset:
     """Write one of a preset's files and record its hash, and other `changes`, in config.json: see `update_preset`."""
     with only_writer(preset.folder):  # one lock for both, so that the hash recorded is that of the file
         replace_file(preset.folder / file, content)
         return _updated(preset, {"files": {file: hashlib.sha256(content).hexdigest()}, **changes})
-
-
-@contextmanager
-def only_writer(folder: Path) -> Generator[None]:
-    """Wait until no other process or thread writes into a folder, and keep them waiting; the folder is made.
-
-    What is recorded in a file beside earlier records has to be read and written within one such block.
-    """
-    folder.mkdir(parents=True, exist_ok=True)
-    with filelock.FileLock(folder / LOCK_FILE):
-        yield
-
-
-def _halved(tensor: Tensor) -> Tensor:
-    tensor = tensor.detach().cpu().contiguous().clone()
-    if not tensor.is_floating_point():
-        return tensor
-    half = tensor.half()
-    return half if torch.isfinite(half).all() else tensor.float()
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Write a file whole, or leave the old one: a kill in between must not leave half of it."""
-    # Several processes and threads may write the same file.
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
-    unfinished.write_bytes(content)
-    unfinished.replace(path)
