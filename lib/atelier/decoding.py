@@ -91,6 +91,8 @@ def pick(share: Tensor, dice: Tensor) -> Tensor:
     Returns:
         (n,) int64; never a code of probability 0.
     """
+    if share.device.type == "mps":  # Apple's GPUs have no float64; on the CPU the numbers are those of every device
+        return pick(share.cpu(), dice.cpu()).to(share.device)
     total = share.double().cumsum(1)  # (n, codes)
     thrown = dice.double()[:, None] * total[:, -1:]
     return torch.searchsorted(total, thrown, right=True).squeeze(1).clamp_(max=share.shape[1] - 1)

@@ -217,7 +217,7 @@ def best_of(right: Tensor) -> dict[str, float]:
 
     right: (prompts, n), 1 or 0, the best-ranked picture first, n at least the largest of CHOICES.
     """
-    n, shares = right.shape[1], right.double().mean(0)  # (n,)
+    n, shares = right.shape[1], right.cpu().double().mean(0)  # (n,)
     weights = {k: [comb(n - 1 - place, k - 1) / comb(n, k) for place in range(n)] for k in CHOICES}
     return {str(k): float(shares @ shares.new_tensor(row)) for k, row in weights.items()}
 

@@ -167,9 +167,9 @@ def fine_energy(pictures: Tensor) -> float:
 
 
 def features(judge: PictureClassifier, pictures: Tensor) -> Tensor:
-    """What the judge sees in pictures (n, 3, h, w) just before it decides: (n, 2·widths[-1]) float64."""
+    """What the judge sees in pictures (n, 3, h, w) just before it decides: (n, 2·widths[-1]) float64, on the CPU."""
     maps = torch.cat([judge.features(some)[-1] for some in pictures.split(256)])
-    return torch.cat([maps.mean((2, 3)), maps.amax((2, 3))], dim=1).double()
+    return torch.cat([maps.mean((2, 3)), maps.amax((2, 3))], dim=1).cpu().double()
 
 
 def frechet_distance(a: Tensor, b: Tensor) -> float:
