@@ -33,9 +33,9 @@ class AppleGPU(TorchFunctionMode):
 
     def _place(self, made: Tensor, fetched: bool) -> None:
         if fetched:
-            made.fetched = True  # ty: ignore[unresolved-attribute]
+            made.fetched = True  # ty: ignore[missing-attribute]
         elif made.dtype == torch.float64:
-            raise TypeError("Cannot convert a MPS Tensor to float64 dtype as the MPS framework doesn't support float64.")
+            raise TypeError("Cannot convert a MPS Tensor to float64 dtype: the MPS framework doesn't support it.")
 
 
 def _is_mps(value: Any) -> bool:

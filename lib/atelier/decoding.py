@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from atelier.blocks.bart import Bart
+from atelier.errors import AtelierError
 
 
 class SamplingOptions(TypedDict, total=False):
@@ -44,7 +45,7 @@ class Sampling:
             None keeps all.
 
     Raises:
-        ValueError: a number out of range.
+        AtelierError: a number out of range.
     """
 
     guidance: float = 3.0
@@ -54,13 +55,13 @@ class Sampling:
 
     def __post_init__(self) -> None:
         if not 0 <= self.guidance <= 100:
-            raise ValueError(f"guidance is {self.guidance}; give a number from 0 to 100 (1 means none).")
+            raise AtelierError(f"guidance is {self.guidance}; give a number from 0 to 100 (1 means none).")
         if not 0 <= self.temperature <= 100:
-            raise ValueError(f"temperature is {self.temperature}; give a number from 0 (no chance at all) to 100.")
+            raise AtelierError(f"temperature is {self.temperature}; give a number from 0 (no chance at all) to 100.")
         if self.top_k is not None and self.top_k < 1:
-            raise ValueError(f"top_k is {self.top_k}; at least 1 code must stay in the game.")
+            raise AtelierError(f"top_k is {self.top_k}; at least 1 code must stay in the game.")
         if self.top_p is not None and not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p is {self.top_p}; it is a probability, above 0 and at most 1.")
+            raise AtelierError(f"top_p is {self.top_p}; it is a probability, above 0 and at most 1.")
 
 
 def probabilities(logits: Tensor, sampling: Sampling) -> Tensor:

@@ -16,6 +16,7 @@ from torch import Tensor
 
 from atelier.blocks.vqgan import VQGAN
 from atelier.decoding import SamplingOptions
+from atelier.errors import AtelierError
 from atelier.pipeline import Pipeline
 from atelier.training.metrics import psnr
 from atelier.weights.presets import Preset
@@ -129,12 +130,12 @@ def judged_world(preset: Preset) -> World:
     """The painted world that a preset is measured on.
 
     Raises:
-        ValueError: the preset was not trained on a painted world, or its judge knows other names than that world has.
+        AtelierError: the preset was not trained on a painted world, or its judge knows other names than that world has.
     """
     world = named_world(preset.world)
     judge = preset.classifier
     if judge is None or {name: tuple(values) for name, values in judge.attributes.items()} != world.attributes:
-        raise ValueError(f"The judge of {preset.name} knows other names than its world has; train it again.")
+        raise AtelierError(f"The judge of {preset.name} knows other names than its world has; train it again.")
     return world
 
 
@@ -278,7 +279,7 @@ def retrieval(
     """Share of painted pictures whose caption scores highest among `choices` captions of pairwise different scenes."""
     clip = pipeline.clip
     if clip is None:
-        raise ValueError("This pipeline has no CLIP, so there is nothing to retrieve with.")
+        raise AtelierError("This pipeline has no CLIP, so there is nothing to retrieve with.")
     found = []
     for draw in range(draws):
         report("CLIP retrieval", draw, draws)
