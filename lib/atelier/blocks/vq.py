@@ -34,7 +34,7 @@ class Usage(NamedTuple):
 
 def codebook_usage(counts: Tensor, above: float = 0.0) -> Usage:
     """Usage from counts (codes,), or moving averages of them; in use is a code above that many times the mean."""
-    counts = counts.cpu().double()  # Apple's GPUs have no float64
+    counts = counts.double()
     frequencies = counts / counts.sum().clamp(min=1e-30)
     entropy = -torch.special.xlogy(frequencies, frequencies).sum()
     return Usage((counts > above * counts.mean()).double().mean().item(), entropy.exp().item())

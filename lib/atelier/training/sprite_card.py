@@ -134,7 +134,7 @@ def through_codes(model: Any, judge: PictureClassifier, pictures: Tensor, kinds:
     given = [model(some) for some in pictures.split(256)]
     reconstructions = torch.cat([picture for picture, _ in given]).clamp(0, 1)
     counts = torch.cat([quantized.indices for _, quantized in given]).flatten().bincount(minlength=model.config.codes)
-    usage = codebook_usage(counts)
+    usage = codebook_usage(counts.cpu())
     others, _ = sprites(len(pictures), OTHER)
     return {
         "psnr": psnr(pictures, reconstructions).mean().item(),
