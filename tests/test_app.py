@@ -1,6 +1,7 @@
 """What the page accepts; how it looks and behaves in a browser is in tests/browser."""
 
 import math
+import socket
 from typing import Any
 
 import pytest
@@ -67,3 +68,21 @@ def test_a_fault_is_shown_and_nothing_drawn():
     assert (pictures, drawing) == ("", None)
     assert "The prompt is empty" in line
     assert app.inside(None, 1, "tiny") == "Draw something first."
+
+
+def test_a_bug_is_not_shown_as_a_sentence(monkeypatch):
+    def fail(*_: object, **__: object) -> None:
+        raise ValueError("a bug")
+
+    monkeypatch.setattr(app.Pipeline, "stream", fail)
+    with pytest.raises(ValueError, match="a bug"):
+        list(app.draw("a cat", 1, 1.5, 0.8, 4, "tiny"))
+
+
+def test_a_taken_port_is_a_sentence():
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        port = taken.getsockname()[1]
+        with pytest.raises(PageError, match=f"cannot be served at 127.0.0.1:{port}; give another --port"):
+            app.serve(port=port, preset="tiny")

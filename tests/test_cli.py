@@ -1,13 +1,17 @@
 """The `atelier` command as a user meets it."""
 
 import csv
+import importlib
 import json
+import pkgutil
 import subprocess
 import sys
 from pathlib import Path
 
+import atelier
 import pytest
 from atelier.cli import app
+from atelier.errors import AtelierError
 from PIL import Image
 from tiny_preset import filled_preset
 from typer.testing import CliRunner, Result
@@ -63,17 +67,80 @@ def test_draw_names_unknown_words() -> None:
         (["train", "muse", "--steps", "1"], "nothing called 'muse'"),
     ],
 )
-def test_bad_input_gets_one_sentence_and_exit_code_2(words: list[str], sentence: str) -> None:
+def test_bad_input_gets_one_sentence_and_exit_code_1(words: list[str], sentence: str) -> None:
     result = run(*words)
-    assert result.exit_code == 2
+    assert result.exit_code == 1
     assert sentence in result.stderr
     assert "Traceback" not in result.output
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["paint", "data/tiny/config.json/pictures", "--n", "1"],
+        ["export-clip", "data/tiny/config.json/clip"],
+        ["train", "judge", "--steps", "1", "--preset", "tiny", "--run-dir", "data/tiny/config.json/run"],
+    ],
+)
+def test_a_folder_that_cannot_be_made_is_named(words: list[str]) -> None:
+    result = run(*words)
+    assert result.exit_code == 1, result.output
+    assert "data/tiny/config.json" in result.stderr
+    assert "cannot be read or written: Not a directory." in result.stderr
+
+
+BROKEN = """
+import atelier.weights.preset
+from atelier.cli import app
+
+def load_preset(name):
+    raise {fault}
+
+atelier.weights.preset.load_preset = load_preset
+app()
+"""
+
+
+def in_a_process(fault: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-c", BROKEN.format(fault=fault), "words", "--preset", "tiny"]
+    return subprocess.run(command, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize("fault", ["ZeroDivisionError('by zero')", "ValueError('a bug')", "OSError('no such thing')"])
+def test_a_bug_shows_its_traceback(fault: str) -> None:
+    shown = in_a_process(fault)
+    assert shown.returncode == 1
+    assert "Traceback (most recent call last)" in shown.stderr
+    assert fault.partition("(")[0] in shown.stderr
+    assert "load_preset" in shown.stderr
+
+
+def test_an_error_for_the_user_is_one_line() -> None:
+    shown = in_a_process("atelier.weights.storage.PresetError('The preset is damaged.')")
+    assert shown.returncode == 1
+    assert shown.stderr == "The preset is damaged.\n"
+
+
+def test_every_error_of_the_library_is_meant_for_the_user() -> None:
+    modules = [
+        importlib.import_module(item.name)
+        for item in pkgutil.walk_packages(atelier.__path__, "atelier.")
+        if not item.name.endswith("__main__")
+    ]
+    errors = {
+        value
+        for module in modules
+        for value in vars(module).values()
+        if isinstance(value, type) and issubclass(value, Exception) and value.__module__.startswith("atelier")
+    }
+    assert {"PresetError", "PageError", "PromptError", "AnswerError"} <= {error.__name__ for error in errors}
+    assert all(issubclass(error, AtelierError) for error in errors)
 
 
 def test_a_damaged_preset_is_named(presets: Path) -> None:
     (presets / "tiny" / "bart.safetensors").write_bytes(b"nonsense")
     result = run("draw", "a cat")
-    assert result.exit_code == 2
+    assert result.exit_code == 1
     assert "bart.safetensors was truncated or altered" in result.stderr
     assert not Path("drawing.png").exists()
 
@@ -88,7 +155,7 @@ def test_export_clip_writes_what_open_clip_reads(presets: Path, tmp_path: Path) 
 
 def test_draw_with_an_unknown_ranker_says_which_there_are(presets: Path, tmp_path: Path) -> None:
     result = run("draw", "a cat", "--ranker", "ViT-B-32/nobody", "--out", str(tmp_path / "cat.png"))
-    assert result.exit_code == 2
+    assert result.exit_code == 1
     assert "publishes no CLIP 'ViT-B-32/nobody'; give MODEL/TAG, such as ViT-B-32/openai" in result.stderr
 
 

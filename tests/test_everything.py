@@ -109,7 +109,7 @@ def test_a_run_killed_in_a_block_goes_on_in_that_block_and_ends_with_the_same_we
     assert list(read_finished(tmp_path)) == ["tokenizer", "classifier", "judge"]
 
     refused = CliRunner().invoke(app, words)
-    assert refused.exit_code == 2
+    assert refused.exit_code == 1
     assert "already holds a training, with tokenizer, classifier, judge finished. Go on with --resume" in refused.output
     result = CliRunner().invoke(app, [*words, "--resume"])
     assert result.exit_code == 0, result.output
@@ -252,13 +252,13 @@ def test_shares_that_are_none_are_refused_before_anything_is_trained(tmp_path, t
         (["--minutes", "1", "--run-dir", "damaged"], "finished.json cannot be read"),
     ],
 )
-def test_bad_input_gets_one_sentence_and_exit_code_2(tmp_path, monkeypatch, arguments, sentence):
+def test_bad_input_gets_one_sentence_and_exit_code_1(tmp_path, monkeypatch, arguments, sentence):
     monkeypatch.chdir(tmp_path)
     preset = tiny_preset(tmp_path / "tiny")
     Path("damaged").mkdir()
     Path("damaged/finished.json").write_text("{")
     result = CliRunner().invoke(app, ["train", "all", "--preset", str(preset.folder), *arguments])
-    assert result.exit_code == 2
+    assert result.exit_code == 1
     assert sentence in result.stderr
     assert "Traceback" not in result.output
     assert len(result.stderr.strip().splitlines()) == 1

@@ -207,7 +207,7 @@ def test_the_command_refuses_what_means_nothing(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     result = CliRunner().invoke(app, ["train", *words])
-    assert result.exit_code == 2
+    assert result.exit_code == 1
     assert sentence in result.stderr
     assert not Path("runs").exists()
 

@@ -640,13 +640,13 @@ def test_every_block_trains_and_the_runs_preset_becomes_complete(tmp_path):
         (["tokenizer", "--data", "."], "holds no captions.csv"),
     ],
 )
-def test_bad_input_gets_one_sentence_and_exit_code_2(tmp_path, monkeypatch, arguments, sentence):
+def test_bad_input_gets_one_sentence_and_exit_code_1(tmp_path, monkeypatch, arguments, sentence):
     monkeypatch.chdir(tmp_path)
     preset = tiny_preset(tmp_path / "tiny")
     if "--preset" not in arguments:
         arguments = [*arguments, "--preset", str(preset.folder)]
     result = CliRunner().invoke(app, ["train", *arguments, "--run-dir", str(tmp_path / "run")])
-    assert result.exit_code == 2
+    assert result.exit_code == 1
     assert sentence in result.output
     assert "Traceback" not in result.output
     assert len(result.output.strip().splitlines()) == 1

@@ -12,6 +12,8 @@ from typing import Annotated
 
 import typer
 
+from atelier.errors import AtelierError, file_errors
+
 app = typer.Typer(help="DALL·E Mini from scratch: draw, train, measure.", no_args_is_help=True)
 
 
@@ -27,15 +29,12 @@ ONLY_SPRITE_OPTIONS = {"only", "out"}
 
 @contextmanager
 def sentences() -> Generator[None]:
-    """Bad input ends in its one sentence and exit code 2, not in a traceback.
-
-    All errors of ours that a user can mend are ValueErrors with such a sentence.
-    """
+    """An error that is meant for the user ends in its sentence and exit code 1; all others show their traceback."""
     try:
         yield
-    except (ValueError, OSError) as fault:
+    except AtelierError as fault:
         typer.echo(str(fault), err=True)
-        raise typer.Exit(2) from fault
+        raise typer.Exit(1) from fault
 
 
 @app.callback()
@@ -44,13 +43,13 @@ def main() -> None:
 
 
 def refuse_misplaced_options(context: typer.Context, block: str) -> None:
-    """Raise ValueError for an option on the command line that means nothing to the block to train."""
+    """Raise AtelierError for an option on the command line that means nothing to the block to train."""
     sources = {name: context.get_parameter_source(name) for name in context.params}
     given = {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
     misplaced = given - OPTIONS[block] if block in OPTIONS else given & ONLY_SPRITE_OPTIONS
     if misplaced:
         names = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(misplaced))
-        raise ValueError(f"Training {block} has no option {names}; leave it out.")
+        raise AtelierError(f"Training {block} has no option {names}; leave it out.")
 
 
 @app.command()
@@ -89,8 +88,9 @@ def train(
 
             run = run_dir or Path("runs") / SPRITES
             request = SpriteRequest(only, out, run, steps, minutes, resume, seed)
-            for sentence in train_sprites(request, record_measurements):
-                typer.echo(sentence)
+            with file_errors(run):
+                for sentence in train_sprites(request, record_measurements):
+                    typer.echo(sentence)
             return
 
         if block == ALL:
@@ -106,9 +106,10 @@ def train(
                 seed=seed,
                 precision=precision,
             )
-            for line in train_everything(everything, begun=BEGUN):
-                if PartialState().is_main_process:
-                    typer.echo(line)
+            with file_errors(run_dir or Path("runs")):
+                for line in train_everything(everything, begun=BEGUN):
+                    if PartialState().is_main_process:
+                        typer.echo(line)
             return
 
         from atelier.training.run import Request, run_folder, run_training, summary
@@ -126,7 +127,8 @@ def train(
             batch_size=batch_size,
             precision=precision,
         )
-        outcome = run_training(request)
+        with file_errors(run_dir or Path("runs")):
+            outcome = run_training(request)
         if PartialState().is_main_process:
             typer.echo(summary(outcome, request, run_folder(request)))
 
@@ -156,7 +158,7 @@ def draw(
         from atelier.drawing.pipeline import Pipeline
 
         if out.suffix.lower() not in PICTURE_ENDINGS:
-            raise ValueError(f"{out} does not end like a picture; use one of {', '.join(PICTURE_ENDINGS)}.")
+            raise AtelierError(f"{out} does not end like a picture; use one of {', '.join(PICTURE_ENDINGS)}.")
         pipeline = Pipeline.from_pretrained(preset, ranker=ranker)
         how: SamplingOptions = {}
         if guidance is not None:
@@ -209,7 +211,8 @@ def evaluate(
             evaluation = measure(measured, Pipeline.from_pretrained(measured.folder), prompts, pictures, report)
         typer.echo(json.dumps(evaluation.as_dict()) if json_ else table(evaluation))
         if card:
-            write_card(measured, evaluation, prompts, pictures)
+            with file_errors(measured.folder):
+                write_card(measured, evaluation, prompts, pictures)
 
 
 @app.command()
@@ -243,7 +246,8 @@ def paint(
         from atelier.training.data import save_captioned
         from atelier.world import named_world
 
-        save_captioned(named_world(world).sample(n, seed), folder, size)
+        with file_errors(folder):
+            save_captioned(named_world(world).sample(n, seed), folder, size)
         typer.echo(f"{n} pictures and their captions are in {folder}.")
 
 
@@ -259,7 +263,7 @@ def serve(
         try:
             from atelier.page.app import serve as serve_page
         except ModuleNotFoundError as fault:
-            raise ValueError(f"The page needs the package {fault.name}; install it: pip install gradio.") from fault
+            raise AtelierError(f"The page needs the package {fault.name}; install it: pip install gradio.") from fault
 
         serve_page(host, port, preset, browse)
 
@@ -301,7 +305,8 @@ def export_clip(
         from atelier.weights.published.openclip import export_clip as export
 
         exported = best_preset() if preset is None else load_preset(preset)
-        export(exported.load_clip(), exported.load_clip_tokenizer(), folder)
+        with file_errors(folder):
+            export(exported.load_clip(), exported.load_clip_tokenizer(), folder)
         typer.echo(f'{folder}  (open_clip.create_model_and_transforms("local-dir:{folder}"))')
 
 

@@ -12,6 +12,8 @@ from typing import TypedDict
 import torch
 from torch import Tensor
 
+from atelier.errors import AtelierError
+
 
 class SamplingOptions(TypedDict, total=False):
     """`Sampling`'s fields as keyword arguments; those left out keep the preset's values."""
@@ -36,7 +38,7 @@ class Sampling:
             section 3.1); None: all.
 
     Raises:
-        ValueError: a number out of range.
+        AtelierError: a number out of range.
     """
 
     guidance: float = 3.0
@@ -46,15 +48,15 @@ class Sampling:
 
     def __post_init__(self) -> None:
         if not 0 <= self.guidance <= 100:
-            raise ValueError(f"guidance is {self.guidance}; give a number from 0 to 100 (1 means none).")
+            raise AtelierError(f"guidance is {self.guidance}; give a number from 0 to 100 (1 means none).")
         if not 0 <= self.temperature <= 100:
-            raise ValueError(
+            raise AtelierError(
                 f"temperature is {self.temperature}; give a number from 0 (always the likeliest code) to 100."
             )
         if self.top_k is not None and self.top_k < 1:
-            raise ValueError(f"top_k is {self.top_k}; at least 1 code must be left to draw from.")
+            raise AtelierError(f"top_k is {self.top_k}; at least 1 code must be left to draw from.")
         if self.top_p is not None and not 0 < self.top_p <= 1:
-            raise ValueError(f"top_p is {self.top_p}; it is a probability, above 0 and at most 1.")
+            raise AtelierError(f"top_p is {self.top_p}; it is a probability, above 0 and at most 1.")
 
 
 def probabilities(logits: Tensor, sampling: Sampling) -> Tensor:
@@ -85,6 +87,10 @@ def pick(share: Tensor, dice: Tensor) -> Tensor:
     Returns:
         (n,) int64; never a code of probability 0.
     """
+    if (
+        share.device.type == "mps"
+    ):  # Apple's GPUs have no float64; computed on the CPU, the codes are the same everywhere
+        return pick(share.cpu(), dice.cpu()).to(share.device)
     total = share.double().cumsum(1)  # (n, codes)
     thrown = dice.double()[:, None] * total[:, -1:]
     return torch.searchsorted(total, thrown, right=True).squeeze(1).clamp_(max=share.shape[1] - 1)

@@ -9,6 +9,8 @@ from pathlib import Path
 from PIL import Image
 from torch import Tensor
 
+from atelier.errors import file_errors
+
 
 @dataclass(frozen=True)
 class Drawing:
@@ -58,8 +60,14 @@ class Drawing:
         return sheet
 
     def save(self, path: str | Path, columns: int | None = None) -> Path:
-        """Write the grid to a file; the format is the one of the name's ending. Returns the path."""
+        """Write the grid to a file; the format is the one of the name's ending. Returns the path.
+
+        Raises:
+            FileError: the file cannot be written.
+        """
         path = Path(path)
-        path.parent.mkdir(parents=True, exist_ok=True)
-        self.grid(columns).save(path)
+        sheet = self.grid(columns)
+        with file_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            sheet.save(path)
         return path

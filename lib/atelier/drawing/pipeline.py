@@ -24,6 +24,7 @@ from atelier.blocks.vqgan import VQGAN
 from atelier.decoding import Sampling, SamplingOptions, decode, dice
 from atelier.drawing.drawing import Drawing
 from atelier.drawing.packed import ready_to_draw
+from atelier.errors import AtelierError
 from atelier.pictures import seen_by_clip, square
 from atelier.weights.preset import Preset, load_preset, readable_presets, tell_of_skipped
 from atelier.weights.rankers import load_ranker
@@ -34,7 +35,7 @@ UNDRAWN = 0.93  # the grey of what is not drawn yet
 PIXELS_AT_ONCE = 2**16  # decoded together: one picture of DALL·E Mini's, whose maps a CPU's cache can just hold
 
 
-class PromptError(ValueError):
+class PromptError(AtelierError):
     """A prompt that cannot be drawn; the message says why."""
 
 
@@ -146,7 +147,7 @@ class Pipeline:
 
         Raises:
             PromptError: a prompt without anything to draw.
-            ValueError: a number out of range.
+            AtelierError: a number out of range.
         """
         prompts = [prompt] if isinstance(prompt, str) else prompt
         *_, drawings = self._steps(prompts, n, seed, rank, how, every=None)
@@ -194,9 +195,9 @@ class Pipeline:
         grid = self.vqgan.config.grid
         rows = grid // 2 if rows is None else rows
         if not 0 <= rows < grid:
-            raise ValueError(f"rows is {rows}; a picture has {grid} rows of codes, so keep from 0 to {grid - 1}.")
+            raise AtelierError(f"rows is {rows}; a picture has {grid} rows of codes, so keep from 0 to {grid - 1}.")
         if n < 1:
-            raise ValueError(f"n is {n}; ask for at least one picture.")
+            raise AtelierError(f"n is {n}; ask for at least one picture.")
         kept = self.encode(image)[0, :rows].flatten().expand(n, -1)  # (n, rows · grid)
         *_, drawings = self._steps([prompt], n, seed, rank, how, every=None, prefix=kept)
         return drawings[0]
@@ -206,13 +207,15 @@ class Pipeline:
         """A picture's codes, (1, grid, grid). A PIL image is cut to its central square first.
 
         Raises:
-            ValueError: a tensor that is not (3, size, size).
+            AtelierError: a tensor that is not (3, size, size).
         """
         size = self.vqgan.config.resolution
         if isinstance(image, Image.Image):
             image = square(image, size).float() / 255
         if image.shape != (3, size, size):
-            raise ValueError(f"The picture has the shape {tuple(image.shape)}; this preset takes (3, {size}, {size}).")
+            raise AtelierError(
+                f"The picture has the shape {tuple(image.shape)}; this preset takes (3, {size}, {size})."
+            )
         return self.vqgan.encode(image[None].to(self.device)).indices
 
     @torch.no_grad()
@@ -225,7 +228,7 @@ class Pipeline:
     def score(self, prompt: str, pictures: Tensor) -> list[float]:
         """100 · cosine between a prompt and each picture (n, 3, size, size), as on the session's slide."""
         if self.clip is None:
-            raise ValueError("This pipeline has no CLIP, so it cannot score pictures.")
+            raise AtelierError("This pipeline has no CLIP, so it cannot score pictures.")
         ids = self.clip_tokenizer.encode([prompt], self.clip.config.context_length)
         text = self.clip.encode_text(ids.to(self.device))  # (1, e)
         pictures = seen_by_clip(pictures.to(self.device), self.clip.config.image_size)
@@ -264,7 +267,9 @@ class Pipeline:
     ) -> Iterator[list[Drawing]]:
         """Drawings of all prompts: unfinished ones after each `every` codes if that is given, then finished ones."""
         if n < 1 or not prompts:
-            raise ValueError(f"There is nothing to draw with n = {n} and {len(prompts)} prompts; ask for at least one.")
+            raise AtelierError(
+                f"There is nothing to draw with n = {n} and {len(prompts)} prompts; ask for at least one."
+            )
         for prompt in prompts:
             self._check(prompt)
         sampling = replace(self.sampling, **how)

@@ -18,6 +18,7 @@ from atelier.blocks.classifier import PictureClassifier
 from atelier.blocks.vqgan import VQGAN
 from atelier.decoding import SamplingOptions
 from atelier.drawing.pipeline import Pipeline
+from atelier.errors import AtelierError
 from atelier.training.metrics import psnr
 from atelier.weights.preset import Preset
 from atelier.world import HELD_OUT, HeldOut, Scene, World, caption, named_world, paint
@@ -129,12 +130,12 @@ def judged_world(preset: Preset) -> World:
     """The painted world that a preset is measured on.
 
     Raises:
-        ValueError: the preset was not trained on a painted world, or its judge knows other names than that world has.
+        AtelierError: the preset was not trained on a painted world, or its judge knows other names than that world has.
     """
     world = named_world(preset.world)
     judge = preset.classifier
     if judge is None or {name: tuple(values) for name, values in judge.attributes.items()} != world.attributes:
-        raise ValueError(f"The judge of {preset.name} knows other names than its world has; train it again.")
+        raise AtelierError(f"The judge of {preset.name} knows other names than its world has; train it again.")
     return world
 
 
@@ -217,7 +218,7 @@ def best_of(right: Tensor) -> dict[str, float]:
 
     right: (prompts, n), 1 or 0, the best-ranked picture first, n at least the largest of CHOICES.
     """
-    n, shares = right.shape[1], right.double().mean(0)  # (n,)
+    n, shares = right.shape[1], right.cpu().double().mean(0)  # (n,)
     weights = {k: [comb(n - 1 - place, k - 1) / comb(n, k) for place in range(n)] for k in CHOICES}
     return {str(k): float(shares @ shares.new_tensor(row)) for k, row in weights.items()}
 
@@ -278,7 +279,7 @@ def retrieval(
     """Share of painted pictures whose caption scores highest among `choices` captions of pairwise different scenes."""
     clip = pipeline.clip
     if clip is None:
-        raise ValueError("This pipeline has no CLIP, so there is nothing to retrieve with.")
+        raise AtelierError("This pipeline has no CLIP, so there is nothing to retrieve with.")
     found = []
     for draw in range(draws):
         report("CLIP retrieval", draw, draws)

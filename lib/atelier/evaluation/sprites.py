@@ -142,7 +142,7 @@ def through_codes(model: Any, judge: PictureClassifier, pictures: Tensor, kinds:
     given = [model(some) for some in pictures.split(256)]
     reconstructions = torch.cat([picture for picture, _ in given]).clamp(0, 1)
     counts = torch.cat([quantized.indices for _, quantized in given]).flatten().bincount(minlength=model.config.codes)
-    usage = codebook_usage(counts)
+    usage = codebook_usage(counts.cpu())
     others, _ = sprites(len(pictures), OTHER)
     return {
         "psnr": psnr(pictures, reconstructions).mean().item(),
@@ -175,9 +175,9 @@ def fine_energy(pictures: Tensor) -> float:
 
 
 def features(judge: PictureClassifier, pictures: Tensor) -> Tensor:
-    """What the judge sees in pictures (n, 3, h, w) just before it decides: (n, 2·widths[-1]) float64."""
+    """What the judge sees in pictures (n, 3, h, w) just before it decides: (n, 2·widths[-1]) float64, on the CPU."""
     maps = torch.cat([judge.features(some)[-1] for some in pictures.split(256)])
-    return torch.cat([maps.mean((2, 3)), maps.amax((2, 3))], dim=1).double()
+    return torch.cat([maps.mean((2, 3)), maps.amax((2, 3))], dim=1).cpu().double()
 
 
 def frechet_distance(a: Tensor, b: Tensor) -> float:

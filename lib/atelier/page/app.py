@@ -11,6 +11,7 @@ import gradio as gr
 
 from atelier.drawing.attention import attention_to_words
 from atelier.drawing.pipeline import Drawing, Pipeline, best_preset
+from atelier.errors import AtelierError
 from atelier.page.gallery import COUNTS, grid_link, inside_html, pictures_html, settings
 from atelier.weights.preset import load_preset, readable_presets, tell_of_skipped
 
@@ -39,8 +40,12 @@ LOOK: dict[str, Any] = {  # what `launch` is told of how the page looks
 }
 
 
-class PageError(ValueError):
+class PageError(AtelierError):
     """What was asked of the page cannot be done; the message says why, in one sentence."""
+
+
+class PortError(PageError, OSError):
+    """The page cannot be served where it was to be."""
 
 
 @lru_cache(maxsize=2)
@@ -94,7 +99,7 @@ def draw(prompt: str, seed: float | None, guidance: float, temperature: float, n
             finished = step.progress >= 1
             facts = settings(step, preset=preset, guidance=guidance, temperature=temperature)
             yield pictures_html(step, facts), status(step, facts), step if finished else None
-    except ValueError as fault:  # every error of ours that a visitor can mend is one, with a sentence
+    except AtelierError as fault:
         yield "", f'<p role="alert"><b>{html.escape(str(fault))}</b></p>', None
 
 
@@ -180,13 +185,19 @@ def serve(host: str = "127.0.0.1", port: int = 7860, preset: str | None = None, 
 
     Raises:
         PresetError: see `build_page`.
-        OSError: the port is taken.
+        PortError: the port is taken, or the address is not this machine's.
     """
-    build_page(preset).queue(max_size=64).launch(
-        server_name=host,
-        server_port=port,
-        inbrowser=open_browser,
-        quiet=True,
-        max_file_size=1,
-        **LOOK,
-    )
+    page = build_page(preset).queue(max_size=64)
+    try:
+        page.launch(
+            server_name=host,
+            server_port=port,
+            inbrowser=open_browser,
+            quiet=True,
+            max_file_size=1,
+            **LOOK,
+        )
+    except OSError as fault:
+        raise PortError(
+            f"The page cannot be served at {host}:{port}; give another --port or --host. ({fault})"
+        ) from fault

@@ -7,6 +7,7 @@ import html
 import ipywidgets as widgets
 
 from atelier.drawing.pipeline import Pipeline, SamplingOptions
+from atelier.errors import AtelierError
 from atelier.page.gallery import COUNTS, pictures_html, settings
 
 WIDE = widgets.Layout(width="min(42em, 95%)")
@@ -35,7 +36,7 @@ def drawing_panel(pipe: Pipeline, prompt: str = "the Eiffel tower landing on the
                 line.value = f"drawing … {step.progress:.0%}"
                 pictures.value = pictures_html(step, settings(step, **chosen))
             line.value = html.escape(" ".join([f"Seed {step.seed}, the best first.", *step.remarks]))
-        except ValueError as fault:  # every error of ours that a visitor can mend is one, with a sentence
+        except AtelierError as fault:
             line.value, pictures.value = f"<b>{html.escape(str(fault))}</b>", ""
         finally:
             button.disabled = False
@@ -48,5 +49,5 @@ def _whole(text: str) -> int | None:
     if not text.strip():
         return None
     if not text.strip().isdecimal():
-        raise ValueError(f"The seed is {text!r}; give a whole number from 0, or leave it empty.")
+        raise AtelierError(f"The seed is {text!r}; give a whole number from 0, or leave it empty.")
     return int(text)

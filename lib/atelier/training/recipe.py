@@ -53,13 +53,13 @@ class Settings:
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
-            raise ValueError(f"batch_size was {self.batch_size}; a batch holds at least one picture.")
+            raise TrainingError(f"batch_size was {self.batch_size}; a batch holds at least one picture.")
         if self.learning_rate <= 0:
-            raise ValueError(f"learning_rate was {self.learning_rate}; it must be above 0.")
+            raise TrainingError(f"learning_rate was {self.learning_rate}; it must be above 0.")
         if not 0 <= self.ema_decay < 1:
-            raise ValueError(f"ema_decay was {self.ema_decay}; it must be at least 0 and below 1.")
+            raise TrainingError(f"ema_decay was {self.ema_decay}; it must be at least 0 and below 1.")
         if self.clip_norm <= 0:
-            raise ValueError(f"clip_norm was {self.clip_norm}; it must be above 0.")
+            raise TrainingError(f"clip_norm was {self.clip_norm}; it must be above 0.")
 
     def optimizer(self, module: nn.Module) -> Optimizer:
         """AdamW (arXiv:1711.05101); weight decay for matrices and kernels only, not for biases, norms and scales."""

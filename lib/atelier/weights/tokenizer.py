@@ -14,8 +14,18 @@ import torch
 from tokenizers import Regex, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from torch import Tensor
 
+from atelier.errors import AtelierError
+
 SPECIAL_TOKENS = ("<s>", "<pad>", "</s>", "<unk>")
 START, PAD, END, UNKNOWN = range(4)
+
+
+class TokenizerError(AtelierError):
+    """A tokenizer that cannot be read or trained; the message says why."""
+
+
+class NoTokenizerError(TokenizerError, FileNotFoundError):
+    """There is no file with a tokenizer."""
 
 
 class CutsText(Protocol):
@@ -52,16 +62,16 @@ class Tokenizer:
         """Read a tokenizer.json.
 
         Raises:
-            FileNotFoundError: there is no such file.
-            ValueError: the file is not a tokenizer.json, or its special tokens are not BART's.
+            NoTokenizerError: there is no such file.
+            TokenizerError: the file is not a tokenizer.json, or its special tokens are not BART's.
         """
         path = Path(path)
         if not path.is_file():
-            raise FileNotFoundError(f"There is no tokenizer at {path}; train one or name another preset.")
+            raise NoTokenizerError(f"There is no tokenizer at {path}; train one or name another preset.")
         try:
             return cls(tokenizers.Tokenizer.from_str(path.read_text(encoding="utf-8")), normalize)
         except Exception as error:  # the library raises bare Exception for a file that it cannot read
-            raise ValueError(f"{path} is no tokenizer that can be used here: {error}") from error
+            raise TokenizerError(f"{path} is no tokenizer that can be used here: {error}") from error
 
     def save(self, path: str | Path) -> None:
         """Write a tokenizer.json, byte for byte the same for the same tokenizer."""
@@ -139,16 +149,16 @@ def train_tokenizer(captions: Iterable[str], vocabulary: int = 1024) -> Tokenize
             ask the tokenizer's `len`.
 
     Raises:
-        ValueError: no room for special tokens and bytes, or no captions.
+        TokenizerError: no room for special tokens and bytes, or no captions.
         TypeError: a caption that is no string.
     """
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     least = len(SPECIAL_TOKENS) + len(alphabet)
     if vocabulary < least:
-        raise ValueError(f"vocabulary is {vocabulary}; the special tokens and bytes alone need {least}.")
+        raise TokenizerError(f"vocabulary is {vocabulary}; the special tokens and bytes alone need {least}.")
     texts = cleaned(captions)
     if not texts:
-        raise ValueError("There are no captions to learn from; give at least one.")
+        raise TokenizerError("There are no captions to learn from; give at least one.")
     backend = tokenizers.Tokenizer(models.BPE())
     backend.normalizer = normalizers.Sequence(
         [

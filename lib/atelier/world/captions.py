@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 
+from atelier.errors import AtelierError
 from atelier.world.scenes import Scene
 from atelier.world.settings import SETTINGS
 from atelier.world.subjects import COLOURS, SUBJECTS
@@ -128,7 +129,7 @@ def parse(text: str) -> Scene:
     """Read a caption of the world's language back into a scene; what it leaves unsaid gets the usual value.
 
     Raises:
-        ValueError: the text names neither a subject nor a setting of the world, or has words that mean nothing in it.
+        AtelierError: the text names neither a subject nor a setting of the world, or has words that mean nothing in it.
     """
     rest = f" {' '.join(re.sub(r'[^a-z0-9 -]', ' ', text.lower()).split())} "
     style, rest = _take(rest, [(p.replace("{}", "").strip(), key) for key, ps in STYLE_PHRASES.items() for p in ps])
@@ -139,9 +140,9 @@ def parse(text: str) -> Scene:
     other = _read(f" {second}")
     unknown = [*found.pop("unknown").split(), *other.pop("unknown").split()]
     if unknown:
-        raise ValueError(f"The painted world has no word for {', '.join(map(repr, unknown))}.")
+        raise AtelierError(f"The painted world has no word for {', '.join(map(repr, unknown))}.")
     if not {"subject", "setting"} & found.keys():
-        raise ValueError(f"{text!r} names neither a subject nor a setting of the painted world.")
+        raise AtelierError(f"{text!r} names neither a subject nor a setting of the painted world.")
     subject, partner = found.get("subject"), other.get("subject")
     said = {**other, **found}
     return Scene(

@@ -6,6 +6,7 @@ import difflib
 from collections.abc import Collection
 from dataclasses import dataclass
 
+from atelier.errors import AtelierError
 from atelier.world.inks import INKS
 from atelier.world.settings import SETTINGS, TIMES
 from atelier.world.subjects import COLOURS, SUBJECTS
@@ -43,7 +44,7 @@ class Scene:
 
 
 def check(scene: Scene) -> None:
-    """Raise a ValueError, with the nearest known name, if a scene has a name that nobody can paint."""
+    """Raise an AtelierError, with the nearest known name, if a scene has a name that nobody can paint."""
     pairs = [(scene.subject, scene.colour), *([scene.second] if scene.second else [])]
     named: list[tuple[str, str | None, Collection[str]]] = [
         *(("subject", subject, SUBJECTS) for subject, _ in pairs),
@@ -55,4 +56,4 @@ def check(scene: Scene) -> None:
     for field, name, known in named:
         if name is not None and name not in known:
             near = difflib.get_close_matches(name, known, n=1, cutoff=0)
-            raise ValueError(f"There is no {field} {name!r} in the painted world; the nearest it has is {near[0]!r}.")
+            raise AtelierError(f"There is no {field} {name!r} in the painted world; the nearest it has is {near[0]!r}.")

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from atelier.errors import AtelierError
 from atelier.world.captions import PLACE_PHRASES, RELATIONS, SIZE_WORDS, STYLE_PHRASES, TIME_NAMES, TIME_PHRASES
 from atelier.world.held_out import HELD_OUT, is_held_out
 from atelier.world.inks import INKS
@@ -53,7 +54,7 @@ class World:
             complete: one subject and a setting in every scene, so that a caption can state all four attributes.
 
         Raises:
-            ValueError: "only", for a world without any held-out combination.
+            AtelierError: "only", for a world without any held-out combination.
         """
         dice = random.Random(f"{self.name} {seed}")
         if held_out == "only":
@@ -69,7 +70,7 @@ class World:
         """The fields of one held-out combination of this world; they come in turn."""
         inside = [(s, a, v) for s, a, v in HELD_OUT if s in self.subjects and v in self.attributes[a]]
         if not inside:
-            raise ValueError(f"The world {self.name!r} has none of the held-out combinations, so it cannot draw any.")
+            raise AtelierError(f"The world {self.name!r} has none of the held-out combinations, so it cannot draw any.")
         subject, attribute, value = inside[number % len(inside)]
         return {"subject": subject, attribute: value}
 
@@ -171,9 +172,9 @@ WORLDS = {"full_world": full_world, "small_world": small_world, "studio_world": 
 
 
 def named_world(name: str) -> World:
-    """The world of a name in WORLDS. Raises ValueError for any other name."""
+    """The world of a name in WORLDS. Raises AtelierError for any other name."""
     if name not in WORLDS:
-        raise ValueError(f"There is no world {name!r}; there are {', '.join(WORLDS)}.")
+        raise AtelierError(f"There is no world {name!r}; there are {', '.join(WORLDS)}.")
     return WORLDS[name]()
 
 

@@ -19,7 +19,7 @@ from torch import Tensor
 from atelier.errors import AtelierError
 
 
-class AnswerError(Exception):
+class AnswerError(AtelierError):
     """An answer is wrong; the message says what is wrong in it, and not what the right one is."""
 
 

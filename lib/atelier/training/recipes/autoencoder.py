@@ -19,7 +19,7 @@ from atelier.blocks.vq import VQVAE
 from atelier.training.codebook import prepare_codebook
 from atelier.training.data import Batch
 from atelier.training.metrics import psnr
-from atelier.training.recipe import Recipe, Settings, Turn
+from atelier.training.recipe import Recipe, Settings, TrainingError, Turn
 from atelier.training.recipes.pictures import grid
 
 AnyAutoencoder = TypeVar("AnyAutoencoder", Autoencoder, VAE, VQVAE)
@@ -46,7 +46,7 @@ class VAESettings(AutoencoderSettings):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.beta < 0:
-            raise ValueError(f"beta was {self.beta}; a weight is at least 0.")
+            raise TrainingError(f"beta was {self.beta}; a weight is at least 0.")
 
 
 class Reconstruction(nn.Module, Generic[AnyAutoencoder]):

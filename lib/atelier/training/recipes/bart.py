@@ -20,7 +20,7 @@ from atelier.blocks.vqgan import VQGAN
 from atelier.decoding import Sampling, decode, dice
 from atelier.training.codes import CodedBatch, CodeStore, StoredCodes, StoreKey, complete
 from atelier.training.data import PictureSource, mixed_seed
-from atelier.training.recipe import Inputs, Recipe, Settings, Turn
+from atelier.training.recipe import Inputs, Recipe, Settings, TrainingError, Turn
 from atelier.training.recipes.pictures import grid
 from atelier.weights.preset import TOKENIZER_FILE, VQGAN_FILE
 from atelier.weights.tokenizer import Tokenizer
@@ -43,10 +43,10 @@ class BartSettings(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 <= self.caption_dropout < 1:
-            raise ValueError(f"caption_dropout was {self.caption_dropout}; it is a share, at least 0 and below 1.")
+            raise TrainingError(f"caption_dropout was {self.caption_dropout}; it is a share, at least 0 and below 1.")
         for name in ("wordings", "distinct"):
             if getattr(self, name) < 1:
-                raise ValueError(f"{name} was {getattr(self, name)}; it must be at least 1.")
+                raise TrainingError(f"{name} was {getattr(self, name)}; it must be at least 1.")
 
 
 def drop_captions(text: Tensor, empty: Tensor, share: float) -> Tensor:

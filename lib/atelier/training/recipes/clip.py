@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from atelier.blocks.clip import CLIP, CLIPConfig, contrastive_loss
 from atelier.blocks.vqgan import VQGAN
 from atelier.training.data import Batch
-from atelier.training.recipe import Inputs, Recipe, Settings, Turn
+from atelier.training.recipe import Inputs, Recipe, Settings, TrainingError, Turn
 from atelier.training.recipes.pictures import shifted
 from atelier.weights.preset import TOKENIZER_FILE, VQGAN_FILE
 from atelier.weights.tokenizer import Tokenizer
@@ -41,9 +41,9 @@ class CLIPSettings(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.batch_size < 2:
-            raise ValueError("batch_size was 1; with one picture there is no other caption to tell it from.")
+            raise TrainingError("batch_size was 1; with one picture there is no other caption to tell it from.")
         if not 0 <= self.reconstructed_share <= 1:
-            raise ValueError(f"reconstructed_share was {self.reconstructed_share}; it is a share, from 0 to 1.")
+            raise TrainingError(f"reconstructed_share was {self.reconstructed_share}; it is a share, from 0 to 1.")
 
 
 class Matching(nn.Module):

@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 
 from atelier.blocks.gan import Discriminator, GANConfig, Generator, discriminator_loss, generator_loss
 from atelier.training.data import Batch
-from atelier.training.recipe import Recipe, Settings, Turn
+from atelier.training.recipe import Recipe, Settings, TrainingError, Turn
 from atelier.training.recipes.pictures import grid
 
 SHOWN = 32
@@ -40,7 +40,7 @@ class GANSettings(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.discriminator_pace <= 0:
-            raise ValueError(f"discriminator_pace was {self.discriminator_pace}; it must be above 0.")
+            raise TrainingError(f"discriminator_pace was {self.discriminator_pace}; it must be above 0.")
 
     def optimizer(self, module: nn.Module) -> Optimizer:
         """An optimizer for either player; the discriminator's slows down each learning rate that the loop sets."""

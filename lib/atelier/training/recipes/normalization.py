@@ -99,6 +99,6 @@ def effective_dimensions(codebook: Tensor) -> float:
 
     From 1, when all codes lie on a line, to width, when they vary equally in all directions.
     """
-    variances = torch.linalg.eigvalsh(codebook.double().mT.cov()).clamp(min=0)
+    variances = torch.linalg.eigvalsh(codebook.cpu().double().mT.cov()).clamp(min=0)
     shares = variances / variances.sum()
     return float((-torch.special.xlogy(shares, shares).sum()).exp())

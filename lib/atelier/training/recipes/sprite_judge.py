@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from atelier.blocks.classifier import ClassifierConfig, PictureClassifier
 from atelier.training.data import Batch
-from atelier.training.recipe import Recipe, Turn
+from atelier.training.recipe import Recipe, TrainingError, Turn
 from atelier.training.recipes.classifier import Classification, ClassifierSettings
 
 KIND, NONE = "kind", "none"
@@ -34,7 +34,7 @@ class SpriteJudgeRecipe(Recipe[ClassifierSettings, PictureClassifier]):
 
     def __init__(self, name: str, config: ClassifierConfig, settings: ClassifierSettings) -> None:
         if set(config.attributes) != {KIND} or config.attributes[KIND][-1] != NONE:
-            raise ValueError(
+            raise TrainingError(
                 f"A judge of sprites has the one attribute {KIND!r}, and its last class is {NONE!r}; "
                 f"the attributes given were {config.attributes}."
             )

@@ -26,7 +26,7 @@ from atelier.blocks.vqgan import (
 from atelier.training.codebook import prepare_codebook
 from atelier.training.data import Batch
 from atelier.training.metrics import psnr
-from atelier.training.recipe import Inputs, Recipe, Settings, Turn
+from atelier.training.recipe import Inputs, Recipe, Settings, TrainingError, Turn
 from atelier.training.recipes.normalization import add_whitening, fold_whitening
 from atelier.training.recipes.pictures import grid
 from atelier.weights.preset import PERCEPTUAL_FILE
@@ -62,10 +62,10 @@ class VQGANSettings(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         if not 0 <= self.discriminator_start <= 1:
-            raise ValueError(f"discriminator_start was {self.discriminator_start}; it is a share, from 0 to 1.")
+            raise TrainingError(f"discriminator_start was {self.discriminator_start}; it is a share, from 0 to 1.")
         for name in ("mse_weight", "perceptual_weight", "codebook_weight", "discriminator_weight"):
             if getattr(self, name) < 0:
-                raise ValueError(f"{name} was {getattr(self, name)}; a weight is at least 0.")
+                raise TrainingError(f"{name} was {getattr(self, name)}; a weight is at least 0.")
 
     def adversarial_weight(self, progress: float) -> float:
         """The discriminator's weight at a share of the training: 0 before its start, then rising to the full one."""

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from atelier.blocks.bart import Bart, BartConfig
 from atelier.blocks.vqgan import VQGAN, VQGANConfig
+from atelier.errors import FileError
 from atelier.weights.preset import (
     FREQUENCIES_FILE,
     Preset,
@@ -192,7 +193,7 @@ def download(
         except OSError as fault:
             if is_full(fault):
                 raise DownloadError(f"The disk is full at {folder.parent}; make room, then run it again.") from fault
-            raise
+            raise FileError(f"{fault.filename or folder} cannot be written: {fault.strerror or fault}.") from fault
     return read_preset(folder), _remarks(contents)
 
 

@@ -6,6 +6,11 @@ lower case, and nothing but ASCII.
 
 Hashtags are taken apart with a list of words, the most frequent first, that the project published beside its model
 (enwiki-words-frequency.txt). Without it a hashtag loses its #, and stays one word.
+
+The rules follow src/dalle_mini/model/text.py of DALL·E Mini, rule for rule (copyright 2021 The DALL·E mini Authors,
+Apache License 2.0). Changed are: emoji become words first, <person> is always replaced by the same words, a tag by a
+blank, and the splitting of hashtags is computed without a second search. The class Words follows the HashtagProcessor
+there, which is adapted from wordninja (copyright 2017 Derek Anderson, MIT licence). See NOTICE.
 """
 
 from __future__ import annotations

@@ -1,0 +1,42 @@
+"""What follows other people's work names its source and licence, also in what is installed."""
+
+import tomllib
+from pathlib import Path
+
+import pytest
+from setuptools import build_meta
+
+ROOT = Path(__file__).parents[1]
+SOURCES = {
+    "DALL·E Mini": ("2021 The DALL·E mini Authors", "Apache License"),
+    "wordninja": ("2017 Derek Anderson", "MIT licence"),
+}
+
+
+@pytest.mark.parametrize("source", SOURCES)
+@pytest.mark.parametrize("file", ["NOTICE", "lib/atelier/weights/published/text.py"])
+def test_source_holder_and_licence_are_named(file: str, source: str) -> None:
+    said = " ".join((ROOT / file).read_text(encoding="utf-8").split())
+    assert source in said
+    for words in SOURCES[source]:
+        assert words in said
+
+
+def test_the_licences_are_there_in_full() -> None:
+    assert "Permission is hereby granted, free of charge" in (ROOT / "NOTICE").read_text(encoding="utf-8")
+    apache = (ROOT / "LICENSES" / "Apache-2.0.txt").read_text(encoding="utf-8")
+    assert "TERMS AND CONDITIONS FOR USE, REPRODUCTION, AND DISTRIBUTION" in apache
+    assert "END OF TERMS AND CONDITIONS" in apache
+
+
+def test_they_are_installed_with_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    for name in ("pyproject.toml", "README.md", "LICENSE", "NOTICE", "LICENSES"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    (tmp_path / "lib").mkdir()
+    made = tmp_path / build_meta.prepare_metadata_for_build_wheel(str(tmp_path))
+    metadata = (made / "METADATA").read_text(encoding="utf-8")
+    assert f"License-Expression: {project['license']}" in metadata
+    for file in ("LICENSE", "NOTICE", "LICENSES/Apache-2.0.txt"):
+        assert f"License-File: {file}" in metadata
