@@ -110,7 +110,8 @@ def test_a_run_killed_in_a_block_resumes_there_and_ends_with_the_same_weights(tm
 
     refused = CliRunner().invoke(app, words)
     assert refused.exit_code == 2
-    assert "already holds a training, with tokenizer, classifier, judge finished. Go on with --resume" in refused.output
+    sentence = "already holds a training, with tokenizer, classifier, judge finished. Continue with --resume"
+    assert sentence in refused.output
     result = CliRunner().invoke(app, [*words, "--resume"])
     assert result.exit_code == 0, result.output
     assert [line.split(":")[0] for line in result.stdout.splitlines()[:3]] == ["vqgan", "bart", "clip"]
@@ -144,8 +145,8 @@ def test_sessions_end_in_time_and_together_train_all(tmp_path, monkeypatch):
     )
     lines, sessions = list(train_everything(request)), 1
     assert "Not finished" in lines[-1]
-    assert f"atelier train all --preset {preset.folder}" in lines[-1]
-    assert lines[-1].endswith("--minutes 0.1 --stop-after 0.05 --precision no --resume` goes on.")
+    assert f"Continue with `atelier train all --preset {preset.folder}" in lines[-1]
+    assert lines[-1].endswith("--minutes 0.1 --stop-after 0.05 --precision no --resume`.")
     while "Not finished" in lines[-1]:
         began = time.process_time()  # not wall time, which depends on other programs
         lines, sessions = list(train_everything(replace(request, resume=True))), sessions + 1
@@ -215,7 +216,7 @@ def test_steps_per_second_are_those_of_the_second_half(tmp_path):
     assert steps_per_second(outcome, path) == 15
 
 
-def test_the_minutes_left_count_from_the_begin_of_the_session():
+def test_the_minutes_left_count_from_the_start_of_the_session():
     now = time.monotonic()
     assert minutes_left(None, now) is None
     assert minutes_left(10, now - 60) == pytest.approx(8.5, abs=0.01)

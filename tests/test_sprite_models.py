@@ -47,7 +47,7 @@ from atelier.training.recipes.sprite_judge import (
     halved,
     negative_pictures,
     noise,
-    others_of_other_kinds,
+    partners_of_other_kinds,
 )
 from atelier.training.recipes.vqgan import VQGANSettings
 from atelier.training.sprites import PLANS, Plan, SpriteBatches, SpriteRequest, train_sprites
@@ -163,7 +163,7 @@ def test_an_interruption_ends_the_run_with_a_preview(tmp_path: Path, monkeypatch
     )
     (said,) = train_sprites(request(tmp_path))
     assert "stopped at step 2" in said
-    assert "--resume goes on" in said
+    assert "Continue with --resume" in said
     assert list(read_sprite_models(tmp_path / "out").models) == ["judge"]
 
 
@@ -339,11 +339,11 @@ def test_a_judge_without_a_class_none_is_refused(classes: dict) -> None:
         SpriteJudgeRecipe("judge", config, ClassifierSettings())
 
 
-def test_others_are_of_another_kind() -> None:
+def test_partners_are_of_another_kind() -> None:
     kinds = torch.tensor([0, 0, 1, 2, 2, 2])
     for _ in range(10):
-        assert (kinds[others_of_other_kinds(kinds)] != kinds).all()
-    assert others_of_other_kinds(torch.zeros(3, dtype=torch.long)).shape == (3,)
+        assert (kinds[partners_of_other_kinds(kinds)] != kinds).all()
+    assert partners_of_other_kinds(torch.zeros(3, dtype=torch.long)).shape == (3,)
 
 
 def test_nothing_is_made_of_blends_halves_blurs_blanks_and_noise() -> None:
@@ -482,7 +482,7 @@ def test_the_judge_knows_sprites_from_nothing(shipped: SpriteModels) -> None:
     judge = load_sprite_model("judge", shipped.folder)
     pictures, kinds = sprites(300, seed=77)
     assert (judged(judge, pictures) == kinds).float().mean() >= 0.99
-    others = pictures[others_of_other_kinds(kinds)]
+    others = pictures[partners_of_other_kinds(kinds)]
     assert share_recognised(judge, blended(pictures, others)) <= 0.05
     assert share_recognised(judge, negative_pictures(pictures, others)) <= 0.05
     named = load_sprite_model("perceptual", shipped.folder)

@@ -74,7 +74,7 @@ def tiny_run(folder: str | Path, resume: bool = False, pause: float = 0.0, steps
 
 
 class Slow:
-    """Batches with a pause before each, so that a kill falls between two steps and not after the end of the training."""
+    """Batches with a pause before each, so that a kill falls between two steps and not after the end."""
 
     def __init__(self, data: PaintedPictures, pause: float) -> None:
         self.data, self.pause = data, pause
@@ -192,7 +192,7 @@ def test_a_damaged_checkpoint_is_named(tmp_path, uninterrupted):
         tiny_run(tmp_path / "run", resume=True)
 
 
-# ---------------------------------------------------------------------------------------------- a recipe with two weights
+# ---------------------------------------------------------------------------------------------- a recipe of one layer
 
 
 class Line(nn.Module):
@@ -751,7 +751,7 @@ def test_the_summary_says_where_the_weights_are_and_how_to_go_on(tmp_path, monke
     weights = folder / "preset" / "perceptual.safetensors"
     assert f"stopped at step 70, after 1.5 minutes of training; a preview of its weights is in {weights}" in stopped
     again = f"atelier train classifier --preset '{tiny.folder}' --minutes 30 --batch-size 8 --resume"
-    assert f"`{again}` goes on" in stopped
+    assert f"Continue with `{again}`" in stopped
     finished = summary(Outcome(900, 1800.0, True, {}, nn.Identity()), request, folder)
     assert f"finished at step 900, after 30.0 minutes of training; its weights are in {weights}" in finished
     assert "tokenizer.json" in summary(None, replace(request, block="tokenizer"), folder)

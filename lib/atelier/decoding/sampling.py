@@ -46,7 +46,7 @@ class Sampling:
 
     def __post_init__(self) -> None:
         if not 0 <= self.guidance <= 100:
-            raise ValueError(f"guidance is {self.guidance}; give a number from 0 to 100 (1 means none).")
+            raise ValueError(f"guidance is {self.guidance}; give a number from 0 to 100 (1 means no guidance).")
         if not 0 <= self.temperature <= 100:
             raise ValueError(
                 f"temperature is {self.temperature}; give a number from 0 (always the likeliest code) to 100."

@@ -269,13 +269,14 @@ class Pipeline:
         if unknown:
             named = ", ".join(f"“{shortened(word)}”" for word in unknown[:shown])
             more = f" and {len(unknown) - shown} more" if len(unknown) > shown else ""
-            near = dict.fromkeys(word for strange in unknown[:shown] for word in nearest_words(strange, self.words))
+            near = dict.fromkeys(known for word in unknown[:shown] for known in nearest_words(word, self.words))
             sentences.append(
                 f"The {self.name} preset never saw {named}{more}; the nearest words it knows are {', '.join(near)}."
             )
         elif self.words and not words_of(prompt):
             sentences.append(
-                f"There is no word in this prompt that the {self.name} preset knows; its pictures will not fit."
+                f"There is no word in this prompt that the {self.name} preset knows, "
+                "so the pictures will not show what it asks for."
             )
         room = self.bart.config.text_length
         if len(self.tokenizer.pieces(prompt)) > room - 2:
@@ -302,9 +303,9 @@ class Pipeline:
         seed = secrets.randbits(31) if seed is None else seed
         length, grid = self.bart.config.target_length, self.vqgan.config.grid
         text = self.tokenizer.encode(prompts, self.bart.config.text_length).to(self.device)  # (p, t)
-        nothing = self.tokenizer.nothing(self.bart.config.text_length).to(self.device)  # (t,)
+        empty = self.tokenizer.nothing(self.bart.config.text_length).to(self.device)  # (t,)
         uniforms = uniform_numbers(seed, n, length).repeat(len(prompts), 1).to(self.device)  # (p · n, length)
-        for codes in decode(self.bart, text, nothing, sampling, uniforms, prefix, self.vqgan.config.codes):
+        for codes in decode(self.bart, text, empty, sampling, uniforms, prefix, self.vqgan.config.codes):
             done = codes.shape[1]
             if done == length:
                 pictures = self.decode(codes.unflatten(1, (grid, grid)))

@@ -14,7 +14,7 @@ from atelier.blocks.classifier import PictureClassifier
 from atelier.blocks.vae import VAE, kl_divergence
 from atelier.blocks.vq import codebook_usage
 from atelier.training.metrics import psnr
-from atelier.training.recipes.sprite_judge import KIND, NONE, blended, negative_pictures, others_of_other_kinds
+from atelier.training.recipes.sprite_judge import KIND, NONE, blended, negative_pictures, partners_of_other_kinds
 from atelier.weights.presets import replace_file
 from atelier.weights.sprites import (
     BUILT_FROM,
@@ -93,7 +93,7 @@ def share(flags: Tensor) -> float:
 
 def judging(model: PictureClassifier, judge: PictureClassifier, pictures: Tensor, kinds: Tensor) -> dict[str, float]:
     """How well a classifier names sprites, and sees where there are none."""
-    others = pictures[others_of_other_kinds(kinds)]
+    others = pictures[partners_of_other_kinds(kinds)]
     return {
         "named": share(judged(model, pictures) == kinds),
         "blends": 1 - share_recognised(model, blended(pictures, others)),

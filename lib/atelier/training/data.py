@@ -84,7 +84,7 @@ def derive_seed(*parts: Any) -> int:
     return int.from_bytes(digest, "big") >> 1
 
 
-def check_number(number: int) -> None:
+def _check_number(number: int) -> None:
     """Check the number of a batch.
 
     Raises:
@@ -94,7 +94,7 @@ def check_number(number: int) -> None:
         raise IndexError(f"Batches are numbered from 0; number {number} was asked for.")
 
 
-def check_batch_size(batch_size: int) -> None:
+def _check_batch_size(batch_size: int) -> None:
     """Check the size of a batch.
 
     Raises:
@@ -126,7 +126,7 @@ class Epochs:
         Raises:
             IndexError: if the number is negative.
         """
-        check_number(number)
+        _check_number(number)
         return [self._item(number * size + k) for k in range(size)]
 
     def _item(self, position: int) -> int:
@@ -169,7 +169,7 @@ class PaintedPictures:
     distinct: int | None = None
 
     def __post_init__(self) -> None:
-        check_batch_size(self.batch_size)
+        _check_batch_size(self.batch_size)
         if self.distinct is not None and self.distinct < 1:
             raise DataError(f"distinct was {self.distinct}; it must be at least 1, or None for new pictures only.")
         self._together = max(1, self.paint_together // self.batch_size)  # batches in a group
@@ -181,7 +181,7 @@ class PaintedPictures:
         Raises:
             IndexError: if the number is negative.
         """
-        check_number(number)
+        _check_number(number)
         if self.distinct is None:
             if number not in self._ready:
                 self._ready = self._paint(self._group(number))
@@ -243,7 +243,7 @@ class CaptionedFolder:
         seed: int = 0,
         device: torch.device | str = "cpu",
     ) -> None:
-        check_batch_size(batch_size)
+        _check_batch_size(batch_size)
         rows = _read_captions(Path(folder))
         self.captions = [text for _, text in rows]
         self.pictures = torch.stack(  # (pictures, 3, size, size) uint8

@@ -64,7 +64,7 @@ def train_everything(request: AllRequest, begun: float | None = None) -> Iterato
     if finished and not request.resume:
         raise TrainingError(
             f"{run} already holds a training, with {', '.join(finished)} finished. "
-            "Go on with --resume, or choose another folder with --run-dir."
+            "Continue with --resume, or choose another folder with --run-dir."
         )
     for block in missing_blocks(preset):
         if block in finished:
@@ -85,7 +85,7 @@ def train_everything(request: AllRequest, begun: float | None = None) -> Iterato
     yield results_table(finished)
     missing = [block for block in missing_blocks(preset) if block not in finished]
     if missing:
-        yield f"Not finished: {', '.join(missing)}. `{resume_command(ALL, request)}` goes on."
+        yield f"Not finished: {', '.join(missing)}. Continue with `{resume_command(ALL, request)}`."
     else:
         yield f"All is trained; {run / 'preset'} is a preset to draw with."
 

@@ -42,7 +42,7 @@ from atelier.training.recipe import Recipe, Settings, TrainingError, Turn
 
 @dataclass(frozen=True)
 class Budget:
-    """How long a training takes: a number of steps, of minutes, or both, where the one that is reached first counts.
+    """The length of a training, in steps, in minutes or both; the limit that is reached first ends the training.
 
     Attributes:
         steps: steps in all sessions together.
@@ -121,8 +121,8 @@ class Outcome:
     pictures: int = 0
 
     @property
-    def progress(self) -> str:
-        """Steps and minutes, as part of a sentence."""
+    def duration(self) -> str:
+        """Steps and minutes of training, as part of a sentence."""
         return f"step {self.step}, after {self.seconds / 60:.1f} minutes of training"
 
 
@@ -323,7 +323,7 @@ class _Session:
         self.step += 1
 
     def _turns(self, batch: AnyBatch, progress: float) -> Iterator[Turn]:
-        """Give the recipe's turns. Autocast covers all of the recipe, for it may also call frozen modules directly."""
+        """Yield the recipe's turns. Autocast covers all of the recipe, for it may also call frozen modules directly."""
         turns = self.recipe.turns(self.wrapped, batch, progress)
         while True:
             with self.accelerator.autocast():
@@ -356,8 +356,8 @@ class _Session:
         broken = [name for name, value in means.items() if not math.isfinite(value)]
         if broken:
             raise TrainingError(
-                f"{', '.join(broken)} stopped being a finite number before step {self.step}. The last checkpoint in "
-                f"{self.folder} has finite weights: resume from it with a smaller learning rate, or with precision no."
+                f"{', '.join(broken)} stopped being a finite number before step {self.step}. Resume from the last "
+                f"checkpoint in {self.folder} with a smaller learning rate, or with precision no."
             )
         return means
 

@@ -127,7 +127,7 @@ class Recipe(ABC, Generic[AnySettings, AnyModule]):
         exported: the module inside `parts` whose averaged weights are kept.
         main_metrics: the metrics in the progress bar.
         channels_last: whether convolutions take most of the time.
-        bound_to: the SHA-256, by name, of each file with which alone the exported weights can be used.
+        bound_to: the SHA-256, by name, of the files that the exported weights depend on.
         settings_type: the class of the settings.
         share: the share of the minutes when all blocks are trained, relative to the other blocks.
         reported: the metrics in the table at the end of such a training.

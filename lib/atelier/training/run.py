@@ -176,12 +176,12 @@ def summary(outcome: Outcome | None, request: Request, folder: Path) -> str:
     weights = folder / "preset" / output_file(request.block)
     if outcome.finished:
         return (
-            f"{request.block} finished at {outcome.progress}; its weights are in {weights} "
+            f"{request.block} finished at {outcome.duration}; its weights are in {weights} "
             "(more: --resume and a larger budget)."
         )
     return (
-        f"{request.block} stopped at {outcome.progress}; a preview of its weights is in {weights}, "
-        f"and `{resume_command(request.block, request)}` goes on."
+        f"{request.block} stopped at {outcome.duration}; a preview of its weights is in {weights}. "
+        f"Continue with `{resume_command(request.block, request)}`."
     )
 
 
@@ -310,7 +310,7 @@ def _settings(request: Request, preset: Preset, settings: type[Settings]) -> Set
             f"The preset's recipe for {request.block} has the unknown key {', '.join(unknown)}; "
             f"it knows {', '.join(sorted(known))}."
         )
-    arguments: dict[str, Any] = {key: tuple(it) if isinstance(it, list) else it for key, it in chosen.items()}
+    arguments: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in chosen.items()}
     try:
         return settings(**arguments)
     except (TypeError, ValueError) as fault:
@@ -319,7 +319,7 @@ def _settings(request: Request, preset: Preset, settings: type[Settings]) -> Set
 
 def _accelerator(precision: str) -> Accelerator:
     """Make an accelerator for the devices and processes of this machine."""
-    torch.backends.cudnn.benchmark = True  # try out the fastest convolutions once, since the shapes stay the same
+    torch.backends.cudnn.benchmark = True  # finds the fastest convolutions by trial; the shapes stay the same
     # Accelerate joins processes without a GPU only with cpu=True.
     cpu = not torch.accelerator.is_available() or parse_flag_from_env("ACCELERATE_USE_CPU")
     device = PartialState(cpu=cpu).device or "cpu"  # PartialState, since an Accelerator would fix the precision

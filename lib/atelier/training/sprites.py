@@ -249,5 +249,5 @@ def _recipe(name: str, plan: Plan, folder: Path) -> Recipe:
 def _summary(name: str, outcome: Outcome, request: SpriteRequest) -> str:
     weights = request.folder / f"{name}.safetensors"
     if outcome.finished:
-        return f"{name} finished at {outcome.progress}; its weights are in {weights}."
-    return f"{name} stopped at {outcome.progress}; a preview of its weights is in {weights}, and --resume goes on."
+        return f"{name} finished at {outcome.duration}; its weights are in {weights}."
+    return f"{name} stopped at {outcome.duration}; a preview of its weights is in {weights}. Continue with --resume."

@@ -135,7 +135,7 @@ class AutoencoderRecipe(Recipe[AutoencoderSettings, AnyAutoencoder]):
         self.exported = module.model
 
     def turns(self, parts: dict[str, nn.Module], batch: Batch, progress: float) -> Iterator[Turn]:
-        """Give one turn: reconstruct the pictures."""
+        """Yield one turn: reconstruct the pictures."""
         yield Turn("autoencoder", *parts["autoencoder"](batch.pictures))
 
     def sample(self, averaged: AnyAutoencoder, batch: Batch) -> Tensor | None:

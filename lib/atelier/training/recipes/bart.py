@@ -159,7 +159,7 @@ class BartRecipe(Recipe[BartSettings, Bart]):
         return StoredCodes(store, self.settings.batch_size, derive_seed(source.identity, "batches"))
 
     def turns(self, parts: dict[str, nn.Module], batch: CodedBatch, progress: float) -> Iterator[Turn]:
-        """Give one turn: predict the codes of the pictures."""
+        """Yield one turn: predict the codes of the pictures."""
         text, empty = self._ids(batch.captions, batch.codes.device)
         loss, metrics = parts["bart"](drop_captions(text, empty, self.settings.caption_dropout), batch.codes)
         yield Turn("bart", loss, metrics)

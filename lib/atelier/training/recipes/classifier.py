@@ -106,7 +106,7 @@ class ClassifierRecipe(Recipe[ClassifierSettings, PictureClassifier]):
         return cls(inputs.preset.classifier_sizes, inputs.world, settings)
 
     def turns(self, parts: dict[str, nn.Module], batch: Batch, progress: float) -> Iterator[Turn]:
-        """Give one turn: predict the attributes of the pictures."""
+        """Yield one turn: predict the attributes of the pictures."""
         loss, metrics = parts["classifier"](batch.pictures, self._labels(batch))
         yield Turn("classifier", loss, metrics)
 

@@ -125,7 +125,7 @@ class CLIPRecipe(Recipe[CLIPSettings, CLIP]):
         return cls(inputs.preset.clip_sizes, tokenizer, settings, vqgan, inputs.hashes(TOKENIZER_FILE))
 
     def turns(self, parts: dict[str, nn.Module], batch: Batch, progress: float) -> Iterator[Turn]:
-        """Give one turn: match pictures and captions."""
+        """Yield one turn: match pictures and captions."""
         pictures = shifted(self._partly_reconstructed(batch.pictures), self.settings.shift)
         text = self.tokenizer.encode(batch.captions, self.clip.config.context_length)
         loss, metrics = parts["clip"](pictures, text.to(pictures.device, non_blocking=True))

@@ -130,7 +130,7 @@ class GANRecipe(Recipe[GANSettings, Generator]):
         self.exported = self.generator
 
     def turns(self, parts: dict[str, nn.Module], batch: Batch, progress: float) -> Iterator[Turn]:
-        """Give the turn of the generator, then the turn of the discriminator on the same drawn pictures."""
+        """Yield the turn of the generator, then the turn of the discriminator on the same drawn pictures."""
         self.discriminator.requires_grad_(False)
         loss, drawn, metrics = parts["generator"](self._noise(len(batch.pictures), batch), self.discriminator)
         yield Turn("generator", loss, metrics)

@@ -35,7 +35,7 @@ class SpriteJudgeRecipe(Recipe[ClassifierSettings, PictureClassifier]):
         settings: the settings of the optimization.
 
     Raises:
-        ValueError: if the attributes are others.
+        ValueError: if the config has other attributes.
     """
 
     main_metrics = ("loss", KIND)
@@ -56,9 +56,9 @@ class SpriteJudgeRecipe(Recipe[ClassifierSettings, PictureClassifier]):
         self.exported = self.classifier
 
     def turns(self, parts: dict[str, nn.Module], batch: Batch, progress: float) -> Iterator[Turn]:
-        """Give one turn: classify one half of the batch as sprites and the other, made into negatives, as "none"."""
+        """Yield one turn: classify one half of the batch as sprites and the other, made into negatives, as "none"."""
         kinds = torch.tensor([self.kinds.index(caption) for caption in batch.captions], device=batch.pictures.device)
-        others = batch.pictures[others_of_other_kinds(kinds)]
+        others = batch.pictures[partners_of_other_kinds(kinds)]
         half = len(kinds) // 2  # the pictures of a batch are in random order
         share = TRACE * torch.rand(half, 1, 1, 1).to(others.device)
         pictures = torch.cat(
@@ -71,7 +71,7 @@ class SpriteJudgeRecipe(Recipe[ClassifierSettings, PictureClassifier]):
         yield Turn("classifier", *parts["classifier"](pictures, {KIND: kinds}))
 
 
-def others_of_other_kinds(kinds: Tensor) -> Tensor:
+def partners_of_other_kinds(kinds: Tensor) -> Tensor:
     """Choose for each picture a random one of another kind, or any picture if all are of one kind.
 
     Args:

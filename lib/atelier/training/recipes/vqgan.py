@@ -201,7 +201,7 @@ class VQGANRecipe(Recipe[VQGANSettings, VQGAN]):
         return fold_whitening(averaged)
 
     def turns(self, parts: dict[str, nn.Module], batch: Batch, progress: float) -> Iterator[Turn]:
-        """Give the turn of the generator, then the turn of the discriminator on the same reconstructions."""
+        """Yield the turn of the generator, then the turn of the discriminator on the same reconstructions."""
         weight = self.settings.adversarial_weight(progress)
         self.discriminator.requires_grad_(False)
         loss, reconstructions, metrics = parts["generator"](batch.pictures, self.perceptual, self.discriminator, weight)
