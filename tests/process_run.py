@@ -18,15 +18,15 @@ from atelier.world import small_world
 from tiny_preset import tiny_preset
 
 
-def main(asked: dict) -> None:
-    """Train a tiny VQ-GAN on a folder of pictures, and write what every process has at the end."""
+def main(options: dict) -> None:
+    """Train a tiny VQ-GAN on a folder of pictures, and write step and weights of each process."""
     torch.set_num_threads(1)
     accelerator = Accelerator(cpu=True, mixed_precision="no")
-    rank, folder = accelerator.process_index, Path(asked["folder"])
+    rank, folder = accelerator.process_index, Path(options["folder"])
     preset = tiny_preset(folder / f"preset-{rank}")
     torch.manual_seed(0)
     perceptual = ClassifierRecipe(preset.classifier_sizes, small_world(), ClassifierSettings()).classifier
-    settings = VQGANSettings(batch_size=asked["batch_size"], warmup_steps=2, discriminator_start=1.0, whiten=True)
+    settings = VQGANSettings(batch_size=options["batch_size"], warmup_steps=2, discriminator_start=1.0, whiten=True)
     recipe = VQGANRecipe(preset.vqgan, perceptual, settings)
     codebook = recipe.vqgan.quantize
     assert isinstance(codebook, MovingAverageQuantizer)
@@ -34,13 +34,13 @@ def main(asked: dict) -> None:
     codebook.counts.fill_(1.0)  # all codes are in use, so none restarts at a random vector
     codebook.sums.copy_(codebook.embedding.weight)
     codebook.restart_below = 0.0
-    data = CaptionedFolder(asked["data"], 16, asked["batch_size"])
-    time.sleep(asked.get("skew", 0.0) * rank)
+    data = CaptionedFolder(options["data"], 16, options["batch_size"])
+    time.sleep(options.get("skew", 0.0) * rank)
     outcome = train(
         recipe,
         data,
         folder / "vqgan",
-        Budget(steps=asked.get("steps"), minutes=asked.get("minutes"), stop_after=asked.get("stop_after")),
+        Budget(steps=options.get("steps"), minutes=options.get("minutes"), stop_after=options.get("stop_after")),
         accelerator=accelerator,
         resume=True,
         intervals=Intervals(metrics_steps=1, checkpoint_seconds=1e9, sample_seconds=1e9),

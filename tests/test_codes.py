@@ -1,4 +1,4 @@
-"""Codes computed once: what a store holds, what it is bound to, and what an interruption leaves."""
+"""Codes computed once: what a store holds, what it depends on, and what an interruption leaves."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ import torch
 from accelerate import Accelerator
 from atelier.blocks.vqgan import VQGAN
 from atelier.training import codes
-from atelier.training.codes import CodeStore, StoredCodes, StoreKey, complete, encoded
-from atelier.training.data import FolderSource, PaintedSource, save_captioned
+from atelier.training.codes import CodeStore, StoredCodes, StoreKey, complete_store, encode_pictures
+from atelier.training.data import FolderSource, PaintedSource, reworded, save_captioned
 from atelier.training.recipe import TrainingError
 from atelier.world import caption, is_held_out, parse, small_world
 from tiny_preset import tiny_preset
@@ -44,7 +44,7 @@ def painted(seed: int = 0) -> PaintedSource:
 
 def completed(folder: Path, vqgan: VQGAN, key: StoreKey = KEY, seed: int = 0) -> CodeStore:
     store = CodeStore(folder, key)
-    assert complete(store, vqgan, painted(seed), Accelerator(cpu=True), show_progress=False)
+    assert complete_store(store, vqgan, painted(seed), Accelerator(cpu=True), show_progress=False)
     return store
 
 
@@ -55,26 +55,20 @@ def test_a_store_holds_the_codes_of_the_pictures_and_several_captions_for_each(t
     assert found.dtype == torch.uint16
     for part, size in enumerate((16, 16, 8)):
         pictures, texts = painted().portion(part * 16, size, 3)
-        assert torch.equal(found[part * 16 : part * 16 + size].long(), encoded(vqgan, pictures))
+        assert torch.equal(found[part * 16 : part * 16 + size].long(), encode_pictures(vqgan, pictures))
         assert captions[part * 16 : part * 16 + size] == texts
     assert all(len(texts) == 3 for texts in captions)
-    assert any(len(set(texts)) > 1 for texts in captions), "the wordings never differ"
+    assert any(len(set(texts)) > 1 for texts in captions), "all wordings of each scene are equal"
     assert sum(file.stat().st_size for file in store.folder.glob("part-*")) < 40 * (16 * 2 + 3 * 80) + 3 * 300
 
 
-def test_the_wordings_of_a_scene_agree_on_what_they_say():
+def test_the_wordings_of_a_scene_describe_the_same_scene():
     scenes = WORLD.sample(200, seed=1)
     for scene in scenes:
         for number in range(1, 4):
-            other = parse(caption(codes_worded(scene, number)))
+            other = parse(caption(reworded(scene, number)))
             assert other.subject in (scene.subject, None)
             assert other.setting in (scene.setting, None)
-
-
-def codes_worded(scene, number):
-    from atelier.training.data import worded
-
-    return worded(scene, number)
 
 
 def test_no_held_out_combination_gets_into_a_store():
@@ -97,18 +91,18 @@ def test_a_store_of_another_vqgan_or_other_pictures_is_started_again(tmp_path, v
         with pytest.raises(TrainingError, match="lacks 3 of its 3 parts"):
             other.read()
     again = completed(tmp_path / "codes", vqgan, replace(KEY, source="others"), seed=5)
-    assert not torch.equal(again.read()[0].long(), encoded(vqgan, painted().portion(0, 40, 1)[0]))
+    assert not torch.equal(again.read()[0].long(), encode_pictures(vqgan, painted().portion(0, 40, 1)[0]))
 
 
 def test_stopping_leaves_whole_parts_and_the_next_session_continues(tmp_path, vqgan, monkeypatch):
     answers = iter([False, False, True])
     store = CodeStore(tmp_path / "codes", KEY)
     accelerator = Accelerator(cpu=True)
-    assert not complete(store, vqgan, painted(), accelerator, lambda: next(answers), show_progress=False)
+    assert not complete_store(store, vqgan, painted(), accelerator, lambda: next(answers), show_progress=False)
     assert store.missing == [2]
     written = []
     monkeypatch.setattr(CodeStore, "write", lambda *arguments, keep=CodeStore.write: written.append(keep(*arguments)))
-    assert complete(store, vqgan, painted(), accelerator, show_progress=False)
+    assert complete_store(store, vqgan, painted(), accelerator, show_progress=False)
     assert len(written) == 1
     whole = completed(tmp_path / "whole", vqgan)
     assert torch.equal(store.read()[0].long(), whole.read()[0].long())
@@ -135,7 +129,7 @@ def slow(path, content):
     print(path.name, flush=True)
     import time; time.sleep(0.3)
 codes.replace_file = slow
-codes.complete(codes.CodeStore(Path({str(folder)!r}), KEY), vqgan, painted(), Accelerator(cpu=True))
+codes.complete_store(codes.CodeStore(Path({str(folder)!r}), KEY), vqgan, painted(), Accelerator(cpu=True))
 """
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(Path(__file__).parent), *sys.path])}
     victim = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True, env=environment)
@@ -166,7 +160,7 @@ def test_a_damaged_part_is_named(tmp_path, vqgan):
     store.read()
 
 
-def test_batches_show_each_picture_once_in_an_epoch_with_one_of_its_captions(tmp_path, vqgan):
+def test_an_epoch_has_each_picture_once_with_one_of_its_captions(tmp_path, vqgan):
     store = completed(tmp_path / "codes", vqgan)
     codes_of, captions = store.read()
     known = {(*row, text) for row, texts in zip(codes_of.tolist(), captions, strict=True) for text in texts}
@@ -185,7 +179,7 @@ def test_batches_show_each_picture_once_in_an_epoch_with_one_of_its_captions(tmp
     assert again.captions == epoch[2].captions
     assert not torch.equal(StoredCodes(store, batch_size=8, seed=4)[2].codes, epoch[2].codes)
     second = [text for number in range(5, 10) for text in data[number].captions]
-    assert sorted(second) != sorted(text for batch in epoch for text in batch.captions), "the captions never change"
+    assert sorted(second) != sorted(text for batch in epoch for text in batch.captions), "no caption changed"
     with pytest.raises(IndexError, match="number -1"):
         data[-1]
 
@@ -196,16 +190,16 @@ def test_a_folder_of_pictures_goes_through_the_same_store(tmp_path, vqgan):
     key = StoreKey("a", source.identity, source.count(65536), 4)
     assert key.pictures == 20
     store = CodeStore(tmp_path / "codes", key)
-    assert complete(store, vqgan, source, Accelerator(cpu=True), show_progress=False)
+    assert complete_store(store, vqgan, source, Accelerator(cpu=True), show_progress=False)
     found, captions = store.read()
-    assert torch.equal(found.long(), encoded(vqgan, source.portion(0, 20, 1)[0]))
+    assert torch.equal(found.long(), encode_pictures(vqgan, source.portion(0, 20, 1)[0]))
     assert captions == [[caption(scene)] for scene in WORLD.sample(20, seed=0)]
     table = tmp_path / "pictures" / "captions.csv"
     table.write_text(table.read_text().replace("moon", "Moon").replace("beach", "shore"))
     assert FolderSource(tmp_path / "pictures", 16, 0, torch.device("cpu")).identity != source.identity
 
 
-def test_more_codes_than_two_bytes_can_count_are_refused(tmp_path, vqgan):
+def test_more_codes_than_16_bits_can_number_are_refused(tmp_path, vqgan):
     vqgan.config = replace(vqgan.config, codes=2**16 + 1)
     with pytest.raises(TrainingError, match="65537 codes; a store of codes holds at most 65536"):
-        complete(CodeStore(tmp_path / "codes", KEY), vqgan, painted(), Accelerator(cpu=True))
+        complete_store(CodeStore(tmp_path / "codes", KEY), vqgan, painted(), Accelerator(cpu=True))

@@ -1,4 +1,4 @@
-"""Batches: the same number gives the same batch, and every fault in a learner's folder is named with its row."""
+"""Batches: the same number gives the same batch, and the error for a faulty folder names the row."""
 
 import csv
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import torch
 from atelier.training import data as data_module
-from atelier.training.data import CaptionedFolder, DataError, PaintedPictures, mixed_seed
+from atelier.training.data import CaptionedFolder, DataError, PaintedPictures, derive_seed
 from atelier.world import is_held_out, small_world
 from PIL import Image
 
@@ -46,32 +46,32 @@ def test_processes_that_share_the_work_see_the_same_batches_as_one():
         torch.testing.assert_close(shared[number].pictures, one[number].pictures, rtol=0, atol=1e-5)
 
 
-def test_distinct_pictures_come_again_from_memory_and_are_not_painted_again(monkeypatch):
+def test_distinct_pictures_are_repeated_from_memory(monkeypatch):
     calls = []
     original = data_module.paint
     monkeypatch.setattr(
         data_module, "paint", lambda scenes, *rest: calls.append(len(scenes)) or original(scenes, *rest)
     )
-    endless, coming_again = painted(), painted(distinct=10)  # 9 to a group, so 18 are painted: six batches
-    first = [coming_again[number] for number in range(6)]
+    endless, repeating = painted(), painted(distinct=10)  # groups of 9, so 18 pictures in six batches
+    first = [repeating[number] for number in range(6)]
     assert calls == [9, 9]
     for number, batch in enumerate(first):
         torch.testing.assert_close(batch.pictures, endless[number].pictures, rtol=0, atol=0.5001 / 255)
         assert batch.captions == endless[number].captions
     calls.clear()
     for number in range(6, 20):
-        assert torch.equal(coming_again[number].pictures, first[number % 6].pictures)
-        assert coming_again[number].scenes == first[number % 6].scenes
+        assert torch.equal(repeating[number].pictures, first[number % 6].pictures)
+        assert repeating[number].scenes == first[number % 6].scenes
     assert calls == []
-    resumed = painted(distinct=10)  # asks for what it needs, no more
+    resumed = painted(distinct=10)  # paints only the group that it needs
     assert torch.equal(resumed[10].pictures, first[4].pictures)
     assert calls == [9]
     with pytest.raises(DataError, match="distinct was 0"):
         painted(distinct=0)
 
 
-def test_distinct_pictures_of_processes_that_share_the_work_are_the_same_ones():
-    one, shared = painted(distinct=20), painted(distinct=20, stride=2)  # 27 rounded up, and twice 18
+def test_processes_that_share_the_work_repeat_the_same_distinct_pictures():
+    one, shared = painted(distinct=20), painted(distinct=20, stride=2)  # rounded up to 27, and to 18 per process
     assert [one[number].captions == one[number - 9].captions for number in (9, 12)] == [True, True]
     assert [shared[number].captions == one[number].captions for number in range(9)] == [True] * 9
     assert [shared[number].captions == shared[number - 12].captions for number in (12, 13)] == [True, True]
@@ -91,10 +91,9 @@ def test_held_out_combinations_appear_only_when_they_are_asked_for():
     assert not all(allowed)
 
 
-@pytest.mark.parametrize("data", [painted])
-def test_there_is_no_batch_before_the_first(data):
-    with pytest.raises(IndexError):
-        data()[-1]
+def test_there_is_no_batch_before_the_first():
+    with pytest.raises(IndexError, match="number -1"):
+        painted()[-1]
 
 
 def test_an_empty_batch_is_refused():
@@ -102,8 +101,8 @@ def test_an_empty_batch_is_refused():
         painted(batch_size=0)
 
 
-def test_mixed_seeds_are_seeds_and_differ():
-    seeds = {mixed_seed(a, b) for a in range(40) for b in range(40)}
+def test_derived_seeds_differ_and_are_below_two_to_the_63():
+    seeds = {derive_seed(a, b) for a in range(40) for b in range(40)}
     assert len(seeds) == 1600
     assert all(0 <= seed < 2**63 for seed in seeds)
 
@@ -134,7 +133,7 @@ def test_a_folder_gives_pictures_with_their_captions(folder):
         assert "«très»" in text
 
 
-def test_every_epoch_shows_every_picture_once_in_an_order_of_its_own(folder):
+def test_every_epoch_has_every_picture_once_in_its_own_order(folder):
     data = CaptionedFolder(folder, size=8, batch_size=2, seed=1)
     shown = [text for number in range(10) for text in data[number].captions]  # four epochs of five pictures
     epochs = [shown[start : start + 5] for start in range(0, 20, 5)]
@@ -165,15 +164,15 @@ def break_picture(folder: Path) -> None:
     (folder / "green.png").write_bytes(whole[: len(whole) // 2])
 
 
-def no_picture(folder: Path) -> None:
+def write_text_as_picture(folder: Path) -> None:
     (folder / "green.png").write_text("not a picture at all")
 
 
-def empty_caption(folder: Path) -> None:
+def empty_a_caption(folder: Path) -> None:
     write_table(folder, [["red.png", "red"], ["green.png", "   "]])
 
 
-def short_row(folder: Path) -> None:
+def shorten_a_row(folder: Path) -> None:
     write_table(folder, [["red.png", "red"], ["green.png"]])
 
 
@@ -182,9 +181,9 @@ def short_row(folder: Path) -> None:
     [
         (lambda folder: (folder / "green.png").unlink(), ["Row 2", "green.png", "no such file"]),
         (break_picture, ["Row 2", "green.png", "cannot be read as a picture"]),
-        (no_picture, ["Row 2", "green.png", "cannot be read as a picture"]),
-        (empty_caption, ["Row 2", "green.png", "empty caption"]),
-        (short_row, ["Row 2", "green.png", "empty caption"]),
+        (write_text_as_picture, ["Row 2", "green.png", "cannot be read as a picture"]),
+        (empty_a_caption, ["Row 2", "green.png", "empty caption"]),
+        (shorten_a_row, ["Row 2", "green.png", "empty caption"]),
         (lambda folder: write_table(folder, [["red.png", "red"], ["", "green"]]), ["Row 2", "names no file"]),
         (lambda folder: (folder / "captions.csv").unlink(), ["holds no captions.csv", "file_name and text"]),
         (lambda folder: write_table(folder, [["a", "b"]], ("file", "text")), ["no column file_name", "file, text"]),
@@ -194,7 +193,7 @@ def short_row(folder: Path) -> None:
         (lambda folder: (folder / "captions.csv").write_bytes(b"file_name,text\n\xff\xfe,x\n"), ["UTF-8"]),
     ],
 )
-def test_a_fault_in_a_folder_is_a_sentence(folder, damage, words):
+def test_a_fault_in_a_folder_gets_a_sentence(folder, damage, words):
     damage(folder)
     with pytest.raises(DataError) as caught:
         CaptionedFolder(folder, size=8)
@@ -202,6 +201,6 @@ def test_a_fault_in_a_folder_is_a_sentence(folder, damage, words):
     assert str(caught.value).endswith(".")
 
 
-def test_a_folder_that_is_not_there_is_a_sentence(tmp_path):
+def test_a_missing_folder_gets_a_sentence(tmp_path):
     with pytest.raises(DataError, match="There is no folder"):
         CaptionedFolder(tmp_path / "nowhere", size=8)

@@ -1,4 +1,4 @@
-"""`atelier train all`: the order, the minutes, pieces, a kill in the middle, and what bad input gets."""
+"""`atelier train all`: the order, the minutes, several sessions, a kill, and bad input."""
 
 import json
 import os
@@ -18,8 +18,8 @@ from atelier.training import everything
 from atelier.training.everything import (
     AllRequest,
     block_minutes,
-    lacking,
     minutes_left,
+    missing_blocks,
     read_finished,
     steps_per_second,
     train_everything,
@@ -50,7 +50,7 @@ def _one_thread():
 
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory) -> Path:
-    """A run that nobody interrupted, and beside it the preset whose sizes it has."""
+    """The folder of a run that was not interrupted, and of the preset with its sizes."""
     torch.set_num_threads(1)
     folder = tmp_path_factory.mktemp("whole")
     preset = tiny_preset(folder / "tiny")
@@ -61,17 +61,17 @@ def whole(tmp_path_factory) -> Path:
 
 @pytest.fixture
 def trained(monkeypatch) -> list[Request]:
-    """What would be trained: a training that takes no time stands in the place of each."""
-    asked: list[Request] = []
+    """The requests for trainings, which are replaced by a function that only records them."""
+    requests: list[Request] = []
 
-    def pretend(request: Request) -> Outcome | None:
-        asked.append(request)
+    def fake_training(request: Request) -> Outcome | None:
+        requests.append(request)
         assert request.run_dir is not None
         (request.run_dir / request.block).mkdir(parents=True, exist_ok=True)
         return None if request.block == "tokenizer" else Outcome(10, 2.0, True, {"loss": 0.5}, nn.Identity(), 640)
 
-    monkeypatch.setattr(everything, "run_training", pretend)
-    return asked
+    monkeypatch.setattr(everything, "run_training", fake_training)
+    return requests
 
 
 def test_all_is_trained_in_order_and_the_preset_draws(whole):
@@ -89,20 +89,20 @@ def test_all_is_trained_in_order_and_the_preset_draws(whole):
     assert drawing.scores is not None
 
 
-def test_a_run_killed_in_a_block_goes_on_in_that_block_and_ends_with_the_same_weights(tmp_path, whole):
+def test_a_run_killed_in_a_block_resumes_there_and_ends_with_the_same_weights(tmp_path, whole):
     words = [
         *("train", "all", "--preset", str(whole / "tiny"), "--run-dir", str(tmp_path)),
         *("--steps", str(STEPS), "--precision", "no"),
     ]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    with (tmp_path / "said").open("w") as said:
+    with (tmp_path / "output.txt").open("w") as output:
         victim = subprocess.Popen(
-            [sys.executable, "-m", "atelier", *words], env=environment, stdout=said, stderr=subprocess.DEVNULL
+            [sys.executable, "-m", "atelier", *words], env=environment, stdout=output, stderr=subprocess.DEVNULL
         )
         deadline = time.monotonic() + 120
         while not (tmp_path / "vqgan").is_dir():
             assert victim.poll() is None, "the run ended before it could be killed"
-            assert time.monotonic() < deadline, "the run never came to the block where it was to be killed"
+            assert time.monotonic() < deadline, "the run did not reach the block where it should be killed"
             time.sleep(0.01)
         victim.send_signal(signal.SIGKILL)
         assert victim.wait() == -signal.SIGKILL
@@ -110,12 +110,13 @@ def test_a_run_killed_in_a_block_goes_on_in_that_block_and_ends_with_the_same_we
 
     refused = CliRunner().invoke(app, words)
     assert refused.exit_code == 1
-    assert "already holds a training, with tokenizer, classifier, judge finished. Go on with --resume" in refused.output
+    sentence = "already holds a training, with tokenizer, classifier, judge finished. Continue with --resume"
+    assert sentence in refused.output
     result = CliRunner().invoke(app, [*words, "--resume"])
     assert result.exit_code == 0, result.output
     assert [line.split(":")[0] for line in result.stdout.splitlines()[:3]] == ["vqgan", "bart", "clip"]
     assert load_preset(tmp_path / "preset").files == load_preset(whole / "run" / "preset").files
-    # Once more: there is nothing left to do, and nothing is done.
+    # A further run finds nothing to train and writes nothing.
     before = (tmp_path / "vqgan" / "metrics.jsonl").stat().st_mtime_ns
     assert "All is trained" in CliRunner().invoke(app, [*words, "--resume"]).stdout
     assert (tmp_path / "vqgan" / "metrics.jsonl").stat().st_mtime_ns == before
@@ -131,26 +132,26 @@ def test_all_is_trained_on_a_gpu(tmp_path):
     done = subprocess.run([sys.executable, "-m", "atelier", *words], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert "All is trained" in done.stdout
-    assert list((tmp_path / "run" / "bart" / "samples").glob("*.png"))  # for which a CUDA graph is recorded
+    assert list((tmp_path / "run" / "bart" / "samples").glob("*.png"))  # drawn with a CUDA graph
     pipe = Pipeline.from_pretrained(tmp_path / "run" / "preset", device="cuda")
     assert pipe.draw("a red cat on the beach", n=2, seed=0).pictures.shape == (2, 3, 16, 16)
 
 
-def test_pieces_end_in_time_and_together_make_the_whole(tmp_path, monkeypatch):
+def test_sessions_end_in_time_and_together_train_all(tmp_path, monkeypatch):
     monkeypatch.setattr("atelier.training.run.TOKENIZER_CAPTIONS", 500)
     preset = tiny_preset(tmp_path / "tiny")
     request = AllRequest(
         preset=str(preset.folder), run_dir=tmp_path / "run", minutes=0.1, stop_after=0.05, precision="no"
     )
-    said, pieces = list(train_everything(request)), 1
-    assert "Not finished" in said[-1]
-    assert f"atelier train all --preset {preset.folder}" in said[-1]
-    assert said[-1].endswith("--minutes 0.1 --stop-after 0.05 --precision no --resume` goes on.")
-    while "Not finished" in said[-1]:
-        began = time.process_time()  # what others do on the machine is not the piece's fault
-        said, pieces = list(train_everything(replace(request, resume=True))), pieces + 1
-        assert time.process_time() - began < 60 * 0.05 + 2.5, "a piece took longer than it was given"
-        assert pieces < 12, "the pieces never came to an end"
+    lines, sessions = list(train_everything(request)), 1
+    assert "Not finished" in lines[-1]
+    assert f"Continue with `atelier train all --preset {preset.folder}" in lines[-1]
+    assert lines[-1].endswith("--minutes 0.1 --stop-after 0.05 --precision no --resume`.")
+    while "Not finished" in lines[-1]:
+        began = time.process_time()  # not wall time, which depends on other programs
+        lines, sessions = list(train_everything(replace(request, resume=True))), sessions + 1
+        assert time.process_time() - began < 60 * 0.05 + 2.5, "a session took longer than its limit"
+        assert sessions < 12, "twelve sessions did not finish the training"
     finished = read_finished(tmp_path / "run")
     assert list(finished) == list(TRAINED)
     minutes = block_minutes(preset, request.minutes)
@@ -158,9 +159,9 @@ def test_pieces_end_in_time_and_together_make_the_whole(tmp_path, monkeypatch):
         assert 60 * share - 0.1 < finished[block]["seconds"] < 60 * share + 2
 
 
-def test_only_what_the_preset_lacks_is_trained_and_shares_the_minutes(tmp_path, trained):
+def test_only_missing_blocks_are_trained_and_share_the_minutes(tmp_path, trained):
     preset = filled_preset(tmp_path / "filled")  # all but the perceptual network
-    assert lacking(preset) == ["classifier"]
+    assert missing_blocks(preset) == ["classifier"]
     list(train_everything(AllRequest(preset=str(preset.folder), run_dir=tmp_path / "run", minutes=3)))
     assert [(request.block, request.minutes) for request in trained] == [("classifier", 3)]
 
@@ -171,14 +172,14 @@ def test_only_what_the_preset_lacks_is_trained_and_shares_the_minutes(tmp_path, 
     assert block_minutes(preset, None) == {}
 
 
-def test_a_complete_preset_is_trained_anew_and_one_without_a_critic_gets_none(tmp_path):
+def test_all_blocks_of_a_complete_preset_are_trained_and_clip_only_if_the_preset_has_one(tmp_path):
     preset = filled_preset(tmp_path / "filled")
-    assert lacking(replace(preset, files={**preset.files, "perceptual.safetensors": "0"})) == list(TRAINED)
-    assert lacking(replace(preset, files={}, clip=None)) == [block for block in TRAINED if block != "clip"]
+    assert missing_blocks(replace(preset, files={**preset.files, "perceptual.safetensors": "0"})) == list(TRAINED)
+    assert missing_blocks(replace(preset, files={}, clip=None)) == [block for block in TRAINED if block != "clip"]
 
 
 @pytest.mark.parametrize("name", ["laptop", "studio", "full"])
-def test_the_recipes_of_the_shipped_presets_can_be_followed(name):
+def test_the_recipes_of_the_shipped_presets_are_valid(name):
     preset = load_preset(name)
     kinds: dict[str, Callable[..., Settings]] = {
         "classifier": ClassifierSettings,
@@ -195,17 +196,17 @@ def test_the_recipes_of_the_shipped_presets_can_be_followed(name):
     assert sum(minutes.values()) == pytest.approx(16)
 
 
-def test_the_table_tells_what_is_finished(tmp_path, trained):
+def test_the_table_lists_the_finished_blocks(tmp_path, trained):
     preset = tiny_preset(tmp_path / "tiny")
-    *_, told, last = train_everything(AllRequest(preset=str(preset.folder), run_dir=tmp_path / "run", minutes=1))
-    rows = [row.split() for row in told.splitlines()]
+    *_, table, last = train_everything(AllRequest(preset=str(preset.folder), run_dir=tmp_path / "run", minutes=1))
+    rows = [row.split() for row in table.splitlines()]
     assert rows[0][:4] == ["block", "steps", "minutes", "pictures/s"]
     assert rows[1] == ["tokenizer", "tokenizer.json"]
     assert rows[-1] == ["clip", "10", "0.03", "320", "loss", "0.5"]
     assert last.endswith("is a preset to draw with.")
 
 
-def test_the_pace_is_that_of_the_second_half(tmp_path):
+def test_steps_per_second_are_those_of_the_second_half(tmp_path):
     path, outcome = tmp_path / "metrics.jsonl", Outcome(300, 20.0, True, {}, nn.Identity(), 600)
     assert steps_per_second(outcome, path) == 15
     lines = [{"step": 10, "seconds": 8.0}, {"step": 100, "seconds": 12.0}, {"step": 300, "seconds": 20.0}]
@@ -215,7 +216,7 @@ def test_the_pace_is_that_of_the_second_half(tmp_path):
     assert steps_per_second(outcome, path) == 15
 
 
-def test_a_piece_counts_from_when_it_began():
+def test_the_minutes_left_count_from_the_start_of_the_session():
     now = time.monotonic()
     assert minutes_left(None, now) is None
     assert minutes_left(10, now - 60) == pytest.approx(8.5, abs=0.01)
@@ -232,7 +233,7 @@ def test_a_piece_counts_from_when_it_began():
         ({"bart": "much"}, "gives bart the share 'much'"),
     ],
 )
-def test_shares_that_are_none_are_refused_before_anything_is_trained(tmp_path, trained, shares, sentence):
+def test_invalid_shares_are_refused_before_anything_is_trained(tmp_path, trained, shares, sentence):
     preset = tiny_preset(tmp_path / "tiny")
     preset = save_preset(replace(preset, recipes={**preset.recipes, "all": shares}), preset.folder)
     with pytest.raises(TrainingError, match=sentence):

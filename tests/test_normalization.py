@@ -1,4 +1,4 @@
-"""Whitening of z_e: what it does to a map, what is left of it after export, and what it is for."""
+"""Whitening of z_e: its statistics and gradient, folding for export, and the effective dimensions."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 
 def correlated(n: int = 64, width: int = 4) -> Tensor:
-    """Maps (n, width, 5, 5) whose channels differ in mean and scale and depend on one another."""
+    """Make maps (n, width, 5, 5) with correlated channels of different scales and a mean of 2."""
     mixing = torch.randn(width, width) * torch.tensor([3.0, 1.0, 0.3, 0.1])[:, None]
     return torch.einsum("ij,njhw->nihw", mixing, torch.randn(n, width, 5, 5)) + 2.0
 
@@ -76,7 +76,7 @@ def test_folding_keeps_codes_and_pictures_and_the_published_names(tmp_path):
     assert (before.indices == after.indices).float().mean() > 0.99
     same = (before.indices == after.indices).flatten(1).all(1)
     assert torch.allclose(a[same], b[same], atol=1e-4)
-    assert isinstance(vqgan.quant_conv, nn.Sequential), "the module that goes on training was changed"
+    assert isinstance(vqgan.quant_conv, nn.Sequential), "the module in training was changed"
     unchanged = fold_whitening(folded)
     assert all(
         torch.equal(x, y) for x, y in zip(unchanged.state_dict().values(), folded.state_dict().values(), strict=True)

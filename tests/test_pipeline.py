@@ -1,4 +1,4 @@
-"""The pipeline on a tiny preset with random weights: what must hold whatever the weights."""
+"""The pipeline on a tiny preset with random weights: properties that hold for any weights."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -34,7 +34,7 @@ def same(a: Drawing, b: Drawing) -> bool:
     return torch.equal(a.codes, b.codes) and torch.allclose(a.pictures, b.pictures, atol=1e-5) and a.prompt == b.prompt
 
 
-def test_a_drawing_has_everything(pipe: Pipeline) -> None:
+def test_a_drawing_has_pictures_codes_and_scores(pipe: Pipeline) -> None:
     drawing = pipe.draw(PROMPT, n=5, seed=0)
     assert drawing.pictures.shape == (5, 3, 16, 16)
     assert drawing.codes.shape == (5, 4, 4)
@@ -48,13 +48,13 @@ def test_a_drawing_has_everything(pipe: Pipeline) -> None:
     assert torch.allclose(torch.tensor(pipe.score(PROMPT, drawing.pictures)), torch.tensor(drawing.scores), atol=1e-3)
 
 
-def test_a_seed_is_a_seed_and_zero_is_one(pipe: Pipeline) -> None:
+def test_a_seed_repeats_a_drawing_and_zero_is_a_seed(pipe: Pipeline) -> None:
     assert same(pipe.draw(PROMPT, n=3, seed=0), pipe.draw(PROMPT, n=3, seed=0))
     assert not same(pipe.draw(PROMPT, n=3, seed=0), pipe.draw(PROMPT, n=3, seed=1))
     assert same(pipe.draw(PROMPT, n=3, seed=2**64), pipe.draw(PROMPT, n=3, seed=2**64))
-    thrown = pipe.draw(PROMPT, n=3)
-    assert not same(thrown, pipe.draw(PROMPT, n=3))
-    assert same(thrown, pipe.draw(PROMPT, n=3, seed=thrown.seed))
+    random = pipe.draw(PROMPT, n=3)
+    assert not same(random, pipe.draw(PROMPT, n=3))
+    assert same(random, pipe.draw(PROMPT, n=3, seed=random.seed))
 
 
 def test_a_picture_does_not_depend_on_how_many_are_drawn(pipe: Pipeline) -> None:
@@ -62,7 +62,7 @@ def test_a_picture_does_not_depend_on_how_many_are_drawn(pipe: Pipeline) -> None
     assert torch.equal(many[:4], few)
 
 
-def test_a_list_gives_what_each_prompt_gives_alone(pipe: Pipeline) -> None:
+def test_a_list_gives_the_drawings_of_each_prompt_alone(pipe: Pipeline) -> None:
     prompts = [PROMPT, "a house", "a stained glass window with an image of a blue strawberry"]
     together = pipe.draw(prompts, n=3, seed=3)
     assert all(same(drawing, pipe.draw(prompt, n=3, seed=3)) for drawing, prompt in zip(together, prompts, strict=True))
@@ -147,7 +147,7 @@ def test_unknown_words_are_named_with_their_neighbours(pipe: Pipeline) -> None:
     (remark,) = pipe.draw("z" * 9000, n=1).remarks[:1]
     assert len(remark) < 300
     (remark,) = pipe.draw("🗼", n=1).remarks
-    assert "no word in this prompt" in remark
+    assert "no word in this prompt that the tiny preset knows" in remark
     long = pipe.draw("a red cat " * 1000, n=1).remarks
     assert any("cut off" in remark for remark in long)
 
@@ -181,7 +181,7 @@ def test_from_pretrained_finds_presets_by_name_and_by_size(folder: Path, monkeyp
         Pipeline.from_pretrained("dali")
 
 
-def test_a_damaged_stranger_does_not_stop_a_sound_preset(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_damaged_preset_does_not_stop_a_sound_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("atelier.weights.preset.preset_folders", lambda: [tmp_path])
     (tmp_path / "broken").mkdir()
     (tmp_path / "broken" / "config.json").write_text("{")

@@ -1,4 +1,4 @@
-"""Training on several processes: the same numbers as in one process, with one clock for all."""
+"""Training on several processes gives the same numbers as on one, and all use one clock."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from atelier.world import small_world
 
 TESTS = Path(__file__).parent
 STEPS = 6
-BATCH = 8  # pictures of all processes together
-# Whitening subtracts the mean, so these have no gradient but rounding errors, which Adam scales up.
+BATCH = 8  # pictures in a batch of all processes together
+# Whitening subtracts the mean, so the gradients of these are rounding errors, which Adam scales up.
 WITHOUT_GRADIENT = {"encoder.conv_out.bias", "quant_conv.0.bias"}
 
 
@@ -29,16 +29,16 @@ def pictures(tmp_path_factory) -> Path:
     return folder
 
 
-def run(folder: Path, processes: int, **asked: Any) -> list[dict[str, Any]]:
-    """What each process has at the end of a training in so many processes."""
+def run(folder: Path, processes: int, **options: Any) -> list[dict[str, Any]]:
+    """Train in so many processes; return the step and the weights of each process at the end."""
     folder.mkdir(parents=True, exist_ok=True)
     request = folder / "request.json"
-    request.write_text(json.dumps({"folder": str(folder), "batch_size": BATCH // processes, **asked}))
+    request.write_text(json.dumps({"folder": str(folder), "batch_size": BATCH // processes, **options}))
     command = [sys.executable, str(TESTS / "process_run.py"), str(request)]
     if processes > 1:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            port = free.getsockname()[1]
+        with socket.socket() as unused:
+            unused.bind(("127.0.0.1", 0))
+            port = unused.getsockname()[1]
         # With --cpu, accelerate leaves starting the processes to MPI; with --multi_gpu it starts them itself, and the
         # script's Accelerator(cpu=True) keeps them on the CPU.
         launch = ["-m", "accelerate.commands.launch", "--multi_gpu", "--num_machines", "1"]
@@ -60,12 +60,12 @@ def assert_alike(a: dict[str, Any], b: dict[str, Any], tolerance: float) -> None
 
 @pytest.fixture(scope="module")
 def in_two(tmp_path_factory, pictures) -> list[dict[str, Any]]:
-    """What two processes have after a training that was not interrupted."""
+    """The weights of two processes after a training that was not interrupted."""
     return run(tmp_path_factory.mktemp("two"), 2, data=str(pictures), steps=STEPS)
 
 
 def test_two_processes_train_as_one_with_the_same_batches(tmp_path, pictures, in_two):
-    """Weights, the codebook's statistics and the whitening: all follow all pictures of a step."""
+    """Weights, statistics of the codebook and whitening depend on the pictures of all processes."""
     (one,) = run(tmp_path / "one", 1, data=str(pictures), steps=STEPS)
     assert_alike(*in_two, tolerance=0.0)
     assert_alike(one, in_two[0], tolerance=2e-4)
@@ -78,8 +78,8 @@ def test_two_processes_resume_to_the_same_numbers(tmp_path, pictures, in_two):
     assert_alike(in_two[0], finished, tolerance=0.0)
 
 
-def test_processes_that_begin_apart_follow_one_clock(tmp_path, pictures):
-    """A budget of minutes sets progress and learning rate; with a clock for each process they drifted apart."""
+def test_processes_that_start_at_different_times_use_one_clock(tmp_path, pictures):
+    """A budget of minutes sets the learning rate, so two clocks would give the processes different weights."""
     first, second = run(tmp_path, 2, data=str(pictures), minutes=0.03, skew=0.5)
     assert first["step"] > 1
     assert_alike(first, second, tolerance=0.0)

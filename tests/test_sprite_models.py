@@ -33,10 +33,10 @@ from atelier.training.recipe import Recipe, TrainingError
 from atelier.training.recipes.autoencoder import (
     AutoencoderRecipe,
     AutoencoderSettings,
-    ThroughClouds,
-    ThroughCodes,
-    ThroughPoints,
+    AutoencoderWithLoss,
     VAESettings,
+    VAEWithLoss,
+    VQVAEWithLoss,
     psnr,
 )
 from atelier.training.recipes.classifier import ClassifierSettings
@@ -47,9 +47,9 @@ from atelier.training.recipes.sprite_judge import (
     blended,
     blurred,
     halved,
+    negative_pictures,
     noise,
-    nothing,
-    strangers,
+    partners_of_other_kinds,
 )
 from atelier.training.recipes.vqgan import VQGANSettings
 from atelier.training.sprites import PLANS, Plan, SpriteBatches, SpriteRequest, train_sprites
@@ -95,7 +95,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     """Plans and measurements that take no time."""
     for name, (config, settings) in TINY.items():
         monkeypatch.setitem(PLANS, name, replace(PLANS[name], config=config, settings=settings, steps=2))
-    monkeypatch.setattr("atelier.training.sprites.PAINTED", 24)
+    monkeypatch.setattr("atelier.training.sprites.SPRITE_COUNT", 24)
     monkeypatch.setattr("atelier.evaluation.sprites.FRESH_SPRITES", 24)
 
 
@@ -168,7 +168,7 @@ def test_an_interruption_ends_the_run_with_a_preview(tmp_path: Path, monkeypatch
     )
     (said,) = train_sprites(request(tmp_path))
     assert "stopped at step 2" in said
-    assert "--resume goes on" in said
+    assert "Continue with --resume" in said
     assert list(read_sprite_models(tmp_path / "out").models) == ["judge"]
 
 
@@ -274,9 +274,9 @@ def batch() -> Batch:
 @pytest.mark.parametrize(
     "learner",
     [
-        lambda: ThroughPoints(Autoencoder(AutoencoderConfig(width=8))),
-        lambda: ThroughClouds(VAE(AutoencoderConfig(width=8)), beta=0.5),
-        lambda: ThroughCodes(VQVAE(VQVAEConfig(width=8, codes=16, code_width=4))),
+        lambda: AutoencoderWithLoss(Autoencoder(AutoencoderConfig(width=8))),
+        lambda: VAEWithLoss(VAE(AutoencoderConfig(width=8)), beta=0.5),
+        lambda: VQVAEWithLoss(VQVAE(VQVAEConfig(width=8, codes=16, code_width=4))),
     ],
 )
 def test_autoencoders_learn_to_give_back(learner: Callable, batch: Batch) -> None:
@@ -293,7 +293,7 @@ def test_the_divergence_is_weighed_by_beta(batch: Batch) -> None:
     losses = []
     for beta in (0.0, 3.0):
         torch.manual_seed(0)
-        learner = ThroughClouds(VAE(AutoencoderConfig(width=4)), beta)
+        learner = VAEWithLoss(VAE(AutoencoderConfig(width=4)), beta)
         loss, metrics = learner(batch.pictures)
         losses.append((loss.item(), metrics["kl"].item()))
     (without, kl), (with_it, same) = losses
@@ -364,11 +364,11 @@ def test_a_judge_without_a_class_none_is_refused(classes: dict) -> None:
         SpriteJudgeRecipe("judge", config, ClassifierSettings())
 
 
-def test_strangers_are_of_another_kind() -> None:
+def test_partners_are_of_another_kind() -> None:
     kinds = torch.tensor([0, 0, 1, 2, 2, 2])
     for _ in range(10):
-        assert (kinds[strangers(kinds)] != kinds).all()
-    assert strangers(torch.zeros(3, dtype=torch.long)).shape == (3,)
+        assert (kinds[partners_of_other_kinds(kinds)] != kinds).all()
+    assert partners_of_other_kinds(torch.zeros(3, dtype=torch.long)).shape == (3,)
 
 
 def test_nothing_is_made_of_blends_halves_blurs_blanks_and_noise() -> None:
@@ -386,7 +386,7 @@ def test_nothing_is_made_of_blends_halves_blurs_blanks_and_noise() -> None:
     assert blurred(picture).std() < 0.3 * picture.std()
     assert (blank(picture).var((2, 3)) < 1e-10).all()
     assert noise(picture).shape == picture.shape
-    every = nothing(black, white)
+    every = negative_pictures(black, white)
     assert every.shape == black.shape
     gray = ((every == every[:, :1, :1, :1]).flatten(1).all(1)) & (every[:, 0, 0, 0] >= 0.3)
     assert 150 < gray.sum() < 250  # blends are one half of it
@@ -507,9 +507,9 @@ def test_the_judge_knows_sprites_from_nothing(shipped: SpriteModels) -> None:
     judge = load_sprite_model("judge", shipped.folder)
     pictures, kinds = sprites(300, seed=77)
     assert (judged(judge, pictures) == kinds).float().mean() >= 0.99
-    others = pictures[strangers(kinds)]
+    others = pictures[partners_of_other_kinds(kinds)]
     assert share_recognised(judge, blended(pictures, others)) <= 0.05
-    assert share_recognised(judge, nothing(pictures, others)) <= 0.05
+    assert share_recognised(judge, negative_pictures(pictures, others)) <= 0.05
     named = load_sprite_model("perceptual", shipped.folder)
     assert (judged(named, pictures) == kinds).float().mean() >= 0.99
     assert not torch.equal(named.stem.weight, judge.stem.weight)

@@ -24,7 +24,7 @@ from atelier.cli import app
 from atelier.training.averages import AveragedWeights, Meter
 from atelier.training.checkpoints import newest_checkpoint
 from atelier.training.codebook import Float32Quantizer
-from atelier.training.codes import CodedBatch, encoded
+from atelier.training.codes import CodedBatch, encode_pictures
 from atelier.training.data import Batch, PaintedPictures, save_captioned
 from atelier.training.loop import Budget, Intervals, Outcome, best_precision, learning_rate, train
 from atelier.training.recipe import Recipe, Settings, TrainingError, Turn
@@ -32,7 +32,7 @@ from atelier.training.recipes.bart import BartRecipe, BartSettings, drop_caption
 from atelier.training.recipes.classifier import ClassifierRecipe, ClassifierSettings
 from atelier.training.recipes.pictures import grid, noisy, shifted, softened
 from atelier.training.recipes.vqgan import VQGANRecipe, VQGANSettings
-from atelier.training.run import Request, _remember, run_folder, run_training, summary
+from atelier.training.run import Request, _record_history, run_folder, run_training, summary
 from atelier.weights.preset import Preset, load_preset, save_preset, update_preset
 from atelier.weights.storage import PresetError
 from atelier.weights.tokenizer import train_tokenizer
@@ -54,7 +54,7 @@ def _one_thread():
 
 
 def tiny_run(folder: str | Path, resume: bool = False, pause: float = 0.0, steps: int = STEPS) -> Outcome:
-    """A tiny VQ-GAN with its discriminator from the middle on; also run in a process of its own and killed."""
+    """Train a tiny VQ-GAN, the second half with its discriminator; a test also runs this in a process that it kills."""
     folder = Path(folder)
     preset = tiny_preset(folder / "preset")
     torch.manual_seed(0)
@@ -77,7 +77,7 @@ def tiny_run(folder: str | Path, resume: bool = False, pause: float = 0.0, steps
 
 
 class Slow:
-    """Batches that take their time, so that a kill falls between two steps of a run and not behind its end."""
+    """Batches with a pause before each, so that a kill falls between two steps and not after the end."""
 
     def __init__(self, data: PaintedPictures, pause: float) -> None:
         self.data, self.pause = data, pause
@@ -88,7 +88,7 @@ class Slow:
 
 
 def metrics_of(folder: Path) -> list[dict[str, float]]:
-    """The lines of a run, without the time that they took."""
+    """Read the lines of metrics of a run, without their seconds."""
     lines = [json.loads(line) for line in (folder / "vqgan" / "metrics.jsonl").read_text().splitlines()]
     return [{key: value for key, value in line.items() if key != "seconds"} for line in lines]
 
@@ -110,12 +110,13 @@ def test_a_run_killed_at_a_random_step_resumes_to_the_same_losses(tmp_path, unin
         f"torch.set_num_threads(1); tiny_run({str(tmp_path)!r}, pause=0.1)"
     )
     here = Path(__file__).parent
-    victim = subprocess.Popen([sys.executable, "-c", code], cwd=here, env={**os.environ, "PYTHONPATH": str(here)})
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(here), *sys.path])}
+    victim = subprocess.Popen([sys.executable, "-c", code], cwd=here, env=environment)
     metrics, kill_at = tmp_path / "vqgan" / "metrics.jsonl", random.randint(4, STEPS - 6)
     deadline = time.monotonic() + 120
     while not (metrics.exists() and len(metrics.read_text().splitlines()) >= kill_at):
         assert victim.poll() is None, "the run ended before it could be killed"
-        assert time.monotonic() < deadline, "the run never came to the step where it was to be killed"
+        assert time.monotonic() < deadline, "the run did not reach the step where it should be killed"
         time.sleep(0.01)
     victim.send_signal(signal.SIGKILL)
     assert victim.wait() == -signal.SIGKILL
@@ -152,14 +153,14 @@ def test_a_signal_ends_a_run_with_a_checkpoint_and_it_resumes_to_the_same_losses
 
 def test_the_averaged_weights_survive_an_interruption(tmp_path, uninterrupted):
     tiny_run(tmp_path, steps=STEPS)
-    again = tiny_run(tmp_path, resume=True)  # nothing left to do: what comes back was read from the checkpoint
+    again = tiny_run(tmp_path, resume=True)  # the budget is spent: the weights are those of the checkpoint
     assert again.step == STEPS
     fresh = tiny_run(tmp_path / "fresh").averaged.state_dict()
     for name, tensor in again.averaged.state_dict().items():
         assert torch.equal(tensor, fresh[name]), name
 
 
-def test_only_the_newest_checkpoint_is_kept_and_leftovers_go(tmp_path, uninterrupted):
+def test_only_the_newest_checkpoint_is_kept_and_unfinished_ones_are_removed(tmp_path, uninterrupted):
     assert [path.name for path in (uninterrupted / "vqgan").glob("checkpoint-*")] == [f"checkpoint-{STEPS:08d}"]
     shutil.copytree(uninterrupted, tmp_path / "run")
     (tmp_path / "run" / "vqgan" / ".unfinished-00000099").mkdir()
@@ -168,7 +169,7 @@ def test_only_the_newest_checkpoint_is_kept_and_leftovers_go(tmp_path, uninterru
     assert not list((tmp_path / "run" / "vqgan").glob(".unfinished-*"))
 
 
-def test_half_a_line_of_metrics_is_dropped_on_resuming(tmp_path, uninterrupted):
+def test_an_incomplete_line_of_metrics_is_dropped_on_resuming(tmp_path, uninterrupted):
     shutil.copytree(uninterrupted, tmp_path / "run")
     lines = tmp_path / "run" / "vqgan" / "metrics.jsonl"
     lines.write_text(lines.read_text() + '{"step": 31, "los')
@@ -176,7 +177,7 @@ def test_half_a_line_of_metrics_is_dropped_on_resuming(tmp_path, uninterrupted):
     assert [line["step"] for line in metrics_of(tmp_path / "run")] == list(range(1, STEPS + 1))
 
 
-def test_a_sample_picture_is_drawn(uninterrupted):
+def test_a_sample_picture_is_saved(uninterrupted):
     samples = list((uninterrupted / "vqgan" / "samples").glob("*.png"))
     assert [path.name for path in samples] == [f"{STEPS:08d}.png"]
 
@@ -194,18 +195,18 @@ def test_a_damaged_checkpoint_is_named(tmp_path, uninterrupted):
         tiny_run(tmp_path / "run", resume=True)
 
 
-# ---------------------------------------------------------------------------------------------- a recipe of two numbers
+# ---------------------------------------------------------------------------------------------- a recipe of one layer
 
 
 class Line(nn.Module):
-    """y = a x + b, fitted to y = 2 x with a little noise."""
+    """The line y = a x + b, fitted to y = 2 x with a little noise."""
 
     def __init__(self) -> None:
         super().__init__()
         self.line = nn.Linear(1, 1)
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
-        """The mean squared error."""
+        """Compute the mean squared error."""
         return (self.line(x) - 2 * x - 0.01 * torch.randn_like(x)).square().mean()
 
 
@@ -225,7 +226,7 @@ class LineRecipe(Recipe[Settings, Line]):
 
 
 class Numbers:
-    """Batches of random numbers instead of pictures; at one of them somebody asks for the end."""
+    """Batches of random numbers instead of pictures; one of them sends SIGTERM to the process."""
 
     def __init__(self, interrupted_at: int = -1) -> None:
         self.interrupted_at = interrupted_at
@@ -251,7 +252,7 @@ def test_the_loop_learns(tmp_path):
     assert outcome.metrics["loss"] < 1e-3
 
 
-def test_noise_and_running_means_go_on_where_they_were(tmp_path):
+def test_random_numbers_and_running_means_continue_on_resuming(tmp_path):
     def run(folder: Path, interrupted_at: int = -1, resume: bool = False) -> list[float]:
         train(
             LineRecipe(Settings(batch_size=4, learning_rate=0.1)),
@@ -273,7 +274,7 @@ def test_noise_and_running_means_go_on_where_they_were(tmp_path):
     assert run(tmp_path / "halved", resume=True) == whole
 
 
-def test_minutes_end_a_run_and_a_larger_budget_goes_on(tmp_path):
+def test_minutes_end_a_run_and_a_larger_budget_continues_it(tmp_path):
     first = fit_line(tmp_path, Budget(minutes=0.005))
     assert first.finished
     assert first.seconds == pytest.approx(0.3, abs=0.25)
@@ -289,7 +290,7 @@ def test_stop_after_leaves_a_checkpoint_that_can_be_resumed(tmp_path):
     assert fit_line(tmp_path, Budget(steps=outcome.step + 5), resume=True).finished
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_before_a_checkpoint_is_spoiled(tmp_path):
+def test_a_loss_that_is_not_finite_stops_the_run_before_a_checkpoint_is_written(tmp_path):
     settings = Settings(batch_size=4, learning_rate=0.1)
     with pytest.raises(TrainingError, match="stopped being a finite number"):
         fit_line(tmp_path, Budget(steps=20), LineRecipe(settings, broken_at=0.5))
@@ -304,13 +305,13 @@ def test_a_checkpoint_of_other_sizes_is_refused(tmp_path):
         fit_line(tmp_path, Budget(steps=6), LineRecipe(settings, size=2), resume=True)
 
 
-def test_settings_may_change_on_resuming_and_count_from_then_on(tmp_path):
+def test_changed_settings_apply_from_resuming_on(tmp_path):
     fit_line(tmp_path, Budget(steps=3), LineRecipe(Settings(batch_size=4, learning_rate=0.1, betas=(0.9, 0.99))))
     gentler = LineRecipe(Settings(batch_size=4, learning_rate=0.01, betas=(0.5, 0.6), warmup_steps=1, final_share=1.0))
     chosen = []
     original = gentler.turns
 
-    def noting(parts: dict[str, nn.Module], batch: Batch, progress: float) -> Iterator[Turn]:
+    def recording(parts: dict[str, nn.Module], batch: Batch, progress: float) -> Iterator[Turn]:
         for turn in original(parts, batch, progress):
             yield turn
             chosen.append(dict(optimizers[-1].param_groups[0]))
@@ -318,14 +319,14 @@ def test_settings_may_change_on_resuming_and_count_from_then_on(tmp_path):
     optimizers = []
     make = gentler.settings.optimizer
     object.__setattr__(gentler.settings, "optimizer", lambda part: optimizers.append(make(part)) or optimizers[-1])
-    gentler.turns = noting
+    gentler.turns = recording
     assert fit_line(tmp_path, Budget(steps=6), gentler, resume=True).step == 6
     assert [(group["lr"], tuple(group["betas"])) for group in chosen] == [(0.01, (0.5, 0.6))] * 3
     state = next(iter(optimizers[-1].state.values()))
-    assert state["step"] == 6  # the moments went on
+    assert state["step"] == 6  # the moments were loaded
 
 
-def test_a_checkpoint_that_does_not_fit_the_recipe_is_a_sentence(tmp_path):
+def test_a_checkpoint_that_does_not_fit_the_recipe_gets_a_sentence(tmp_path):
     settings = Settings(batch_size=4, learning_rate=0.1)
     fit_line(tmp_path, Budget(steps=3), LineRecipe(settings))
     wider = LineRecipe(settings)
@@ -339,7 +340,7 @@ def test_a_checkpoint_that_does_not_fit_the_recipe_is_a_sentence(tmp_path):
         fit_line(tmp_path, Budget(steps=6), more, resume=True)
 
 
-def test_sample_pictures_do_not_ask_for_their_batch_again(tmp_path):
+def test_sample_pictures_do_not_make_their_batch_again(tmp_path):
     asked = []
 
     class Counted(Numbers):
@@ -361,14 +362,14 @@ def test_sample_pictures_do_not_ask_for_their_batch_again(tmp_path):
 
 @pytest.fixture
 def _precision_may_change():
-    """An Accelerator fixes the precision of the process; here it may be another one for a while."""
+    """An Accelerator fixes the precision of the process; this test uses another one."""
     AcceleratorState._reset_state()
     yield
     AcceleratorState._reset_state()
 
 
 @pytest.mark.usefixtures("_precision_may_change")
-def test_frozen_blocks_help_in_mixed_precision_and_samples_keep_no_casts(tmp_path):
+def test_frozen_blocks_run_in_mixed_precision_and_samples_do_not_cache_casts(tmp_path):
     seen = []
 
     class Watched(LineRecipe):
@@ -404,7 +405,7 @@ def test_the_learning_rate_rises_linearly_and_falls_as_a_cosine():
     assert falling == sorted(falling, reverse=True)
 
 
-def test_progress_is_that_of_the_nearer_end():
+def test_progress_is_that_of_the_budget_that_ends_first():
     assert Budget(steps=100).progress(25, 1e6) == 0.25
     assert Budget(minutes=2).progress(10**6, 30) == 0.25
     both = Budget(steps=100, minutes=2)
@@ -414,18 +415,18 @@ def test_progress_is_that_of_the_nearer_end():
 
 
 @pytest.mark.parametrize("wrong", [{}, {"steps": 0}, {"minutes": -1.0}, {"steps": 5, "stop_after": 0.0}])
-def test_a_budget_that_is_none_is_refused(wrong):
+def test_an_invalid_budget_is_refused(wrong):
     with pytest.raises(TrainingError):
         Budget(**wrong)
 
 
 @pytest.mark.parametrize("wrong", [{"batch_size": 0}, {"learning_rate": 0.0}, {"ema_decay": 1.0}, {"clip_norm": 0.0}])
-def test_settings_that_cannot_work_are_refused(wrong):
+def test_invalid_settings_are_refused(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         replace(Settings(batch_size=1, learning_rate=1.0), **wrong)
 
 
-def test_averaged_weights_follow_the_formula_and_copy_whole_numbers():
+def test_averaged_weights_follow_the_formula_and_copy_integers():
     torch.manual_seed(0)
     module = nn.BatchNorm1d(3)
     averaged = AveragedWeights(module, decay=0.5)
@@ -444,7 +445,7 @@ def test_averaged_weights_follow_the_formula_and_copy_whole_numbers():
     assert not averaged.module.training
 
 
-def test_a_restored_meter_goes_on_with_the_same_means():
+def test_a_restored_meter_continues_with_the_same_means():
     meter = Meter()
     meter.add({"loss": torch.tensor(1.0), "rare": torch.tensor(8.0)})
     again = Meter.restored(meter.state(), torch.device("cpu"))
@@ -452,14 +453,14 @@ def test_a_restored_meter_goes_on_with_the_same_means():
     assert again.means() == {"loss": 2.5, "rare": 8.0}
 
 
-def test_weight_decay_spares_biases_and_norms():
+def test_weight_decay_does_not_apply_to_biases_and_norms():
     module = nn.Sequential(nn.Linear(3, 3), nn.LayerNorm(3))
     optimizer = Settings(batch_size=1, learning_rate=1.0, weight_decay=0.3).optimizer(module)
     decays = {tuple(p.shape): group["weight_decay"] for group in optimizer.param_groups for p in group["params"]}
     assert decays == {(3, 3): 0.3, (3,): 0.0}
 
 
-def test_bf16_is_chosen_only_where_the_device_has_it(monkeypatch):
+def test_bf16_is_chosen_only_for_devices_that_support_it(monkeypatch):
     for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"):
         monkeypatch.setattr(torch.cpu, name, lambda: False, raising=False)
     assert best_precision("cpu") == "no"
@@ -480,20 +481,20 @@ def test_the_share_of_dropped_captions():
     assert torch.equal(drop_captions(text, empty, 0.0), text)
 
 
-def test_the_discriminator_starts_late_and_rises():
+def test_the_weight_of_the_discriminator_rises_from_its_start():
     settings = VQGANSettings(discriminator_start=0.5, discriminator_ramp=0.1, discriminator_weight=0.8)
     weights = [settings.adversarial_weight(progress) for progress in (0.0, 0.49, 0.55, 0.6, 1.0)]
     assert weights == pytest.approx([0, 0, 0.4, 0.8, 0.8])
     assert VQGANSettings(discriminator_start=1.0).adversarial_weight(1.0) == 0
 
 
-def test_the_discriminator_learns_from_its_own_turn_alone(uninterrupted):
+def test_the_discriminator_has_turns_only_after_its_start(uninterrupted):
     lines = metrics_of(uninterrupted)
     assert all("discriminator" not in line for line in lines[: STEPS // 2])
     assert all("discriminator" in line for line in lines[STEPS // 2 :])
 
 
-def test_missing_labels_do_not_count():
+def test_missing_labels_add_nothing_to_the_loss():
     world = small_world()
     scenes = world.sample(40, seed=0)
     without_subject = [scene for scene in world.sample(400, seed=1) if scene.subject is None][:4]
@@ -509,7 +510,7 @@ def test_missing_labels_do_not_count():
         next(recipe.turns(recipe.parts, Batch(torch.rand(1, 3, 16, 16), ["a cat"]), 0.0))
 
 
-def test_augmentations_keep_shape_and_do_what_they_say():
+def test_augmentations_shift_soften_and_add_noise():
     torch.manual_seed(0)
     pictures = torch.rand(6, 3, 16, 16)
     assert torch.equal(shifted(pictures, 0), pictures)
@@ -533,7 +534,7 @@ def test_the_grid_reads_from_left_to_right():
     assert grid(pictures, columns=4)[0, ::2, ::2].tolist() == [[0, 1, 2, 3], [4, 5, 1, 1]]
 
 
-def test_the_codes_used_are_those_of_the_quantizer(uninterrupted, tmp_path):
+def test_codes_used_agrees_with_the_usage_of_the_quantizer(uninterrupted, tmp_path):
     preset = tiny_preset(tmp_path)
     perceptual = ClassifierRecipe(preset.classifier_sizes, small_world(), ClassifierSettings()).classifier
     recipe = VQGANRecipe(preset.vqgan, perceptual, VQGANSettings())
@@ -566,7 +567,7 @@ def test_the_translator_learns_and_draws_codes_in_range(tmp_path):
     vqgan = VQGAN(preset.vqgan).eval()
     torch.nn.init.normal_(vqgan.quantize.embedding.weight)
     recipe = BartRecipe(preset.bart, vqgan, tokenizer, BartSettings(caption_dropout=0.0))
-    batch = CodedBatch(encoded(vqgan, data[0].pictures), data[0].captions)
+    batch = CodedBatch(encode_pictures(vqgan, data[0].pictures), data[0].captions)
     optimizer = torch.optim.Adam(recipe.bart.parameters(), lr=1e-2)
     losses = []
     for _ in range(30):
@@ -588,7 +589,7 @@ def test_the_translator_learns_and_draws_codes_in_range(tmp_path):
 # ---------------------------------------------------------------------------------------------- the command
 
 
-def test_every_block_trains_and_the_runs_preset_becomes_complete(tmp_path):
+def test_every_block_is_trained_and_the_preset_of_the_run_is_complete(tmp_path):
     preset, run_dir = tiny_preset(tmp_path / "tiny"), tmp_path / "run"
     for block in ("tokenizer", "classifier", "judge", "vqgan", "bart", "clip"):
         run_training(Request(block=block, preset=str(preset.folder), run_dir=run_dir, steps=2, precision="no"))
@@ -607,14 +608,14 @@ def test_every_block_trains_and_the_runs_preset_becomes_complete(tmp_path):
         "classifier", "judge", "vqgan", "bart", "clip",
     }  # fmt: skip
 
-    # What a finished preset has is taken from it by the next run.
+    # The next run takes the files that it needs from the finished preset.
     request = Request(block="bart", preset=str(made.folder), run_dir=tmp_path / "next", steps=1, precision="no")
     run_training(request)
     following = load_preset(tmp_path / "next" / "preset")
     assert following.files["vqgan.safetensors"] == made.files["vqgan.safetensors"]
     assert following.words == made.words
 
-    # A translator writes the codes of the VQ-GAN that it was trained with, and of no other.
+    # A translator can be used only with the VQ-GAN with which it was trained.
     request = Request(block="vqgan", preset=str(made.folder), run_dir=run_dir, steps=3, precision="no", resume=True)
     run_training(request)
     again = load_preset(made.folder)
@@ -652,21 +653,21 @@ def test_bad_input_gets_one_sentence_and_exit_code_1(tmp_path, monkeypatch, argu
     assert len(result.output.strip().splitlines()) == 1
 
 
-def pretended(monkeypatch, meanwhile=lambda: None) -> dict[str, tuple[Recipe, PaintedPictures]]:
-    """Put a training that does nothing in the place of the loop; what it was given is kept by the block's name."""
+def replace_training(monkeypatch, meanwhile=lambda: None) -> dict[str, tuple[Recipe, PaintedPictures]]:
+    """Replace the training loop by a function that only records its recipe and data, by the name of the block."""
     given = {}
 
-    def pretend(recipe: Recipe, data: PaintedPictures, folder: Path, *_: object, **__: object) -> Outcome:
+    def fake_train(recipe: Recipe, data: PaintedPictures, folder: Path, *_: object, **__: object) -> Outcome:
         given[folder.name] = (recipe, data)
         meanwhile()
         return Outcome(1, 60.0, True, {}, recipe.exported)
 
-    monkeypatch.setattr("atelier.training.run.train", pretend)
+    monkeypatch.setattr("atelier.training.run.train", fake_train)
     return given
 
 
-def test_the_judge_is_no_twin_of_the_perceptual_network(tmp_path, monkeypatch):
-    preset, given = tiny_preset(tmp_path / "tiny"), pretended(monkeypatch)
+def test_judge_and_perceptual_network_differ_in_weights_and_scenes(tmp_path, monkeypatch):
+    preset, given = tiny_preset(tmp_path / "tiny"), replace_training(monkeypatch)
     for block in ("classifier", "judge"):
         run_training(Request(block=block, preset=str(preset.folder), run_dir=tmp_path / "run", steps=1, precision="no"))
     (perceptual, its_data), (judge, data) = given["classifier"], given["judge"]
@@ -677,10 +678,10 @@ def test_the_judge_is_no_twin_of_the_perceptual_network(tmp_path, monkeypatch):
     assert torch.equal(given["judge"][0].exported.stem.weight, first)
 
 
-def test_what_another_training_records_meanwhile_is_kept(tmp_path, monkeypatch):
+def test_files_that_another_training_writes_meanwhile_are_kept(tmp_path, monkeypatch):
     preset, run = tiny_preset(tmp_path / "tiny"), tmp_path / "run"
     request = Request(block="judge", preset=str(preset.folder), run_dir=run, steps=1, precision="no")
-    pretended(monkeypatch, meanwhile=lambda: run_training(replace(request, block="tokenizer")))
+    replace_training(monkeypatch, meanwhile=lambda: run_training(replace(request, block="tokenizer")))
     run_training(request)
     made = load_preset(run / "preset")
     assert made.files.keys() == {"tokenizer.json", "judge.safetensors"}
@@ -715,8 +716,8 @@ def test_a_recipe_that_cannot_be_built_leaves_no_preset(tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_a_run_takes_up_what_the_presets_recipe_says_now(tmp_path, monkeypatch):
-    preset, given = tiny_preset(tmp_path / "tiny"), pretended(monkeypatch)
+def test_a_run_uses_the_current_recipe_of_the_preset(tmp_path, monkeypatch):
+    preset, given = tiny_preset(tmp_path / "tiny"), replace_training(monkeypatch)
     request = Request(block="judge", preset=str(preset.folder), run_dir=tmp_path / "run", steps=1, precision="no")
     run_training(request)
     update_preset(preset, recipes={**preset.recipes, "judge": {"batch_size": 4, "learning_rate": 0.5}})
@@ -725,7 +726,7 @@ def test_a_run_takes_up_what_the_presets_recipe_says_now(tmp_path, monkeypatch):
     assert load_preset(tmp_path / "run" / "preset").recipes["judge"]["learning_rate"] == 0.5
 
 
-def test_a_run_on_a_folder_of_pictures_claims_no_world(tmp_path):
+def test_a_run_on_a_folder_of_pictures_belongs_to_no_world(tmp_path):
     preset = filled_preset(tmp_path / "tiny")
     save_captioned(small_world().sample(6, seed=0), tmp_path / "pictures", 16)
     request = Request(block="clip", preset=str(preset.folder), run_dir=tmp_path / "run", steps=1, precision="no")
@@ -738,7 +739,7 @@ def test_a_run_on_a_folder_of_pictures_claims_no_world(tmp_path):
         run_training(Request(block="judge", steps=1, preset=str(made.folder), run_dir=tmp_path / "next"))
 
 
-def test_a_world_that_does_not_exist_is_a_sentence(tmp_path):
+def test_a_world_that_does_not_exist_gets_a_sentence(tmp_path):
     preset = save_preset(replace(tiny_preset(tmp_path / "tiny"), world="mars"), tmp_path / "tiny")
     with pytest.raises(TrainingError, match="no world 'mars'; there are full_world, small_world"):
         run_training(Request(block="judge", preset=str(preset.folder), run_dir=tmp_path / "run", steps=1))
@@ -749,7 +750,7 @@ def test_the_history_keeps_about_a_hundred_lines_and_the_last(tmp_path, number):
     metrics, history = tmp_path / "metrics.jsonl", tmp_path / "history.json"
     metrics.write_text("".join(f'{{"step": {step}}}\n' for step in range(number)))
     history.write_text('{"half": [')
-    _remember(history, "judge", metrics)
+    _record_history(history, "judge", metrics)
     steps = [line["step"] for line in json.loads(history.read_text())["judge"]]
     assert len(steps) <= 101
     assert len(steps) >= min(number, 50)
@@ -767,7 +768,7 @@ def test_the_summary_says_where_the_weights_are_and_how_to_go_on(tmp_path, monke
     weights = folder / "preset" / "perceptual.safetensors"
     assert f"stopped at step 70, after 1.5 minutes of training; a preview of its weights is in {weights}" in stopped
     again = f"atelier train classifier --preset '{tiny.folder}' --minutes 30 --batch-size 8 --resume"
-    assert f"`{again}` goes on" in stopped
+    assert f"Continue with `{again}`" in stopped
     finished = summary(Outcome(900, 1800.0, True, {}, nn.Identity()), request, folder)
     assert f"finished at step 900, after 30.0 minutes of training; its weights are in {weights}" in finished
     assert "tokenizer.json" in summary(None, replace(request, block="tokenizer"), folder)

@@ -23,7 +23,7 @@ from typing import Any
 
 import torch
 from atelier import Pipeline
-from atelier.decoding import Sampling, decode, dice
+from atelier.decoding import Sampling, decode, uniform_numbers
 from atelier.drawing.attention import attention_to_words
 from atelier.evaluation.evaluate import judged_world, told
 from atelier.teaching import (
@@ -633,7 +633,8 @@ def without_caption() -> Tensor:
     """What BART writes for 30 pictures when it reads nothing: codes (30, 8, 8)."""
     nothing = pipe.tokenizer.nothing(32).to(pipe.device)  # the ids of an empty sentence
     alone = Sampling(guidance=1.0, temperature=pipe.sampling.temperature)
-    *_, codes = decode(pipe.bart, nothing[None], nothing, alone, dice(0, 30, 64).to(pipe.device), codes=1024)
+    uniforms = uniform_numbers(0, 30, 64).to(pipe.device)
+    *_, codes = decode(pipe.bart, nothing[None], nothing, alone, uniforms, codes=1024)
     return codes.unflatten(1, (8, 8))
 
 

@@ -24,7 +24,7 @@ from math import comb
 
 import torch
 from atelier import Pipeline
-from atelier.decoding import SamplingOptions, dice
+from atelier.decoding import SamplingOptions, uniform_numbers
 from atelier.evaluation.evaluate import ATTRIBUTES, CHOICES, best_of, judged_world, told
 from atelier.teaching import (
     BLUE,
@@ -259,9 +259,9 @@ print("states", tuple(states.shape), "for", mask.sum(1).tolist(), "tokens")
 # *Step 3.* BART's decoder writes. The loop runs 64 times. Each time it reads the codes so far twice, once beside the
 # caption and once beside nothing, mixes the two by guidance, divides by the temperature, and draws one code by lot.
 #
-# The lot works like a wheel of fortune. Lay the probabilities end to end, from 0 to 1; throw a number between 0 and 1;
-# the code in whose stretch it falls is chosen. The throws are made beforehand, from the seed, a row for each picture.
-# So a picture does not depend on how many others are drawn beside it.
+# The lot works like a wheel of fortune. Lay the probabilities end to end, from 0 to 1; take a random number between 0
+# and 1; the code in whose stretch it falls is chosen. The random numbers are made beforehand, from the seed, a row for
+# each picture. So a picture does not depend on how many others are drawn beside it.
 #
 # The library does the same with a memory for what it has read (lesson 3). Here everything is read anew each time, which
 # is slower and easier to see.
@@ -269,24 +269,24 @@ print("states", tuple(states.shape), "for", mask.sum(1).tolist(), "tokens")
 
 # %%
 @torch.no_grad()
-def write(states: Tensor, mask: Tensor, throws: Tensor, guidance: float, temperature: float) -> Tensor:
-    """Codes (n, 64) by lot: states (2p, t, d) of p captions and p empty ones, throws (n, 64), n a multiple of p."""
-    codes = torch.empty(len(throws), 0, dtype=torch.long, device=throws.device)
-    start = torch.full((len(throws), 1), laptop.bart.config.decoder_start, device=throws.device)
-    for step in range(throws.shape[1]):
+def write(states: Tensor, mask: Tensor, uniforms: Tensor, guidance: float, temperature: float) -> Tensor:
+    """Codes (n, 64) by lot: states (2p, t, d) of p captions and p empty ones, uniforms (n, 64), n = p · m."""
+    codes = torch.empty(len(uniforms), 0, dtype=torch.long, device=uniforms.device)
+    start = torch.full((len(uniforms), 1), laptop.bart.config.decoder_start, device=uniforms.device)
+    for step in range(uniforms.shape[1]):
         tokens = torch.cat([start, codes], dim=1)  # (n, step + 1)
         logits = laptop.bart.decode(tokens.repeat(2, 1), states, mask)[:, -1, :1024]  # (2n, 1024)
         with_caption, without = logits.chunk(2)
         guided = without + guidance * (with_caption - without)
         wheel = (guided / temperature).softmax(1).double().cumsum(1)  # (n, 1024), ends at 1
-        thrown = throws[:, step, None].double() * wheel[:, -1:]
-        codes = torch.cat([codes, torch.searchsorted(wheel, thrown, right=True)], dim=1)
+        stops = uniforms[:, step, None].double() * wheel[:, -1:]  # (n, 1), where each wheel stops
+        codes = torch.cat([codes, torch.searchsorted(wheel, stops, right=True)], dim=1)
     return codes
 
 
 # %% tags=["checked"]
-throws = dice(seed=0, pictures=3, steps=64).to(DEVICE)  # (3, 64), from 0 to 1
-codes = write(states, mask, throws, guidance=1.5, temperature=0.8)
+uniforms = uniform_numbers(seed=0, pictures=3, steps=64).to(DEVICE)  # (3, 64), from 0 to 1
+codes = write(states, mask, uniforms, guidance=1.5, temperature=0.8)
 print("codes", tuple(codes.shape), codes.dtype)
 
 # %% [markdown]
@@ -535,7 +535,7 @@ show(
 # On the VAE's plane of lesson 2c you could walk from one thing to another. Can you do that in the space of codes? Four
 # ways from a car to a house, the best of each prompt at both ends. Mix the pixels. Mix the vectors and take the nearest
 # code of the book. Exchange the codes one after the other, in random order. And, since the sentence is vectors too: mix
-# what BART's encoder makes of the two *captions*, and let it write with the same throws.
+# what BART's encoder makes of the two *captions*, and let it write with the same random numbers.
 
 # %%
 ENDS = ("a cartoon of a red car on the beach", "a cartoon of a blue house on the beach")
@@ -546,8 +546,8 @@ with torch.no_grad():
     car, house, empty = laptop.bart.encode(pair, pair_mask)  # (32, 192) each
     mixed = torch.cat([torch.lerp(car, house, shares[:, None, None]), empty.expand(7, -1, -1)])  # (14, 32, 192)
     masks = torch.cat([(pair_mask[0] & pair_mask[1]).expand(7, -1), pair_mask[2].expand(7, -1)])
-    same_throws = dice(seed=2, pictures=1, steps=64).to(DEVICE).expand(7, -1)
-    by_caption = write(mixed, masks, same_throws, guidance=1.5, temperature=0.8).unflatten(1, (8, 8))  # (7, 8, 8)
+    same_uniforms = uniform_numbers(seed=2, pictures=1, steps=64).to(DEVICE).expand(7, -1)
+    by_caption = write(mixed, masks, same_uniforms, guidance=1.5, temperature=0.8).unflatten(1, (8, 8))  # (7, 8, 8)
     start, end = by_caption[0], by_caption[-1]
     vectors = laptop.vqgan.quantize.lookup(torch.stack([start, end]))  # (2, 32, 8, 8)
     snapped = laptop.vqgan.quantize(torch.lerp(vectors[0], vectors[1], shares[:, None, None, None])).indices
@@ -590,7 +590,8 @@ def draw_by_hand(prompt: str, n: int, seed: int) -> tuple[Tensor, Tensor]:
     ids = laptop.tokenizer.encode([prompt], 32)
     both = torch.cat([ids, laptop.tokenizer.nothing(32)[None]]).to(DEVICE)
     mask = laptop.bart.text_mask(both)
-    codes = write(laptop.bart.encode(both, mask), mask, dice(seed, n, 64).to(DEVICE), guidance=1.5, temperature=0.8)
+    uniforms = uniform_numbers(seed, n, 64).to(DEVICE)
+    codes = write(laptop.bart.encode(both, mask), mask, uniforms, guidance=1.5, temperature=0.8)
     pictures = laptop.vqgan.decode_codes(codes.unflatten(1, (8, 8)))
     order = torch.tensor(laptop.score(prompt, pictures)).argsort(descending=True)  # step 5
     return codes.unflatten(1, (8, 8))[order], pictures[order]
@@ -966,7 +967,7 @@ def write_captions(folder: str, captions: dict[str, str]) -> None:
 # **2.** At temperature 0, what is the variety of nine pictures of a prompt?
 # - [x] 0 — the likeliest code is always taken, so all nine are the same picture.
 # - [ ] 1 — that would be nine pictures which agree in no cell.
-# - [ ] It depends on the seed — the throws are made, but they decide nothing.
+# - [ ] It depends on the seed — random numbers are drawn, but they decide nothing.
 
 # %% [markdown] tags=["quiz"]
 # **3.** A model is very sure in one cell and unsure in the next. Which cut keeps one code in the first lot and many in

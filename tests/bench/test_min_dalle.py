@@ -155,8 +155,8 @@ def our_step(pipe: Pipeline, pictures: int) -> Callable[[int], object]:
     text, nothing = pipe.tokenizer.encode([PROMPT], length), pipe.tokenizer.nothing(length)
     with torch.no_grad():
         step = Step(pipe.bart, text, nothing, pictures, SAMPLING, 2**14)
-    tokens, throws = torch.randint(2**14, (pictures, 1)), torch.rand(pictures)
-    return lambda at: step(tokens, step.memory.places[at : at + 1], throws, at + 1)
+    tokens, uniforms = torch.randint(2**14, (pictures, 1)), torch.rand(pictures)
+    return lambda at: step(tokens, step.cache.all_positions[at : at + 1], uniforms, at + 1)
 
 
 def their_step(model: Any, pictures: int) -> Callable[[int], object]:

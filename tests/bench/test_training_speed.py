@@ -7,7 +7,7 @@ from dataclasses import replace
 
 import torch
 from accelerate import Accelerator
-from atelier.training.codes import CodedBatch, encoded
+from atelier.training.codes import CodedBatch, encode_pictures
 from atelier.training.data import PaintedPictures, PaintedSource
 from atelier.training.recipe import Inputs
 from atelier.training.recipes.bart import BartRecipe, BartSettings
@@ -40,7 +40,7 @@ def test_stored_codes_against_codes_computed_in_every_step(note, tmp_path) -> No
 
     def computed(number: int) -> None:
         batch = painted[number]
-        step(CodedBatch(encoded(recipe.vqgan, batch.pictures), batch.captions))
+        step(CodedBatch(encode_pictures(recipe.vqgan, batch.pictures), batch.captions))
 
     taken = {from_store: 0.0, computed: 0.0}
     group = 256 // settings.batch_size

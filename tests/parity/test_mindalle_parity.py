@@ -15,7 +15,7 @@ import torch
 import transformers
 from atelier.blocks.bart import Bart, BartConfig
 from atelier.decoding import Sampling, decode
-from atelier.drawing.packed import PackedLinear, packed
+from atelier.drawing.packed import PackedLinear, pack_linear_layers
 from atelier.weights.published.mindalle import load_bart, load_detoker
 from atelier.weights.published.text import min_dalle_text, read_tokenizer
 from atelier.weights.tokenizer import Tokenizer
@@ -132,7 +132,7 @@ def compare(both: Pair, steps: int) -> dict[str, float]:
     errors = {}
     for how in ("plain", "packed"):
         if how == "packed":
-            packed(ours.half()).float()  # as a pipeline has it; float16 holds these weights exactly
+            pack_linear_layers(ours.half()).float()  # as a pipeline has it; float16 holds these weights exactly
             assert isinstance(ours.lm_head, PackedLinear) == (torch.backends.quantized.engine in ("x86", "fbgemm"))
         errors[f"{how} state"] = relative(ours.encode(text), theirs_state)
         errors[f"{how} logits"] = relative(ours(text, codes.expand(2, -1)), theirs_logits)

@@ -1,7 +1,7 @@
 """Sampling: from a translator's logits to the next code.
 
-Each picture has its own row of random numbers, so a picture does not depend on how many others are drawn beside it, nor
-on the device.
+Each picture has its own row of random numbers, made on the CPU. So a picture depends neither on the number of pictures
+drawn with it nor on the device.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from atelier.errors import AtelierError
 
 
 class SamplingOptions(TypedDict, total=False):
-    """`Sampling`'s fields as keyword arguments; those left out keep the preset's values."""
+    """The fields of `Sampling` as keyword arguments; those left out keep the preset's values."""
 
     guidance: float
     temperature: float
@@ -29,16 +29,16 @@ class Sampling:
     """How the next code is chosen.
 
     Attributes:
-        guidance: how far the logits are pushed away from those without a caption: uncond + guidance · (cond − uncond).
-            DALL·E Mini calls it super-conditioning (Ho and Salimans 2022, "Classifier-free diffusion guidance", for
-            pictures in general). 1 leaves the logits as they are, and halves the work.
-        temperature: divides the logits; 0 always takes the likeliest code.
+        guidance: the weight of the caption: logits are uncond + guidance · (cond − uncond), where uncond are the logits
+            for the empty caption. Classifier-free guidance (Ho and Salimans 2022, "Classifier-free diffusion
+            guidance"), which DALL·E Mini calls super-conditioning. With 1 the logits are cond, at half the cost.
+        temperature: the logits are divided by it; 0 always takes the likeliest code.
         top_k: only the k likeliest codes can be drawn; None: all.
-        top_p: only the likeliest codes that together reach this probability can be drawn (Holtzman et al. 2020,
-            section 3.1); None: all.
+        top_p: only the likeliest codes that together reach this probability can be drawn (nucleus sampling, Holtzman et
+            al. 2020, section 3.1); None: all.
 
     Raises:
-        AtelierError: a number out of range.
+        AtelierError: if a number is out of range.
     """
 
     guidance: float = 3.0
@@ -48,7 +48,7 @@ class Sampling:
 
     def __post_init__(self) -> None:
         if not 0 <= self.guidance <= 100:
-            raise AtelierError(f"guidance is {self.guidance}; give a number from 0 to 100 (1 means none).")
+            raise AtelierError(f"guidance is {self.guidance}; give a number from 0 to 100 (1 means no guidance).")
         if not 0 <= self.temperature <= 100:
             raise AtelierError(
                 f"temperature is {self.temperature}; give a number from 0 (always the likeliest code) to 100."
@@ -60,42 +60,57 @@ class Sampling:
 
 
 def probabilities(logits: Tensor, sampling: Sampling) -> Tensor:
-    """Logits (n, codes) to the probabilities that the next code is drawn from, (n, codes), float32."""
+    """Compute the distribution from which the next code is drawn.
+
+    Args:
+        logits: (n, codes).
+        sampling: temperature, top_k and top_p.
+
+    Returns:
+        (n, codes) float32; each row sums to 1.
+    """
     logits = logits.float()
     if sampling.temperature == 0:
         return torch.zeros_like(logits).scatter_(1, logits.argmax(1, keepdim=True), 1.0)
     if sampling.top_k is not None and sampling.top_k < logits.shape[1]:
         best = logits.topk(sampling.top_k)
         logits = torch.full_like(logits, -torch.inf).scatter_(1, best.indices, best.values)
-    share = (logits / sampling.temperature).softmax(1)
+    distribution = (logits / sampling.temperature).softmax(1)
     if sampling.top_p is not None and sampling.top_p < 1:
-        ranked = share.sort(1, descending=True)
-        before = ranked.values.cumsum(1) - ranked.values  # probability of everything likelier
+        ranked = distribution.sort(1, descending=True)
+        before = ranked.values.cumsum(1) - ranked.values  # the probability of all likelier codes
         kept = ranked.values.masked_fill(before >= sampling.top_p, 0.0)
-        share = torch.zeros_like(share).scatter_(1, ranked.indices, kept)
-        share = share / share.sum(1, keepdim=True)
-    return share
+        distribution = torch.zeros_like(distribution).scatter_(1, ranked.indices, kept)
+        distribution = distribution / distribution.sum(1, keepdim=True)
+    return distribution
 
 
-def pick(share: Tensor, dice: Tensor) -> Tensor:
-    """Draw one code per row by inverting the distribution function.
+def pick(distribution: Tensor, uniforms: Tensor) -> Tensor:
+    """Draw one code per row by inverting the cumulative distribution function.
 
     Args:
-        share: (n, codes), rows that sum to 1.
-        dice: (n,), uniform in [0, 1).
+        distribution: (n, codes), rows that sum to 1.
+        uniforms: (n,), uniform in [0, 1).
 
     Returns:
-        (n,) int64; never a code of probability 0.
+        Codes (n,), int64; never one of probability 0.
     """
-    if (
-        share.device.type == "mps"
-    ):  # Apple's GPUs have no float64; computed on the CPU, the codes are the same everywhere
-        return pick(share.cpu(), dice.cpu()).to(share.device)
-    total = share.double().cumsum(1)  # (n, codes)
-    thrown = dice.double()[:, None] * total[:, -1:]
-    return torch.searchsorted(total, thrown, right=True).squeeze(1).clamp_(max=share.shape[1] - 1)
+    if distribution.device.type == "mps":  # Apple GPUs have no float64; on the CPU the codes are those of any device
+        return pick(distribution.cpu(), uniforms.cpu()).to(distribution.device)
+    cumulative = distribution.double().cumsum(1)  # (n, codes)
+    targets = uniforms.double()[:, None] * cumulative[:, -1:]  # (n, 1)
+    return torch.searchsorted(cumulative, targets, right=True).squeeze(1).clamp_(max=distribution.shape[1] - 1)
 
 
-def dice(seed: int, pictures: int, steps: int) -> Tensor:
-    """Uniform numbers (pictures, steps) of any whole seed; a picture's row does not depend on how many there are."""
+def uniform_numbers(seed: int, pictures: int, steps: int) -> Tensor:
+    """Make the random numbers by which `pick` chooses codes; a picture's row does not depend on the other pictures.
+
+    Args:
+        seed: any integer.
+        pictures: the number of rows.
+        steps: codes of a picture.
+
+    Returns:
+        (pictures, steps), uniform in [0, 1), on the CPU.
+    """
     return torch.rand(pictures, steps, generator=torch.Generator().manual_seed(seed % 2**63))

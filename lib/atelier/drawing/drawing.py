@@ -1,4 +1,4 @@
-"""What comes out of the pipeline: the pictures of a prompt, with all that belongs to them."""
+"""The output of the pipeline: the pictures of a prompt, with their codes and scores."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ class Drawing:
     """The pictures of one prompt, the best first.
 
     Attributes:
-        prompt: what was asked for.
+        prompt: the prompt.
         pictures: (n, 3, size, size), from 0 to 1.
         codes: (n, grid, grid) int64, the codes of each picture.
-        scores: 100 · cosine between prompt and picture, one each, or None if the pictures are not ranked.
-        seed: draws the same pictures again.
-        progress: share of the codes that are written, 1 when the drawing is finished.
-        remarks: sentences about the prompt, such as words the model does not know.
+        scores: for each picture, 100 · cosine between it and the prompt; None if the pictures are not ranked.
+        seed: with the same seed the pipeline draws the same pictures again.
+        progress: the share of the codes that are written; 1 for a finished drawing.
+        remarks: sentences about the prompt, for example on words that the model does not know.
     """
 
     prompt: str
@@ -41,12 +41,15 @@ class Drawing:
         return [Image.fromarray(picture) for picture in pixels]
 
     def grid(self, columns: int | None = None, zoom: int | None = None, gap: int = 6) -> Image.Image:
-        """All pictures on one white sheet, row by row.
+        """Lay out all pictures on a white sheet, row by row.
 
         Args:
-            columns: pictures in a row; by default as square as possible.
-            zoom: pixels on a side for one of a picture's; by default so many that a picture is about 256 wide.
+            columns: pictures in a row; None makes the grid as square as possible.
+            zoom: by which factor each picture is enlarged; None enlarges it to about 256 pixels.
             gap: white pixels between pictures.
+
+        Returns:
+            The sheet.
         """
         n, size = len(self.pictures), self.pictures.shape[-1]
         columns = min(n, columns or math.ceil(math.sqrt(n)))
@@ -60,10 +63,17 @@ class Drawing:
         return sheet
 
     def save(self, path: str | Path, columns: int | None = None) -> Path:
-        """Write the grid to a file; the format is the one of the name's ending. Returns the path.
+        """Write the grid to a file.
+
+        Args:
+            path: of the file; its ending gives the format.
+            columns: as for `grid`.
+
+        Returns:
+            The path.
 
         Raises:
-            FileError: the file cannot be written.
+            FileError: if the file cannot be written.
         """
         path = Path(path)
         sheet = self.grid(columns)

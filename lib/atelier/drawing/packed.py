@@ -1,10 +1,10 @@
-"""Linear layers packed for drawing on a CPU: half the memory, and about twice the speed.
+"""Linear layers with packed float16 weights, for drawing on a CPU: half the memory, and about twice the speed.
 
-A step of decoding multiplies a few rows by every weight of the decoder, so much of its time goes by with reading them.
-Presets store them in float16 but compute in float32, in which they take twice the room. A packed layer keeps them as
-they are stored, in the order in which the processor's matrix kernel reads them, and the kernel widens them in its
-registers. Activations, products and sums are float32: what comes out is what nn.Linear computes from the same numbers,
-up to the order of the sums. The kernel is FBGEMM's, a part of PyTorch on x86 processors.
+A step of decoding multiplies a few rows by every weight of the decoder, so reading the weights takes much of its time.
+Presets store weights in float16. A packed layer keeps them in float16, in the order in which the matrix kernel reads
+them, and the kernel converts them to float32 in registers. Activations, products and sums are float32, so the output
+equals that of nn.Linear in float32, up to the order of the sums. The kernel is FBGEMM's, a part of PyTorch on x86
+processors.
 """
 
 from __future__ import annotations
@@ -14,12 +14,16 @@ from torch import Tensor, nn
 
 from atelier.weights.streams import AnyModule
 
-ENGINES = ("x86", "fbgemm")  # PyTorch's names for what brings FBGEMM along
-LARGE = 100_000_000  # parameters; reading fewer takes a GPU less time than being told what to do
+ENGINES = ("x86", "fbgemm")  # PyTorch's names of the backends that use FBGEMM
+LARGE = 100_000_000  # parameters; for smaller models on a GPU, launching kernels costs more than reading weights
 
 
 class PackedLinear(nn.Module):
-    """A linear layer with float16 weights that computes in float32. It draws but cannot learn."""
+    """A linear layer with float16 weights that computes in float32. It cannot be trained.
+
+    Args:
+        linear: the layer with its weights.
+    """
 
     def __init__(self, linear: nn.Linear) -> None:
         super().__init__()
@@ -31,11 +35,13 @@ class PackedLinear(nn.Module):
         return torch.ops.quantized.linear_dynamic_fp16(x, self.packed)
 
 
-def packed(module: AnyModule) -> AnyModule:
-    """Pack the linear layers of a module on the CPU, in place, and keep it from learning.
+def pack_linear_layers(module: AnyModule) -> AnyModule:
+    """Pack the float16 linear layers of a module on the CPU, in place, and freeze the module.
 
-    Packed are those with float16 weights, which are freed. The others stay, and where the processor has no kernel for
-    packed ones, all do.
+    Linear layers of other types are not changed. Without FBGEMM no layer is changed.
+
+    Returns:
+        The module.
     """
     module.requires_grad_(False)
     if torch.backends.quantized.engine in ENGINES:
@@ -46,15 +52,21 @@ def packed(module: AnyModule) -> AnyModule:
     return module
 
 
-def ready_to_draw(module: AnyModule, device: torch.device, dtype: torch.dtype | None = None) -> AnyModule:
-    """Bring a module whose numbers are as they are stored to a device, to compute with but not to learn.
+def prepare_for_drawing(module: AnyModule, device: torch.device, dtype: torch.dtype | None = None) -> AnyModule:
+    """Move a module to a device and convert it to the type in which it draws; it can no longer be trained.
 
-    dtype: of its numbers. None: float32, packed on a CPU; for a LARGE module on a GPU bfloat16, or float16 where the
-        GPU has no arithmetic for that, as Colab's T4.
+    Args:
+        module: with its weights in the type in which they are stored.
+        device: where to compute.
+        dtype: the type to compute in. None: float32, packed on a CPU; for a module with at least LARGE parameters on a
+            GPU bfloat16, or float16 if the GPU has no bfloat16 arithmetic, as Colab's T4.
+
+    Returns:
+        The module.
     """
-    if dtype is None and device.type == "cuda" and sum(number.numel() for number in module.parameters()) >= LARGE:
+    if dtype is None and device.type == "cuda" and sum(parameter.numel() for parameter in module.parameters()) >= LARGE:
         dtype = torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     dtype = dtype or torch.float32
     if (device.type, dtype) == ("cpu", torch.float32):
-        packed(module)
+        pack_linear_layers(module)
     return module.requires_grad_(False).to(device, dtype)

@@ -2,7 +2,7 @@
 
     prompt ── tokenizer ──> ids ── Bart ──> codes ── VQ-GAN ──> pictures ── CLIP ──> ranking
 
-This is DALL·E Mini's order of things (Dayma et al. 2021); every preset, ours or the published ones, runs through it.
+These are the steps of DALL·E Mini (Dayma et al. 2021). All presets use them, our own and the published ones.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from torch import Tensor
 from atelier.blocks.bart import Bart
 from atelier.blocks.clip import CLIP
 from atelier.blocks.vqgan import VQGAN
-from atelier.decoding import Sampling, SamplingOptions, decode, dice
+from atelier.decoding import Sampling, SamplingOptions, decode, uniform_numbers
 from atelier.drawing.drawing import Drawing
-from atelier.drawing.packed import ready_to_draw
+from atelier.drawing.packed import prepare_for_drawing
 from atelier.errors import AtelierError
 from atelier.pictures import seen_by_clip, square
 from atelier.weights.preset import Preset, load_preset, readable_presets, tell_of_skipped
@@ -31,8 +31,8 @@ from atelier.weights.rankers import load_ranker
 from atelier.weights.storage import PresetError
 from atelier.weights.tokenizer import CutsText, Tokenizer, words_of
 
-UNDRAWN = 0.93  # the grey of what is not drawn yet
-PIXELS_AT_ONCE = 2**16  # decoded together: one picture of DALL·E Mini's, whose maps a CPU's cache can just hold
+UNDRAWN = 0.93  # the grey of the part of a picture that is not drawn yet
+PIXELS_AT_ONCE = 2**16  # decoded together: one picture of DALL·E Mini, whose feature maps just fit a CPU's cache
 
 
 class PromptError(AtelierError):
@@ -40,7 +40,7 @@ class PromptError(AtelierError):
 
 
 class Pipeline:
-    """Draws pictures of prompts with one preset's blocks."""
+    """Draws pictures of prompts with the blocks of one preset."""
 
     def __init__(
         self,
@@ -55,24 +55,24 @@ class Pipeline:
         sampling: Sampling | None = None,
         device: str | torch.device = "cpu",
     ) -> None:
-        """Put blocks together.
+        """Make a pipeline from its blocks.
 
         Args:
             vqgan: decodes codes to pictures.
             bart: translates captions to codes.
-            clip: ranks pictures; without one they come in the order in which they were drawn.
+            clip: ranks pictures; None: they are not ranked.
             tokenizer: turns captions into ids, for bart and clip.
-            clip_tokenizer: the clip's own, if it was not trained on the same ids as bart.
-            name: of the preset.
-            words: those that the captions of training used; for the others a remark is made. Empty: no remarks.
-            sampling: what `draw` does where it is not told otherwise.
+            clip_tokenizer: the tokenizer of clip, if it is another.
+            name: the name of the preset.
+            words: the words of the captions in training; a drawing has a remark on other words. Empty: no remarks.
+            sampling: the defaults of `draw`; None: those of `Sampling`.
             device: where to compute.
         """
         self.name, self.tokenizer, self.words = name, tokenizer, tuple(words)
         self.clip_tokenizer = clip_tokenizer or tokenizer
         self.sampling = sampling or Sampling()
         self.device = torch.device(device)
-        self.vqgan = vqgan.eval().to(self.device).to(memory_format=torch.channels_last)  # as convolutions like it
+        self.vqgan = vqgan.eval().to(self.device).to(memory_format=torch.channels_last)  # faster convolutions
         self.bart = bart.eval().to(self.device)
         self.clip = None if clip is None else clip.eval().to(self.device)
 
@@ -84,23 +84,27 @@ class Pipeline:
         ranker: str | None = None,
         dtype: torch.dtype | None = None,
     ) -> Pipeline:
-        """Load a preset. Its translator can draw but not learn; for one that can there is `Preset.load_bart`.
+        """Load a preset. The translator of the pipeline cannot be trained; `Preset.load_bart` loads one that can.
 
         Args:
-            name: of a preset, or its folder; None takes the best one that is there: the one with the largest pictures.
-            device: where to compute; None takes a GPU if there is one.
-            ranker: a published CLIP to rank with, "ViT-B-32/openai"; None takes the preset's own. See `load_ranker`.
-            dtype: of the translator's numbers; None takes what is best for the device, see `ready_to_draw`.
+            name: the name of a preset, or its folder; None: the complete preset with the largest pictures.
+            device: where to compute; None: a GPU if there is one, else the CPU.
+            ranker: the name of a published CLIP to rank with, such as "ViT-B-32/openai"; None: the preset's CLIP. See
+                `load_ranker`.
+            dtype: the type in which the translator computes; None chooses it by device, see `prepare_for_drawing`.
+
+        Returns:
+            The pipeline.
 
         Raises:
-            PresetError: there is no such preset, or one of its files is missing, truncated or altered.
+            PresetError: if there is no such preset, or one of its files is missing, truncated or altered.
         """
         preset = best_preset() if name is None else load_preset(name)
         device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         clip, clip_tokenizer = load_ranker(preset, ranker)
         return cls(
             preset.load_vqgan(),
-            ready_to_draw(preset.load_bart(as_stored=True), device, dtype),
+            prepare_for_drawing(preset.load_bart(as_stored=True), device, dtype),
             clip,
             preset.load_tokenizer(),
             clip_tokenizer=clip_tokenizer,
@@ -139,15 +143,18 @@ class Pipeline:
         """Draw n pictures of a prompt, or of each prompt of a list.
 
         Args:
-            prompt: what to draw. A list gives a list of drawings, each the one that its prompt alone would give.
+            prompt: what to draw, or a list of prompts.
             n: pictures for each prompt.
-            seed: any whole number, 0 too; None throws one.
-            rank: put the pictures in the order of their CLIP scores, the best first.
+            seed: any integer; None chooses one at random.
+            rank: whether to sort the pictures by their CLIP scores, the best first.
             **how: guidance, temperature, top_k, top_p; see `Sampling`.
 
+        Returns:
+            A drawing; for a list of prompts a list of drawings, each the same as for its prompt alone.
+
         Raises:
-            PromptError: a prompt without anything to draw.
-            AtelierError: a number out of range.
+            PromptError: if a prompt is empty.
+            AtelierError: if a number is out of range.
         """
         prompts = [prompt] if isinstance(prompt, str) else prompt
         *_, drawings = self._steps(prompts, n, seed, rank, how, every=None)
@@ -162,14 +169,14 @@ class Pipeline:
         every: int | None = None,
         **how: Unpack[SamplingOptions],
     ) -> Iterator[Drawing]:
-        """Draw as `draw` does, and show the pictures while they come into being.
+        """Draw as `draw` does, and give the unfinished pictures too.
 
         Args:
             prompt, n, seed, rank, how: as for `draw`.
-            every: codes between two drawings; one row of the grid if None.
+            every: codes between two drawings; None: the codes of one row.
 
         Yields:
-            Unfinished drawings, then the finished one, which is the one that `draw` gives.
+            Unfinished drawings, then the finished drawing, the same as that of `draw`.
         """
         for drawings in self._steps([prompt], n, seed, rank, how, every=every or self.vqgan.config.grid):
             yield drawings[0]
@@ -188,9 +195,16 @@ class Pipeline:
 
         Args:
             image: a PIL image of any size, or pixels (3, size, size) from 0 to 1.
-            prompt: what the whole picture is to show.
-            rows: rows of codes that are kept; half of them if None.
+            prompt: describes the whole picture.
+            rows: rows of codes to keep; None: half of them.
             n, seed, rank, how: as for `draw`.
+
+        Returns:
+            The drawing.
+
+        Raises:
+            PromptError: if the prompt is empty.
+            ValueError: if a number is out of range, or the image is a tensor that is not (3, size, size).
         """
         grid = self.vqgan.config.grid
         rows = grid // 2 if rows is None else rows
@@ -204,10 +218,16 @@ class Pipeline:
 
     @torch.no_grad()
     def encode(self, image: Image.Image | Tensor) -> Tensor:
-        """A picture's codes, (1, grid, grid). A PIL image is cut to its central square first.
+        """Encode a picture.
+
+        Args:
+            image: a PIL image of any size, which is cut to its central square, or pixels (3, size, size) from 0 to 1.
+
+        Returns:
+            Codes (1, grid, grid).
 
         Raises:
-            AtelierError: a tensor that is not (3, size, size).
+            AtelierError: if the image is a tensor that is not (3, size, size).
         """
         size = self.vqgan.config.resolution
         if isinstance(image, Image.Image):
@@ -220,13 +240,24 @@ class Pipeline:
 
     @torch.no_grad()
     def decode(self, codes: Tensor) -> Tensor:
-        """Codes (n, grid, grid) to pictures (n, 3, size, size), from 0 to 1."""
+        """Decode codes (n, grid, grid) to pictures (n, 3, size, size), from 0 to 1."""
         parts = codes.to(self.device).split(max(1, PIXELS_AT_ONCE // self.vqgan.config.resolution**2))
         return torch.cat([self.vqgan.decode_codes(part) for part in parts]).float()
 
     @torch.no_grad()
     def score(self, prompt: str, pictures: Tensor) -> list[float]:
-        """100 · cosine between a prompt and each picture (n, 3, size, size), as on the session's slide."""
+        """Score pictures with CLIP.
+
+        Args:
+            prompt: what the pictures should show.
+            pictures: (n, 3, size, size), from 0 to 1.
+
+        Returns:
+            100 · cosine between the prompt and each picture, as on the session's slide.
+
+        Raises:
+            ValueError: if the pipeline has no CLIP.
+        """
         if self.clip is None:
             raise AtelierError("This pipeline has no CLIP, so it cannot score pictures.")
         ids = self.clip_tokenizer.encode([prompt], self.clip.config.context_length)
@@ -235,24 +266,25 @@ class Pipeline:
         return (100 * self.clip.encode_image(pictures) @ text[0]).tolist()
 
     def remarks(self, prompt: str) -> list[str]:
-        """What a user should know of a prompt before believing its pictures: unknown words, and what is cut off."""
-        found, shown = [], 5
+        """Write sentences on a prompt: on words that the preset does not know, and on a prompt that is too long."""
+        sentences, shown = [], 5
         unknown = unknown_words(prompt, self.words)
         if unknown:
             named = ", ".join(f"“{shortened(word)}”" for word in unknown[:shown])
             more = f" and {len(unknown) - shown} more" if len(unknown) > shown else ""
-            near = dict.fromkeys(word for strange in unknown[:shown] for word in nearest_words(strange, self.words))
-            found.append(
+            near = dict.fromkeys(known for word in unknown[:shown] for known in nearest_words(word, self.words))
+            sentences.append(
                 f"The {self.name} preset never saw {named}{more}; the nearest words it knows are {', '.join(near)}."
             )
         elif self.words and not words_of(prompt):
-            found.append(
-                f"There is no word in this prompt that the {self.name} preset knows, so it draws what it likes."
+            sentences.append(
+                f"There is no word in this prompt that the {self.name} preset knows, "
+                "so the pictures will not show what it asks for."
             )
         room = self.bart.config.text_length
         if len(self.tokenizer.pieces(prompt)) > room - 2:
-            found.append(f"The prompt is longer than the {room} tokens that the model reads; the rest is cut off.")
-        return found
+            sentences.append(f"The prompt is longer than the {room} tokens that the model reads; the rest is cut off.")
+        return sentences
 
     @torch.no_grad()
     def _steps(
@@ -265,7 +297,7 @@ class Pipeline:
         every: int | None,
         prefix: Tensor | None = None,
     ) -> Iterator[list[Drawing]]:
-        """Drawings of all prompts: unfinished ones after each `every` codes if that is given, then finished ones."""
+        """Draw all prompts: unfinished drawings after every `every` codes, if given, then the finished drawings."""
         if n < 1 or not prompts:
             raise AtelierError(
                 f"There is nothing to draw with n = {n} and {len(prompts)} prompts; ask for at least one."
@@ -276,9 +308,9 @@ class Pipeline:
         seed = secrets.randbits(31) if seed is None else seed
         length, grid = self.bart.config.target_length, self.vqgan.config.grid
         text = self.tokenizer.encode(prompts, self.bart.config.text_length).to(self.device)  # (p, t)
-        nothing = self.tokenizer.nothing(self.bart.config.text_length).to(self.device)  # (t,)
-        throws = dice(seed, n, length).repeat(len(prompts), 1).to(self.device)  # (p · n, length)
-        for codes in decode(self.bart, text, nothing, sampling, throws, prefix, self.vqgan.config.codes):
+        empty = self.tokenizer.nothing(self.bart.config.text_length).to(self.device)  # (t,)
+        uniforms = uniform_numbers(seed, n, length).repeat(len(prompts), 1).to(self.device)  # (p · n, length)
+        for codes in decode(self.bart, text, empty, sampling, uniforms, prefix, self.vqgan.config.codes):
             done = codes.shape[1]
             if done == length:
                 pictures = self.decode(codes.unflatten(1, (grid, grid)))
@@ -304,7 +336,7 @@ class Pipeline:
         return drawings
 
     def _unfinished(self, prompts: list[str], codes: Tensor, seed: int) -> list[Drawing]:
-        """What can be seen so far: codes not written yet are decoded as the last one written, and greyed out."""
+        """Make unfinished drawings: missing codes are decoded as the last code written, then covered with grey."""
         grid, length, done = self.vqgan.config.grid, self.bart.config.target_length, codes.shape[1]
         filled = torch.cat([codes, codes[:, -1:].expand(-1, length - done)], dim=1).unflatten(1, (grid, grid))
         written = (torch.arange(length, device=self.device) < done).float().view(grid, grid)
@@ -312,14 +344,14 @@ class Pipeline:
         block = torch.ones(self.vqgan.config.factor, self.vqgan.config.factor, device=self.device)
         pictures = torch.where(torch.kron(written, block) > 0, pictures, UNDRAWN)
         groups = zip(prompts, filled.chunk(len(prompts)), pictures.chunk(len(prompts)), strict=True)
-        return [Drawing(prompt, own, kept, None, seed, done / length) for prompt, kept, own in groups]
+        return [Drawing(prompt, own, own_codes, None, seed, done / length) for prompt, own_codes, own in groups]
 
 
 def best_preset() -> Preset:
-    """The complete and undamaged preset with the largest pictures; a sentence is logged for each that is skipped.
+    """Find the complete and undamaged preset with the largest pictures; log a sentence for each that is skipped.
 
     Raises:
-        PresetError: there is none.
+        PresetError: if there is no such preset.
     """
     readable, faults = readable_presets()
     complete = {name: preset for name, preset in readable.items() if preset.complete}
@@ -336,16 +368,16 @@ def best_preset() -> Preset:
 
 
 def unknown_words(prompt: str, known: Sequence[str]) -> list[str]:
-    """The prompt's words that are not among the known ones, each once; none if nothing is known of words at all."""
+    """List the words of a prompt that are not known, each once; an empty list if `known` is empty."""
     words = set(known)
     return [word for word in dict.fromkeys(words_of(prompt)) if word not in words] if words else []
 
 
 def nearest_words(word: str, known: Sequence[str], most: int = 3) -> list[str]:
-    """The known words that are spelled most like a word, the nearest first."""
+    """List the known words with the most similar spelling, the most similar first."""
     return difflib.get_close_matches(word[:40], known, n=most, cutoff=0.0)
 
 
 def shortened(word: str, most: int = 30) -> str:
-    """A word that fits into a sentence."""
+    """Shorten a word to at most `most` characters."""
     return word if len(word) <= most else word[: most - 1] + "…"

@@ -14,7 +14,7 @@ from atelier.blocks.classifier import PictureClassifier
 from atelier.blocks.vae import VAE, kl_divergence
 from atelier.blocks.vq import codebook_usage
 from atelier.training.metrics import psnr
-from atelier.training.recipes.sprite_judge import KIND, NONE, blended, nothing, strangers
+from atelier.training.recipes.sprite_judge import KIND, NONE, blended, negative_pictures, partners_of_other_kinds
 from atelier.weights.sprites import (
     BUILT_FROM,
     SpriteModel,
@@ -93,11 +93,11 @@ def share(flags: Tensor) -> float:
 
 def judging(model: PictureClassifier, judge: PictureClassifier, pictures: Tensor, kinds: Tensor) -> dict[str, float]:
     """How well a classifier names sprites, and sees where there are none."""
-    others = pictures[strangers(kinds)]
+    others = pictures[partners_of_other_kinds(kinds)]
     return {
         "named": share(judged(model, pictures) == kinds),
         "blends": 1 - share_recognised(model, blended(pictures, others)),
-        "nothing": 1 - share_recognised(model, nothing(pictures, others)),
+        "nothing": 1 - share_recognised(model, negative_pictures(pictures, others)),
     }
 
 

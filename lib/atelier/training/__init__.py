@@ -1,1 +1,1 @@
-"""Training: one loop for all blocks, and one recipe for each of them."""
+"""Training: one loop for all blocks, and a recipe for each block."""

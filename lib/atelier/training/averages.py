@@ -1,4 +1,4 @@
-"""Averages over a training: of the weights, and of the metrics between two reports."""
+"""Averages in a training: a moving average of the weights, and means of the metrics between two reports."""
 
 from __future__ import annotations
 
@@ -12,28 +12,37 @@ from torch import Tensor, nn
 class AveragedWeights:
     """An exponential moving average of a module's weights.
 
-    The decay is warmed up as min(decay, (1 + t) / (10 + t)), so that a short training does not end with an average of
-    its beginning. What gradients do not train is copied: a codebook and a BatchNorm's statistics are moving averages
+    The decay of step t is min(decay, (1 + t) / (10 + t)), so that the first weights count little in a short training.
+    Tensors without gradient, such as the codebook and the statistics of BatchNorm, are copied: they are moving averages
     already.
+
+    Args:
+        module: the module in training.
+        decay: the share of the average that one step keeps, in [0, 1).
+
+    Attributes:
+        module: a copy of the module with the averaged weights.
+        decay: as given.
     """
 
     def __init__(self, module: nn.Module, decay: float) -> None:
         self.module = deepcopy(module).eval().requires_grad_(False)
         self.decay = decay
-        # Looked up once: a small network's step on a GPU is hardly longer than finding two hundred tensors by name.
-        kept, seen = self.module.state_dict(), module.state_dict()
+        # The tensors are looked up once: finding two hundred tensors by name takes about as long as a step of a small
+        # network on a GPU.
+        averages, current = self.module.state_dict(), module.state_dict()
         trained = {name for name, parameter in module.named_parameters() if parameter.requires_grad}
-        self._trained = [(kept[name], seen[name]) for name in seen if name in trained]
-        self._copied = [(kept[name], seen[name]) for name in seen if name not in trained]
+        self._trained = [(averages[name], current[name]) for name in current if name in trained]
+        self._copied = [(averages[name], current[name]) for name in current if name not in trained]
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Take in the module's weights after step `step` (from 0)."""
+        """Update the average with the weights after step `step`, counted from 0."""
         decay = min(self.decay, (1 + step) / (10 + step))
-        kept, seen = zip(*self._trained, strict=True)
-        torch._foreach_lerp_(kept, seen, 1 - decay)
-        for kept, seen in self._copied:
-            kept.copy_(seen)
+        averages, current = zip(*self._trained, strict=True)
+        torch._foreach_lerp_(averages, current, 1 - decay)
+        for copy, tensor in self._copied:
+            copy.copy_(tensor)
 
 
 class Meter:
@@ -44,23 +53,23 @@ class Meter:
         self.counts: dict[str, int] = {}
 
     def add(self, metrics: dict[str, Tensor]) -> None:
-        """Add one value to each metric named; they stay on their device, so that nothing waits for them."""
+        """Add one value of each metric given; values stay on their device, so that the CPU does not wait for a GPU."""
         for name, value in metrics.items():
             value = value.detach().double() if value.device.type != "mps" else value.detach().float()
             self.sums[name] = self.sums[name] + value if name in self.sums else value
             self.counts[name] = self.counts.get(name, 0) + 1
 
     def means(self) -> dict[str, float]:
-        """The mean of each metric over the values added."""
+        """Compute the mean of each metric over the values added."""
         return {name: float(total) / self.counts[name] for name, total in self.sums.items()}
 
     def state(self) -> dict[str, Any]:
-        """What `restored` needs."""
+        """Return the state from which `restored` makes the meter again."""
         return {"sums": {name: total.cpu() for name, total in self.sums.items()}, "counts": dict(self.counts)}
 
     @classmethod
     def restored(cls, state: dict[str, Any], device: torch.device) -> Meter:
-        """A meter as it was when `state` was taken."""
+        """Make a meter from what `state` returned, with its sums on a device."""
         meter = cls()
         meter.sums = {name: total.to(device) for name, total in state["sums"].items()}
         meter.counts = dict(state["counts"])

@@ -1,8 +1,8 @@
-"""The files of a training's folder: finding, reading and writing checkpoints, and the lines of metrics.
+"""The files in the folder of a training: checkpoints and metrics.
 
 metrics.jsonl           one line of JSON at intervals
-samples/00001200.png    what the averaged weights draw at step 1200
-checkpoint-00001200/    everything needed to go on from step 1200; only the newest is kept
+samples/00001200.png    a sample of the averaged weights at step 1200
+checkpoint-00001200/    everything needed to resume from step 1200; only the newest checkpoint is kept
 """
 
 from __future__ import annotations
@@ -22,39 +22,44 @@ UNFINISHED = ".unfinished-"
 
 
 def newest_checkpoint(folder: str | Path) -> Path | None:
-    """The checkpoint of a training's folder with the highest step, or None."""
+    """Find the checkpoint with the highest step in the folder of a training; None if there is no checkpoint."""
     return max(Path(folder).glob(f"{CHECKPOINT}*"), key=step_of, default=None)
 
 
 def step_of(checkpoint: Path) -> int:
-    """The step at which a checkpoint was made."""
+    """Read the step of a checkpoint from its name."""
     return int(checkpoint.name.removeprefix(CHECKPOINT))
 
 
 def read_checkpoint(file: Path) -> dict[str, Any]:
-    """The content of one of a checkpoint's files.
+    """Read one file of a checkpoint.
 
     Raises:
-        TrainingError: if it cannot be read.
+        TrainingError: if the file cannot be read.
     """
     try:
         return torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as fault:  # torch.load fails with a dozen different types
+    except Exception as fault:  # torch.load raises a dozen different types
         raise TrainingError(
-            f"{file} cannot be read ({type(fault).__name__}); remove {file.parent} and start that training again."
+            f"{file} cannot be read ({type(fault).__name__}); remove {file.parent} and start this training again."
         ) from fault
 
 
-def load_moments(optimizer: Optimizer, state: dict[str, Any]) -> None:
-    """Take up an optimizer's moments, but not its settings: those are as the recipe says now."""
+def load_optimizer_state(optimizer: Optimizer, state: dict[str, Any]) -> None:
+    """Load the moments of an optimizer; its settings (learning rate, betas, ...) stay those of the recipe."""
     settings = [{name: value for name, value in group.items() if name != "params"} for group in optimizer.param_groups]
     optimizer.load_state_dict(state)
-    for group, now in zip(optimizer.param_groups, settings, strict=True):
-        group.update(now)
+    for group, current in zip(optimizer.param_groups, settings, strict=True):
+        group.update(current)
+
+
+def read_metrics(file: Path) -> list[dict[str, float]]:
+    """Read the lines of a metrics.jsonl; an empty list if the file does not exist."""
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").splitlines()] if file.is_file() else []
 
 
 def drop_metrics_after(file: Path, step: int) -> None:
-    """Drop the lines that an interrupted session wrote after its last checkpoint: they will be written again."""
+    """Drop the lines of metrics after a step: an interrupted session wrote them after its last checkpoint."""
     if not file.exists():
         return
     kept = []
@@ -63,7 +68,7 @@ def drop_metrics_after(file: Path, step: int) -> None:
             if json.loads(line)["step"] <= step:
                 kept.append(line + "\n")
         except (json.JSONDecodeError, KeyError, TypeError):
-            continue  # the kill fell into the middle of this line
+            continue  # the process was killed while it wrote this line
     replacement = file.with_suffix(".new")
     replacement.write_text("".join(kept), encoding="utf-8")
     replacement.replace(file)

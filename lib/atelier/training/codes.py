@@ -1,20 +1,19 @@
-"""Codes computed once: a store on disk of what a VQ-GAN makes of pictures, and batches from it.
+"""Codes computed once: a store on disk of the codes that a VQ-GAN gives to pictures, and batches from the store.
 
-Painting and encoding a picture costs more than a step of the translator, and always gives the same codes. So they are
-computed once, in parts, before the translator is trained:
+Painting and encoding a picture takes longer than training the translator on it, and always gives the same codes. So the
+codes are computed once, before the translator is trained:
 
-    store.json              what the codes depend on; a store of anything else is started again
+    store.json              what the codes depend on; if it differs from what is asked for, the store is built again
     part-00000.safetensors  codes (pictures, codes of a picture) uint16, and the captions as UTF-8 JSON in uint8
 
-Every part is written whole or not at all. The store is complete when all parts are there, so one that was cut off by a
-kill is continued and never taken for complete.
+Each part is written to a temporary file and then renamed. So after a kill every part is whole, and the next session
+computes the missing ones.
 """
 
 from __future__ import annotations
 
 import json
 import shutil
-import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -26,40 +25,46 @@ from torch import Tensor
 from tqdm.auto import tqdm
 
 from atelier.blocks.vqgan import VQGAN
-from atelier.training.data import Epochs, PictureSource, mixed_seed
+from atelier.training.data import Epochs, PictureSource, derive_seed
 from atelier.training.recipe import TrainingError
 from atelier.weights.storage import replace_file
 
 STORE_FILE = "store.json"
-PART_SIZE = 1024  # pictures; one part takes less than a minute of one core
+PART_SIZE = 1024  # pictures; a part takes less than a minute on one core
 ENCODE_TOGETHER = 64
-MOST_CODES = 2**16  # what two bytes can hold
+MOST_CODES = 2**16  # as many as 16 bits can number
 
 
 @dataclass(frozen=True)
 class CodedBatch:
     """Pictures as codes, with their captions.
 
-    codes: (n, s) int64. captions: n sentences.
+    Attributes:
+        codes: (n, s) int64.
+        captions: n sentences.
     """
 
     codes: Tensor
     captions: list[str]
 
     def to(self, device: torch.device | str, layout: torch.memory_format = torch.contiguous_format) -> CodedBatch:
-        """The same batch with its codes on another device; `layout` is of pictures and does not apply."""
+        """Return the batch with its codes on a device. `layout` applies to pictures only and is ignored."""
         return replace(self, codes=self.codes.to(device, non_blocking=True))
 
     def copy(self) -> CodedBatch:
-        """The same batch with codes of its own."""
+        """Return the batch with a copy of its codes."""
         return replace(self, codes=self.codes.clone())
 
 
 @dataclass(frozen=True)
 class StoreKey:
-    """What the codes of a store depend on.
+    """What the content of a store depends on.
 
-    vqgan: the SHA-256 of its file. source: `PictureSource.identity`. pictures: how many. captions: the most for each.
+    Attributes:
+        vqgan: the SHA-256 of the VQ-GAN's file.
+        source: `PictureSource.identity`.
+        pictures: the number of pictures.
+        captions: the largest number of captions per picture.
     """
 
     vqgan: str
@@ -81,15 +86,15 @@ class CodeStore:
     """A store of codes in a folder, complete or not.
 
     Args:
-        folder: of the store; it need not exist.
-        key: what the codes depend on. A store that depends on anything else is removed.
+        folder: the folder of the store; it need not exist.
+        key: what the content depends on. `begin` removes a store with another key.
     """
 
     def __init__(self, folder: Path, key: StoreKey) -> None:
         self.folder, self.key = folder, key
 
     def begin(self) -> None:
-        """Make the folder ready for parts of this key."""
+        """Prepare the folder for parts of this key."""
         if self._recorded() == asdict(self.key):
             return
         if self.folder.exists():
@@ -99,22 +104,31 @@ class CodeStore:
 
     @property
     def missing(self) -> list[int]:
-        """The parts that are still to be written; all of them if the folder holds another store."""
+        """The parts not written yet; all of them if the folder holds a store with another key."""
         if self._recorded() != asdict(self.key):
             return list(range(self.key.parts))
         return [part for part in range(self.key.parts) if not self._file(part).is_file()]
 
     def write(self, part: int, codes: Tensor, captions: list[list[str]]) -> None:
-        """Write a part: codes (pictures, s), and the captions of each picture."""
+        """Write a part.
+
+        Args:
+            part: its number.
+            codes: (pictures, s).
+            captions: the captions of each picture.
+        """
         text = torch.frombuffer(bytearray(json.dumps(captions, ensure_ascii=False).encode()), dtype=torch.uint8)
         content = safetensors.torch.save({"codes": codes.cpu().to(torch.uint16).contiguous(), "captions": text})
         replace_file(self._file(part), content)
 
     def read(self) -> tuple[Tensor, list[list[str]]]:
-        """All codes (pictures, s) uint16, and the captions of each picture.
+        """Read all parts.
+
+        Returns:
+            Codes (pictures, s) uint16, and the captions of each picture.
 
         Raises:
-            TrainingError: if the store is not complete, or a part is damaged.
+            TrainingError: if the store is incomplete or a part is damaged.
         """
         if self.missing:
             raise TrainingError(f"{self.folder} lacks {len(self.missing)} of its {self.key.parts} parts.")
@@ -125,9 +139,9 @@ class CodeStore:
                 found = json.loads(content["captions"].numpy().tobytes())
                 if not len(found) == len(content["codes"]) == self.key.size(part):
                     raise ValueError(f"it holds {len(found)} pictures instead of {self.key.size(part)}")
-            except Exception as fault:  # safetensors raises an error class of its own
+            except Exception as fault:  # safetensors has its own class of errors
                 raise TrainingError(
-                    f"{self._file(part)} is damaged ({fault}); remove it, and it is computed again."
+                    f"{self._file(part)} is damaged ({fault}); remove it, and the next session computes it again."
                 ) from fault
             codes.append(content["codes"])
             captions += found
@@ -143,7 +157,7 @@ class CodeStore:
             return None
 
 
-def complete(
+def complete_store(
     store: CodeStore,
     vqgan: VQGAN,
     source: PictureSource,
@@ -151,21 +165,21 @@ def complete(
     stop: Callable[[], bool] = lambda: False,
     show_progress: bool = True,
 ) -> bool:
-    """Compute the parts that a store lacks; several processes share them.
+    """Compute the missing parts of a store; the processes of a training divide them among themselves.
 
     Args:
-        store: what is to be completed.
-        vqgan: a finished one, in evaluation mode.
-        source: of the pictures.
-        accelerator: of the training.
-        stop: asked before each part; if it says so, the rest is left to the next session.
-        show_progress: whether a bar shows the parts.
+        store: the store to complete.
+        vqgan: a trained VQ-GAN, in evaluation mode.
+        source: the source of the pictures.
+        accelerator: the accelerator of the training.
+        stop: called before each part; if it returns True, the remaining parts are left to the next session.
+        show_progress: whether to show a progress bar.
 
     Returns:
         Whether the store is complete.
 
     Raises:
-        TrainingError: if the VQ-GAN has more codes than two bytes can count.
+        TrainingError: if the VQ-GAN has more codes than 16 bits can number.
     """
     if vqgan.config.codes > MOST_CODES:
         raise TrainingError(f"The VQ-GAN has {vqgan.config.codes} codes; a store of codes holds at most {MOST_CODES}.")
@@ -173,35 +187,43 @@ def complete(
         store.begin()
     accelerator.wait_for_everyone()
     mine = [part for part in store.missing if part % accelerator.num_processes == accelerator.process_index]
-    accelerator.wait_for_everyone()  # only now may a part appear
+    accelerator.wait_for_everyone()  # all processes must list the missing parts before one of them writes a part
     vqgan = vqgan.to(source.device)
     hidden = not (show_progress and accelerator.is_main_process and mine)
     for part in tqdm(mine, desc="codes", unit="part", disable=hidden):
         if stop():
             break
         pictures, captions = source.portion(part * PART_SIZE, store.key.size(part), store.key.captions)
-        store.write(part, encoded(vqgan, pictures), captions)
+        store.write(part, encode_pictures(vqgan, pictures), captions)
     accelerator.wait_for_everyone()
     return not store.missing
 
 
 @torch.no_grad()
-def encoded(vqgan: VQGAN, pictures: Tensor) -> Tensor:
-    """The codes (n, s) int64 of pictures (n, 3, h, w), in float32."""
-    some = pictures.split(ENCODE_TOGETHER)
-    return torch.cat([vqgan.encode(group).indices.flatten(1) for group in some])
+def encode_pictures(vqgan: VQGAN, pictures: Tensor) -> Tensor:
+    """Encode pictures in groups, in float32.
+
+    Args:
+        vqgan: in evaluation mode.
+        pictures: (n, 3, h, w).
+
+    Returns:
+        Codes (n, s), int64.
+    """
+    groups = pictures.split(ENCODE_TOGETHER)
+    return torch.cat([vqgan.encode(group).indices.flatten(1) for group in groups])
 
 
 class StoredCodes:
-    """Endless batches from a complete store. In each epoch a picture comes once, with one of its captions at random.
+    """Endless batches from a complete store. Each epoch has every picture once, with one of its captions at random.
 
     Args:
-        store: a complete one.
+        store: a complete store.
         batch_size: pictures in a batch.
-        seed: two seeds give other orders and other choices of captions.
+        seed: of the order of the pictures and the choice of captions.
 
     Raises:
-        TrainingError: if the store is not complete, or damaged.
+        TrainingError: if the store is incomplete or damaged.
     """
 
     def __init__(self, store: CodeStore, batch_size: int, seed: int) -> None:
@@ -214,7 +236,11 @@ class StoredCodes:
         return len(self.captions)
 
     def __getitem__(self, number: int) -> CodedBatch:
-        """Batch `number`. Raises IndexError for a negative number."""
+        """Make batch `number`.
+
+        Raises:
+            IndexError: if the number is negative.
+        """
         chosen = self._epochs.batch(number, self.batch_size)
         first = number * self.batch_size
         texts = [self._caption(picture, first + place) for place, picture in enumerate(chosen)]
@@ -222,9 +248,4 @@ class StoredCodes:
 
     def _caption(self, picture: int, position: int) -> str:
         options = self.captions[picture]
-        return options[mixed_seed(self.seed, "caption", position) % len(options)]
-
-
-def seconds_left(deadline: float | None) -> Callable[[], bool]:
-    """A `stop` for `complete`: whether a moment of `time.monotonic` has passed; None never does."""
-    return lambda: deadline is not None and time.monotonic() >= deadline
+        return options[derive_seed(self.seed, "caption", position) % len(options)]

@@ -1,8 +1,7 @@
 """Batches of captioned pictures: painted on the fly, or read from the learner's own folder.
 
-All data are endless and are asked by number: `data[i]` is batch i, a function of the seed and i alone. So
-a training that is stopped and taken up again sees exactly the batches it would have seen, and several processes can
-share the work by taking every n-th number.
+All data are endless and indexed by number: `data[i]` is batch i, a function of the seed and i alone. So a training that
+is stopped and resumed sees the same batches as one that was not, and each of n processes can take every n-th batch.
 """
 
 from __future__ import annotations
@@ -27,16 +26,17 @@ CAPTIONS_FILE = "captions.csv"
 
 
 class DataError(AtelierError):
-    """The data asked for cannot be read; the message names the file and the row."""
+    """Data cannot be read or made; the message says what is wrong, with the file and the row."""
 
 
 @dataclass(frozen=True)
 class Batch:
     """Pictures with their captions.
 
-    pictures: (n, 3, size, size) float32 in [0, 1].
-    captions: n sentences.
-    scenes: the n scenes that were painted, or None for pictures that nobody painted.
+    Attributes:
+        pictures: (n, 3, size, size) float32 in [0, 1].
+        captions: n sentences.
+        scenes: the n scenes that were painted, or None for pictures from a folder.
     """
 
     pictures: Tensor
@@ -44,23 +44,23 @@ class Batch:
     scenes: list[Scene] | None = None
 
     def to(self, device: torch.device | str, layout: torch.memory_format = torch.contiguous_format) -> Batch:
-        """The same batch with its pictures on another device, in a memory layout."""
+        """Return the batch with its pictures on a device, in a memory layout."""
         return replace(self, pictures=self.pictures.to(device, non_blocking=True).contiguous(memory_format=layout))
 
     def copy(self) -> Batch:
-        """The same batch with pictures of its own."""
+        """Return the batch with a copy of its pictures."""
         return replace(self, pictures=self.pictures.clone())
 
 
 class AnyBatch(Protocol):
-    """What the loop does with a batch of any kind."""
+    """What the training loop needs of a batch of any kind."""
 
     def to(self, device: torch.device | str, layout: torch.memory_format = ...) -> AnyBatch:
-        """The same batch on another device, its pictures in a memory layout."""
+        """Return the batch on a device, its pictures in a memory layout."""
         ...
 
     def copy(self) -> AnyBatch:
-        """The same batch with tensors of its own."""
+        """Return the batch with copies of its tensors."""
         ...
 
 
@@ -68,28 +68,48 @@ BatchKind = TypeVar("BatchKind", bound=AnyBatch, covariant=True)
 
 
 class Batches(Protocol[BatchKind]):
-    """What a training asks of its data: batch i for any i >= 0, the same one every time."""
+    """What the training loop needs of data: batch i for any i >= 0, the same one each time."""
 
     def __getitem__(self, number: int) -> BatchKind: ...
 
 
-def in_bytes(batch: Batch) -> Batch:
-    """The batch with pictures of 8 bits, as a file would keep them: (n, 3, size, size) uint8."""
+def to_uint8(batch: Batch) -> Batch:
+    """Return the batch with its pictures as bytes: (n, 3, size, size) uint8, a quarter of the memory."""
     return replace(batch, pictures=(batch.pictures * 255).round().byte())
 
 
-def mixed_seed(*parts: Any) -> int:
-    """One seed in [0, 2^63) for a tuple of values, unrelated for neighbouring tuples."""
+def derive_seed(*parts: Any) -> int:
+    """Hash values to a seed in [0, 2^63); similar values give unrelated seeds."""
     digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1
 
 
+def _check_number(number: int) -> None:
+    """Check the number of a batch.
+
+    Raises:
+        IndexError: if it is negative.
+    """
+    if number < 0:
+        raise IndexError(f"Batches are numbered from 0; number {number} was asked for.")
+
+
+def _check_batch_size(batch_size: int) -> None:
+    """Check the size of a batch.
+
+    Raises:
+        DataError: if it is below 1.
+    """
+    if batch_size < 1:
+        raise DataError(f"A batch holds at least one picture; batch_size was {batch_size}.")
+
+
 class Epochs:
-    """Endless passes over `length` items, each in a random order of its own.
+    """Endless epochs over items, each in its own random order.
 
     Args:
-        length: how many items there are.
-        seed: two seeds give two unrelated sequences of orders.
+        length: the number of items.
+        seed: of the orders.
     """
 
     def __init__(self, length: int, seed: int) -> None:
@@ -97,34 +117,45 @@ class Epochs:
         self._epoch, self._order = -1, torch.empty(0, dtype=torch.long)
 
     def batch(self, number: int, size: int) -> list[int]:
-        """The items of batch `number`; a batch may end one epoch and begin the next.
+        """List the items of a batch, which may end one epoch and begin the next.
+
+        Args:
+            number: of the batch.
+            size: items in a batch.
 
         Raises:
-            IndexError: for a negative number.
+            IndexError: if the number is negative.
         """
-        if number < 0:
-            raise IndexError(f"Batches are numbered from 0; number {number} was asked for.")
+        _check_number(number)
         return [self._item(number * size + k) for k in range(size)]
 
     def _item(self, position: int) -> int:
         epoch, place = divmod(position, self.length)
         if epoch != self._epoch:
-            generator = torch.Generator().manual_seed(mixed_seed(self.seed, epoch))
+            generator = torch.Generator().manual_seed(derive_seed(self.seed, epoch))
             self._epoch, self._order = epoch, torch.randperm(self.length, generator=generator)
         return int(self._order[place])
 
 
 @dataclass
 class PaintedPictures:
-    """Endless batches of a painted world.
+    """Endless batches of painted pictures.
 
-    size: pixels on a side. batch_size: pictures in a batch. seed: two seeds give two unrelated streams.
-    held_out: "never" leaves the held-out combinations out, "allowed" paints everything, "only" paints nothing else.
-    device: where the pictures are painted.
-    stride: the distance between the numbers that will be asked for (the number of processes that share the work).
-    paint_together: pictures painted in one go; a group of several hundred is painted faster than many small ones.
-    distinct: how many pictures are painted, about (whole groups are); then the same batches come again, from memory,
-    where a picture is 3 * size * size bytes. None: always new ones.
+    Attributes:
+        world: the world to paint.
+        size: pixels on a side.
+        batch_size: pictures in a batch.
+        seed: of the scenes; two seeds give unrelated pictures.
+        held_out: "never" leaves the held-out combinations out, "allowed" paints all combinations, "only" paints only
+            the held-out ones.
+        device: where the pictures are painted.
+        stride: the distance between the batch numbers that one process takes: the number of processes.
+        paint_together: pictures painted in one group; several hundred together are painted faster than a few at a time.
+        distinct: the number of different pictures, rounded up to whole groups. After them the same batches are repeated
+            from memory, where a picture takes 3 · size · size bytes. None: every batch is new.
+
+    Raises:
+        DataError: if batch_size or distinct is below 1.
     """
 
     world: World
@@ -138,60 +169,70 @@ class PaintedPictures:
     distinct: int | None = None
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1:
-            raise DataError(f"A batch holds at least one picture; batch_size was {self.batch_size}.")
+        _check_batch_size(self.batch_size)
         if self.distinct is not None and self.distinct < 1:
-            raise DataError(f"distinct was {self.distinct}; paint at least one picture, or None for always new ones.")
+            raise DataError(f"distinct was {self.distinct}; it must be at least 1, or None for new pictures only.")
         self._together = max(1, self.paint_together // self.batch_size)  # batches in a group
         self._ready: dict[int, Batch] = {}
 
     def __getitem__(self, number: int) -> Batch:
-        """Batch `number`. Raises IndexError for a negative number."""
-        if number < 0:
-            raise IndexError(f"Batches are numbered from 0; number {number} was asked for.")
+        """Make batch `number`.
+
+        Raises:
+            IndexError: if the number is negative.
+        """
+        _check_number(number)
         if self.distinct is None:
             if number not in self._ready:
                 self._ready = self._paint(self._group(number))
             return self._ready[number]
-        number %= self._round(self.distinct)
+        number %= self._period(self.distinct)
         if number not in self._ready:
-            self._ready |= {own: in_bytes(batch) for own, batch in self._paint(self._group(number)).items()}
-        kept = self._ready[number]
-        return replace(kept, pictures=kept.pictures.float() / 255)
+            self._ready |= {i: to_uint8(batch) for i, batch in self._paint(self._group(number)).items()}
+        stored = self._ready[number]
+        return replace(stored, pictures=stored.pictures.float() / 255)
 
-    def _round(self, distinct: int) -> int:
-        """How many batches, over all processes, are painted before they come again: whole groups of each process."""
+    def _period(self, distinct: int) -> int:
+        """The number of batches of all processes before they repeat: each process paints whole groups."""
         groups = -(-distinct // (self._together * self.batch_size * self.stride))
         return groups * self._together * self.stride
 
     def _group(self, number: int) -> list[int]:
-        """The numbers painted together with this one. Groups are fixed, so the pictures do not depend on the order."""
-        turn, rank = divmod(number, self.stride)
-        first = turn // self._together * self._together
+        """List the numbers of the batches painted together with this one, whichever of them is needed first."""
+        index, rank = divmod(number, self.stride)
+        first = index // self._together * self._together
         return [(first + k) * self.stride + rank for k in range(self._together)]
 
     def _paint(self, numbers: list[int]) -> dict[int, Batch]:
-        drawn = [
-            self.world.sample(self.batch_size, seed=mixed_seed(self.seed, number), held_out=self.held_out)
+        scenes_of = [
+            self.world.sample(self.batch_size, seed=derive_seed(self.seed, number), held_out=self.held_out)
             for number in numbers
         ]
-        pictures = paint([scene for scenes in drawn for scene in scenes], self.size, self.device)
-        pieces = pictures.split(self.batch_size)  # one (batch_size, 3, size, size) for each number
+        pictures = paint([scene for scenes in scenes_of for scene in scenes], self.size, self.device)
+        parts = pictures.split(self.batch_size)  # one (batch_size, 3, size, size) for each number
         return {
-            number: Batch(piece, [caption(scene) for scene in scenes], scenes)
-            for number, piece, scenes in zip(numbers, pieces, drawn, strict=True)
+            number: Batch(part, [caption(scene) for scene in scenes], scenes)
+            for number, part, scenes in zip(numbers, parts, scenes_of, strict=True)
         }
 
 
 class CaptionedFolder:
     """Endless batches of the learner's own pictures.
 
-    The folder holds a captions.csv with the columns file_name and text, and the pictures it names. Every picture is
-    cut to its central square, resized and kept in memory as bytes (12 kB for one of 64×64), so that a fault in any
-    row is found before training begins. Each epoch goes through all pictures in an order of its own.
+    The folder holds a captions.csv with the columns file_name and text, and the pictures that it names. All pictures
+    are read at once, so that a fault in any row is found before training begins. They are cut to their central square,
+    resized and kept in memory as bytes (12 kB for 64 × 64 pixels). Each epoch has all pictures in its own random order.
 
-    Raises DataError naming the row (1 is the first one under the header) for a missing file, an unreadable picture or
-    an empty caption, and the file for a missing captions.csv or column.
+    Args:
+        folder: the folder.
+        size: pixels on a side.
+        batch_size: pictures in a batch.
+        seed: of the orders.
+        device: where the batches are made.
+
+    Raises:
+        DataError: if captions.csv or one of its columns is missing, or if a picture is missing or unreadable or a
+            caption is empty; the message then names the row, and row 1 is the first below the header.
     """
 
     def __init__(
@@ -202,8 +243,7 @@ class CaptionedFolder:
         seed: int = 0,
         device: torch.device | str = "cpu",
     ) -> None:
-        if batch_size < 1:
-            raise DataError(f"A batch holds at least one picture; batch_size was {batch_size}.")
+        _check_batch_size(batch_size)
         rows = _read_captions(Path(folder))
         self.captions = [text for _, text in rows]
         self.pictures = torch.stack(  # (pictures, 3, size, size) uint8
@@ -217,49 +257,58 @@ class CaptionedFolder:
         return len(self.captions)
 
     def __getitem__(self, number: int) -> Batch:
-        """Batch `number`; a batch may end one epoch and begin the next. Raises IndexError for a negative number."""
+        """Make batch `number`, which may end one epoch and begin the next.
+
+        Raises:
+            IndexError: if the number is negative.
+        """
         chosen = self._epochs.batch(number, self.batch_size)
         pictures = self.pictures[chosen].to(self.device).float() / 255
         return Batch(pictures, [self.captions[i] for i in chosen])
 
 
 class PictureSource(Protocol):
-    """Where captioned pictures come from."""
+    """A source of captioned pictures."""
 
     @property
     def identity(self) -> str:
-        """A string that differs for sources of different pictures or captions."""
+        """A string that differs between sources of different pictures or captions."""
         ...
 
     @property
     def device(self) -> torch.device:
-        """Where pictures are made."""
+        """The device of the pictures."""
         ...
 
     def batches(self, batch_size: int, distinct: int | None, held_out: HeldOut) -> Batches[Batch]:
-        """Endless batches; for `distinct` and `held_out` see `PaintedPictures`."""
+        """Make endless batches; for `distinct` and `held_out` see `PaintedPictures`."""
         ...
 
     def count(self, wanted: int) -> int:
-        """How many distinct pictures there are to be had, if `wanted` are wanted."""
+        """Say how many distinct pictures the source gives if `wanted` are wanted."""
         ...
 
     def portion(self, first: int, number: int, captions: int) -> tuple[Tensor, list[list[str]]]:
-        """Pictures first, first + 1, ...: (number, 3, size, size) in [0, 1], with up to so many captions for each."""
+        """Make a portion of the pictures.
+
+        Args:
+            first: the index of its first picture.
+            number: its number of pictures.
+            captions: the largest number of captions per picture.
+
+        Returns:
+            Pictures (number, 3, size, size) in [0, 1], and the captions of each.
+        """
         ...
 
 
 @dataclass(frozen=True)
 class PaintedSource:
-    """A painted world.
+    """A painted world as a source of pictures.
 
     Attributes:
-        world: what is painted.
-        size: pixels on a side.
-        seed: two seeds give unrelated pictures.
-        device: where the pictures are painted.
-        stride: the number of processes that share the work.
-        paint_together: see `PaintedPictures`.
+        world, size, seed, device, paint_together: as for `PaintedPictures`.
+        stride: the number of processes.
     """
 
     world: World
@@ -275,7 +324,7 @@ class PaintedSource:
         return f"{self.world.name} world, {self.size} pixels, seed {self.seed}"
 
     def batches(self, batch_size: int, distinct: int | None, held_out: HeldOut) -> PaintedPictures:
-        """Endless batches; see `PaintedPictures`."""
+        """Make endless batches of painted pictures."""
         return PaintedPictures(
             self.world,
             self.size,
@@ -289,34 +338,34 @@ class PaintedSource:
         )
 
     def count(self, wanted: int) -> int:
-        """As many as are wanted."""
+        """Return the number wanted: a world gives any number of pictures."""
         return wanted
 
     def portion(self, first: int, number: int, captions: int) -> tuple[Tensor, list[list[str]]]:
-        """New scenes for each portion, without held-out combinations. The captions of a scene differ in wording."""
-        scenes = self.world.sample(number, seed=mixed_seed(self.seed, "portion", first))
+        """Paint new scenes, without held-out combinations; the captions of a scene differ in wording."""
+        scenes = self.world.sample(number, seed=derive_seed(self.seed, "portion", first))
         pictures = torch.cat(
             [
                 paint(scenes[start : start + self.paint_together], self.size, self.device)
                 for start in range(0, number, self.paint_together)
             ]
         )
-        return pictures, [[caption(worded(scene, k)) for k in range(captions)] for scene in scenes]
+        return pictures, [[caption(reworded(scene, k)) for k in range(captions)] for scene in scenes]
 
 
-def worded(scene: Scene, number: int) -> Scene:
-    """The same scene with another caption: `number` 0 is the scene itself."""
-    return scene if number == 0 else replace(scene, seed=mixed_seed(scene.seed, "wording", number) % 2**31)
+def reworded(scene: Scene, number: int) -> Scene:
+    """Return the scene with another seed, which words its caption differently; number 0 is the scene itself."""
+    return scene if number == 0 else replace(scene, seed=derive_seed(scene.seed, "wording", number) % 2**31)
 
 
 @dataclass(frozen=True)
 class FolderSource:
-    """A folder of captioned pictures; see `CaptionedFolder`.
+    """A folder of captioned pictures as a source; see `CaptionedFolder`.
 
     Attributes:
-        folder: with its captions.csv.
+        folder: the folder with its captions.csv.
         size: pixels on a side.
-        seed: two seeds give other orders.
+        seed: of the orders.
         device: where `portion` puts pictures.
     """
 
@@ -331,27 +380,33 @@ class FolderSource:
 
     @property
     def identity(self) -> str:
-        """A hash of all pictures and captions."""
+        """The number of pictures, their size and a hash of all pictures and captions."""
         digest = hashlib.sha256(self._read.pictures.numpy())
         digest.update(repr(self._read.captions).encode())
         return f"folder of {len(self._read)} pictures, {self.size} pixels, SHA-256 {digest.hexdigest()}"
 
     def batches(self, batch_size: int, distinct: int | None, held_out: HeldOut) -> CaptionedFolder:
-        """Endless batches; the folder's pictures are all there are, so `distinct` and `held_out` do not apply."""
+        """Make endless batches of all pictures of the folder; `distinct` and `held_out` do not apply."""
         return CaptionedFolder(self.folder, self.size, batch_size, self.seed)
 
     def count(self, wanted: int) -> int:
-        """The number of pictures in the folder."""
+        """Return the number of pictures in the folder."""
         return len(self._read)
 
     def portion(self, first: int, number: int, captions: int) -> tuple[Tensor, list[list[str]]]:
-        """The folder's pictures in the order of captions.csv, each with its one caption."""
+        """Return pictures in the order of captions.csv, each with its one caption."""
         pictures = self._read.pictures[first : first + number].to(self.device).float() / 255
         return pictures, [[text] for text in self._read.captions[first : first + number]]
 
 
 def save_captioned(scenes: Sequence[Scene], folder: Path, size: int) -> None:
-    """Paint scenes into a folder that `CaptionedFolder` reads: PNGs, `size` pixels on a side, and captions.csv."""
+    """Paint scenes into a folder that `CaptionedFolder` can read: PNG files and captions.csv.
+
+    Args:
+        scenes: what to paint.
+        folder: created if it does not exist.
+        size: pixels on a side.
+    """
     folder.mkdir(parents=True, exist_ok=True)
     digits = len(str(len(scenes) - 1))
     with (folder / CAPTIONS_FILE).open("w", newline="", encoding="utf-8") as table:
@@ -367,7 +422,7 @@ def save_captioned(scenes: Sequence[Scene], folder: Path, size: int) -> None:
 
 
 def _read_captions(folder: Path) -> list[tuple[str, str]]:
-    """The (file_name, text) pairs of a folder's captions.csv."""
+    """Read the pairs (file_name, text) of a folder's captions.csv."""
     table = folder / CAPTIONS_FILE
     if not folder.is_dir():
         raise DataError(f"There is no folder {folder}; give one that holds pictures and a {CAPTIONS_FILE}.")
@@ -384,7 +439,7 @@ def _read_captions(folder: Path) -> list[tuple[str, str]]:
             found = ", ".join(columns) or "none"
             raise DataError(f"{table} has no column {column}; its columns are: {found}. It needs file_name and text.")
     if not rows:
-        raise DataError(f"{table} has no rows; write one for every picture.")
+        raise DataError(f"{table} has no rows; write a row for every picture.")
     return [_checked_row(table, number, row) for number, row in enumerate(rows, start=1)]
 
 
@@ -398,7 +453,7 @@ def _checked_row(table: Path, number: int, row: dict[str, str | None]) -> tuple[
 
 
 def _read_picture(folder: Path, name: str, size: int, row: int) -> Tensor:
-    """The central square of a picture as (3, size, size) bytes."""
+    """Read the central square of a picture as (3, size, size) uint8."""
     where = f"Row {row} of {folder / CAPTIONS_FILE} names {name}"
     if not (folder / name).is_file():
         raise DataError(f"{where}, but there is no such file; add it or remove the row.")

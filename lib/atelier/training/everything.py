@@ -1,9 +1,9 @@
-"""What `atelier train all` does: train, one after the other, all that a preset still lacks.
+"""`atelier train all`: trains all blocks that a preset lacks, one after the other.
 
-Every block is a training of its own, the one of `atelier train BLOCK`, in the same folder RUN (see `command`), and
-leaves its weights in RUN/preset/ before the next one begins. RUN/finished.json says what is finished, so that a run
-which was stopped, or killed, goes on in the block where it was. The minutes are shared out as the preset's config.json
-says, {"recipes": {"all": {"vqgan": 5, "bart": 7, ...}}}; only the proportions count.
+Each block is trained as by `atelier train BLOCK`, in the same folder RUN (see `run`), and its weights are written to
+RUN/preset/ before the next block starts. RUN/finished.json lists the finished blocks, so that a run that was stopped or
+killed resumes in the block where it was. The preset's config.json can divide the minutes among the blocks, as in
+{"recipes": {"all": {"vqgan": 5, "bart": 7, ...}}}; only the proportions count.
 """
 
 from __future__ import annotations
@@ -18,47 +18,56 @@ from typing import Any
 
 from accelerate import PartialState
 
-from atelier.training.checkpoints import METRICS_FILE
+from atelier.training.checkpoints import METRICS_FILE, read_metrics
 from atelier.training.loop import Outcome
 from atelier.training.recipe import TrainingError
 from atelier.training.recipes import RECIPES
-from atelier.training.run import TRAINED, Request, RunRequest, made_file, resuming, run_folder, run_training
+from atelier.training.run import TRAINED, Request, RunRequest, output_file, resume_command, run_folder, run_training
 from atelier.weights.preset import Preset, load_preset
 from atelier.weights.storage import replace_file
 
 ALL = "all"
 FINISHED_FILE = "finished.json"
-RESERVED = 0.05  # of a piece: for reading and painting before a training, for a last picture and the weights after it
+RESERVED = 0.05  # the share of a session for painting before a training and for saving after it
 
 
 class AllRequest(RunRequest):
-    """What was asked for on the command line, as in `RunRequest`.
+    """The options of `atelier train all`.
 
-    minutes: of training time for all blocks together. steps: of each block. stop_after: minutes of wall time after
-    which this piece of the run has ended, whatever is left to do.
+    Attributes:
+        minutes: minutes of training for all blocks together.
+        steps: steps of each block.
+        stop_after: minutes of wall time after which this session ends, finished or not.
+
+    The other attributes are those of `RunRequest`.
     """
 
 
 def train_everything(request: AllRequest, begun: float | None = None) -> Iterator[str]:
-    """Train what the preset lacks; of a complete preset, everything anew.
+    """Train the blocks that the preset lacks, or all blocks again if the preset is complete.
 
-    begun: the moment of `time.monotonic` from which `stop_after` counts; None: now.
+    Args:
+        request: the options.
+        begun: the time by `time.monotonic` from which `stop_after` counts; None: now.
 
     Yields:
-        A line before each block, and at the end a table of what is finished, with how to go on if not all is.
+        A line before each block, a table of the finished blocks, and a last line with the command that continues, or
+        with the folder of the finished preset.
 
-    Raises PresetError or TrainingError as `run_training` does, and TrainingError for shares that are none.
+    Raises:
+        PresetError: as `run_training` does.
+        TrainingError: as `run_training` does, and if a block's share of the minutes is invalid.
     """
     begun = time.monotonic() if begun is None else begun
-    _ = request.budget  # says what is wrong before anything is trained
+    _ = request.budget  # raises an error for an invalid budget before anything is trained
     preset, run = load_preset(request.preset), run_folder(request)
     minutes, finished = block_minutes(preset, request.minutes), read_finished(run)
     if finished and not request.resume:
         raise TrainingError(
             f"{run} already holds a training, with {', '.join(finished)} finished. "
-            "Go on with --resume, or choose another folder with --run-dir."
+            "Continue with --resume, or choose another folder with --run-dir."
         )
-    for block in lacking(preset):
+    for block in missing_blocks(preset):
         if block in finished:
             continue
         left = minutes_left(request.stop_after, begun)
@@ -66,61 +75,72 @@ def train_everything(request: AllRequest, begun: float | None = None) -> Iterato
             break
         yield f"{block}: {minutes[block]:.2f} minutes of training" if block in minutes else f"{block}: training"
         outcome = run_training(_block_request(request, block, run, minutes.get(block), left))
-        PartialState().wait_for_everyone()  # the next block reads what the first process has written
+        PartialState().wait_for_everyone()  # the next block reads the files that the first process writes
         if outcome is not None and not outcome.finished:
             break
         finished[block] = _record(outcome, run / block / METRICS_FILE)
         if PartialState().is_main_process:
             replace_file(run / FINISHED_FILE, (json.dumps(finished, indent=1) + "\n").encode())
         del outcome
-        gc.collect()  # pictures and weights of this block make room for the next one's
-    yield table(finished)
-    missing = [block for block in lacking(preset) if block not in finished]
+        gc.collect()  # frees the pictures and weights of this block
+    yield results_table(finished)
+    missing = [block for block in missing_blocks(preset) if block not in finished]
     if missing:
-        yield f"Not finished: {', '.join(missing)}. `{resuming(ALL, request)}` goes on."
+        yield f"Not finished: {', '.join(missing)}. Continue with `{resume_command(ALL, request)}`."
     else:
         yield f"All is trained; {run / 'preset'} is a preset to draw with."
 
 
-def lacking(preset: Preset) -> list[str]:
-    """The blocks to train, in order: those whose files the preset does not have, or all if it has every one."""
-    unknown = {"clip"} if preset.clip is None else set()
-    blocks = [block for block in TRAINED if block not in unknown]
-    return [block for block in blocks if made_file(block) not in preset.files] or blocks
+def missing_blocks(preset: Preset) -> list[str]:
+    """List the blocks to train, in order: those whose files the preset lacks, or all blocks if it lacks no file."""
+    blocks = [block for block in TRAINED if block != "clip" or preset.clip is not None]
+    return [block for block in blocks if output_file(block) not in preset.files] or blocks
 
 
 def block_minutes(preset: Preset, minutes: float | None) -> dict[str, float]:
-    """Each lacking block's part of the minutes; a tokenizer takes seconds, and none. Empty if there are no minutes.
+    """Divide the minutes among the missing blocks; the tokenizer takes seconds and gets no share.
 
-    Raises TrainingError for a share of an unknown block, or one that is not a number above 0.
+    Returns:
+        The minutes of each block; empty if `minutes` is None.
+
+    Raises:
+        TrainingError: if a share is given to an unknown block or is not a number above 0.
     """
-    said = preset.recipes.get(ALL, {})
-    for block, share in said.items():
+    shares = preset.recipes.get(ALL, {})
+    for block, share in shares.items():
         if block not in RECIPES:
             raise TrainingError(
-                f"The preset's shares name {block!r}; blocks that take minutes are {', '.join(RECIPES)}."
+                f"The preset's shares name {block!r}; only these blocks take a share: {', '.join(RECIPES)}."
             )
         if isinstance(share, bool) or not isinstance(share, int | float) or not share > 0:
             raise TrainingError(f"The preset gives {block} the share {share!r} of the minutes; it must be above 0.")
     if minutes is None:
         return {}
-    shares = {block: said.get(block, RECIPES[block].share) for block in lacking(preset) if block in RECIPES}
-    return {block: minutes * share / sum(shares.values()) for block, share in shares.items()}
+    missing = {block: shares.get(block, RECIPES[block].share) for block in missing_blocks(preset) if block in RECIPES}
+    return {block: minutes * share / sum(missing.values()) for block, share in missing.items()}
 
 
 def minutes_left(stop_after: float | None, begun: float) -> float | None:
-    """Minutes for which a training may still step in this piece, a part of it reserved; None for a run in one piece."""
+    """Compute the minutes that are left for training in this session, without the reserved share of the session.
+
+    Args:
+        stop_after: minutes of wall time of the session; None: without limit.
+        begun: the time by `time.monotonic` at which the session began.
+
+    Returns:
+        The minutes, below 0 if the time is over; None without limit.
+    """
     if stop_after is None:
         return None
     return stop_after * (1 - RESERVED) - (time.monotonic() - begun) / 60
 
 
-def table(finished: dict[str, dict[str, Any]]) -> str:
-    """What is finished, a line for each block: steps, minutes, pictures a second, and the last metrics."""
+def results_table(finished: dict[str, dict[str, Any]]) -> str:
+    """Format a table of the finished blocks: steps, minutes, pictures per second and the last metrics of each."""
     lines = [f"{'block':<12}{'steps':>8}{'minutes':>9}{'pictures/s':>12}  at the end"]
     for block, record in finished.items():
         if not record:
-            lines.append(f"{block:<12}{'':>29}  {made_file(block)}")
+            lines.append(f"{block:<12}{'':>29}  {output_file(block)}")
             continue
         metrics, minutes, pace = record["metrics"], record["seconds"] / 60, record["pictures_per_second"]
         ends = ", ".join(f"{name} {metrics[name]:.4g}" for name in RECIPES[block].reported if name in metrics)
@@ -129,9 +149,13 @@ def table(finished: dict[str, dict[str, Any]]) -> str:
 
 
 def read_finished(run: Path) -> dict[str, dict[str, Any]]:
-    """What RUN/finished.json says: for each finished block, in order, the numbers of `table`; nothing without one.
+    """Read RUN/finished.json: for each finished block, in order, its numbers for `results_table`.
 
-    Raises TrainingError if it cannot be read.
+    Returns:
+        The numbers by block; empty if the file does not exist.
+
+    Raises:
+        TrainingError: if the file cannot be read.
     """
     path = run / FINISHED_FILE
     if not path.is_file():
@@ -140,20 +164,20 @@ def read_finished(run: Path) -> dict[str, dict[str, Any]]:
         return dict(json.loads(path.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as fault:
         raise TrainingError(
-            f"{path} cannot be read ({fault}); remove it: nothing finished is trained twice."
+            f"{path} cannot be read ({fault}). Remove it and use --resume; finished blocks are not trained again."
         ) from fault
 
 
 def _block_request(
     request: AllRequest, block: str, run: Path, minutes: float | None, stop_after: float | None
 ) -> Request:
-    asked: dict[str, Any] = {item.name: getattr(request, item.name) for item in fields(request)}
-    asked |= {"block": block, "run_dir": run, "minutes": minutes, "stop_after": stop_after}
-    return Request(**asked)
+    options: dict[str, Any] = {item.name: getattr(request, item.name) for item in fields(request)}
+    options |= {"block": block, "run_dir": run, "minutes": minutes, "stop_after": stop_after}
+    return Request(**options)
 
 
 def _record(outcome: Outcome | None, metrics: Path) -> dict[str, Any]:
-    """The numbers of `table`; empty for the tokenizer."""
+    """Collect the numbers of a block for `results_table`; empty for the tokenizer."""
     if outcome is None:
         return {}
     return {
@@ -165,12 +189,15 @@ def _record(outcome: Outcome | None, metrics: Path) -> dict[str, Any]:
 
 
 def steps_per_second(outcome: Outcome, metrics: Path) -> float:
-    """The pace of a training's second half, by its lines of metrics; of all of it where there are too few lines.
+    """Compute the steps per second in the second half of a training, or in all of it if there are too few metrics.
 
-    A training's beginning is slow: pictures are painted for the first time, and a GPU chooses its convolutions.
+    The first steps are slow: pictures are painted for the first time, and cuDNN tries out its convolutions.
+
+    Args:
+        outcome: of the training.
+        metrics: its file of metrics.
     """
-    lines = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()] if metrics.is_file() else []
-    later = [line for line in lines if line["seconds"] >= outcome.seconds / 2]
+    later = [line for line in read_metrics(metrics) if line["seconds"] >= outcome.seconds / 2]
     if len(later) < 2 or later[-1]["seconds"] <= later[0]["seconds"]:
         return outcome.step / max(outcome.seconds, 1e-9)
     return (later[-1]["step"] - later[0]["step"]) / (later[-1]["seconds"] - later[0]["seconds"])

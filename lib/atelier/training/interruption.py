@@ -1,4 +1,4 @@
-"""Ending a training when the user asks for it, without losing what is done."""
+"""Stopping a training on SIGTERM or Ctrl-C without losing a step."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import Any
 
 
 class Interruption:
-    """Notes SIGTERM and Ctrl-C, so that a step can be finished and saved; a second Ctrl-C stops the process at once.
+    """Records SIGTERM and Ctrl-C, so that the loop can finish and save its step; a second Ctrl-C stops at once.
 
     Attributes:
-        asked: whether a signal has come.
+        asked: whether a signal has arrived.
     """
 
     SIGNALS = (signal.SIGTERM, signal.SIGINT)
@@ -22,7 +22,7 @@ class Interruption:
         self._before: dict[signal.Signals, Any] = {}
 
     def __enter__(self) -> Interruption:
-        if threading.current_thread() is threading.main_thread():  # elsewhere Python allows no handlers
+        if threading.current_thread() is threading.main_thread():  # other threads cannot set signal handlers
             self._before = {number: signal.signal(number, self._note) for number in self.SIGNALS}
         return self
 

@@ -1,8 +1,7 @@
-"""The one training loop, for every recipe.
+"""The training loop, the same for all recipes.
 
-A recipe says what is trained and what the losses are; the loop does what is the same for all of them: devices and
-mixed precision (accelerate), the learning rate, clipping, averaged weights, a line of metrics and a sample picture at
-intervals, checkpoints, and going on after an interruption as if there had been none.
+A recipe gives the trained modules and their losses. The loop does the rest: devices and mixed precision (accelerate),
+the learning rate, clipping, averaged weights, metrics and sample pictures at intervals, checkpoints, and resuming.
 """
 
 from __future__ import annotations
@@ -31,7 +30,7 @@ from atelier.training.checkpoints import (
     METRICS_FILE,
     UNFINISHED,
     drop_metrics_after,
-    load_moments,
+    load_optimizer_state,
     newest_checkpoint,
     read_checkpoint,
     step_of,
@@ -43,10 +42,15 @@ from atelier.training.recipe import Recipe, Settings, TrainingError, Turn
 
 @dataclass(frozen=True)
 class Budget:
-    """How long a training is. With both given, whichever is nearer its end counts.
+    """The length of a training, in steps, in minutes or both; the limit that is reached first ends the training.
 
-    steps: in all. minutes: of training time in all, over all resumed sessions.
-    stop_after: minutes after which this session makes a checkpoint and leaves, whatever is left to do.
+    Attributes:
+        steps: steps in all sessions together.
+        minutes: minutes of training in all sessions together.
+        stop_after: minutes after which this session makes a checkpoint and ends, finished or not.
+
+    Raises:
+        TrainingError: if neither steps nor minutes are given, or a number is not above 0.
     """
 
     steps: int | None = None
@@ -62,17 +66,17 @@ class Budget:
                 raise TrainingError(f"{name} was {value}; it must be above 0.")
 
     def session_over(self, seconds: float) -> bool:
-        """Whether this session has to end after so many seconds."""
+        """Say whether this session has to end once it has taken so many seconds."""
         return self.stop_after is not None and seconds >= 60 * self.stop_after
 
     def after(self, seconds: float) -> Budget:
-        """The budget that is left of this session after so many seconds of preparation."""
+        """Return the budget without the seconds that the preparation of this session took."""
         if self.stop_after is None:
             return self
         return replace(self, stop_after=max(1e-6, self.stop_after - seconds / 60))
 
     def progress(self, step: int, seconds: float) -> float:
-        """The share of the training that is done, in [0, 1]."""
+        """Compute the share of the training that is done, in [0, 1]."""
         shares = []
         if self.steps is not None:
             shares.append(step / self.steps)
@@ -83,7 +87,13 @@ class Budget:
 
 @dataclass(frozen=True)
 class Intervals:
-    """How often the loop reports and saves: metrics in steps, checkpoints and sample pictures in seconds."""
+    """How often the loop writes what.
+
+    Attributes:
+        metrics_steps: steps between two lines of metrics.
+        checkpoint_seconds: seconds between two checkpoints.
+        sample_seconds: seconds between two sample pictures.
+    """
 
     metrics_steps: int = 50
     checkpoint_seconds: float = 60.0
@@ -92,12 +102,15 @@ class Intervals:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Where a training stands when the loop returns.
+    """The state of a training when the loop returns.
 
-    step, seconds, pictures: done in all; a picture counts as often as it was seen.
-    finished: whether the budget is spent (else it was interrupted and can be resumed).
-    metrics: the last line of metrics, empty when none was written.
-    averaged: the averaged weights of what is exported, in the form in which they are stored.
+    Attributes:
+        step: steps in all sessions together.
+        seconds: seconds of training in all sessions together.
+        finished: whether the budget is spent; if not, the training was interrupted and can be resumed.
+        metrics: the last line of metrics, empty if there is no line yet.
+        averaged: the exported module with its averaged weights, in the form in which they are stored.
+        pictures: pictures in all steps together; a picture counts each time it is seen.
     """
 
     step: int
@@ -107,28 +120,43 @@ class Outcome:
     averaged: nn.Module
     pictures: int = 0
 
+    @property
+    def duration(self) -> str:
+        """Steps and minutes of training, as part of a sentence."""
+        return f"step {self.step}, after {self.seconds / 60:.1f} minutes of training"
+
 
 def learning_rate(settings: Settings, step: int, progress: float) -> float:
-    """A linear warm-up over the first steps, times half a cosine over the whole training (arXiv:1608.03983, eq. 5)."""
+    """Compute the learning rate: a linear warm-up times half a cosine over the training (arXiv:1608.03983, eq. 5).
+
+    Args:
+        settings: the recipe's settings.
+        step: counted from 0.
+        progress: the share of the training done, in [0, 1].
+    """
     warmup = min(1.0, (step + 1) / max(1, settings.warmup_steps))
     cosine = 0.5 * (1 + math.cos(math.pi * progress))
     return settings.learning_rate * warmup * (settings.final_share + (1 - settings.final_share) * cosine)
 
 
 def best_precision(device: torch.device | str) -> str:
-    """ "bf16" where the device computes in bfloat16 faster than in float32, else "no"."""
+    """Choose the mixed precision of a device.
+
+    Returns:
+        "bf16" if the device has instructions for bfloat16, else "no".
+    """
     kind = torch.device(device).type
     if kind == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "no"
     if kind != "cpu":
         return "no"
-    # torch has no public name for these two questions in the oldest version we admit.
-    asked = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
-    return "bf16" if any(supported is not None and supported() for supported in asked) else "no"
+    # These two functions are not public in the oldest supported version of torch.
+    queries = (getattr(torch.cpu, name, None) for name in ("_is_avx512_bf16_supported", "_is_amx_tile_supported"))
+    return "bf16" if any(supported is not None and supported() for supported in queries) else "no"
 
 
-def quick_attention(device: torch.device) -> AbstractContextManager:
-    """On a CPU, the plain form of attention: the fused one's backward pass is several times slower in bfloat16."""
+def attention_backend(device: torch.device) -> AbstractContextManager:
+    """Choose plain attention on a CPU: the backward pass of fused attention is several times slower in bfloat16."""
     return sdpa_kernel(SDPBackend.MATH) if device.type == "cpu" else nullcontext()
 
 
@@ -144,25 +172,44 @@ def train(
     intervals: Intervals | None = None,
     show_progress: bool = True,
 ) -> Outcome:
-    """Train a recipe's parts on batches until the budget is spent or somebody interrupts.
+    """Train the parts of a recipe until the budget is spent or a signal interrupts.
 
-    resume: go on from the folder's checkpoint. With a budget of steps the run then gives the same numbers as one that
-    was never stopped. A folder without a checkpoint starts from the beginning. Budget and settings (learning rate,
-    weights of the losses, ...) may differ from before: the training goes on with what they say now.
+    Args:
+        recipe: what is trained and how.
+        data: the batches.
+        folder: of the training, for its checkpoints and metrics.
+        budget: how long to train.
+        accelerator: device, precision and processes; None: accelerate's defaults.
+        seed: of the random numbers.
+        resume: continue from the checkpoint in the folder, or start if there is no checkpoint. With a budget of steps,
+            a resumed training gives the same numbers as one that was never stopped. Budget and settings (learning rate,
+            weights of the losses, ...) may differ from those of the earlier session; the new values apply.
+        intervals: how often to write metrics, checkpoints and sample pictures.
+        show_progress: whether to show a progress bar.
 
-    Raises TrainingError when the folder holds a training and `resume` is not set, when its checkpoint has other sizes
-    or does not fit the recipe's parts, or when a loss stops being finite.
+    Raises:
+        TrainingError: if the folder holds a training and `resume` is not set, if the checkpoint was made with other
+            sizes or does not fit the recipe's parts, or if a loss is no longer finite.
     """
     accelerator = accelerator or Accelerator()
-    run = _Run(recipe, data, Path(folder), budget, accelerator, intervals or Intervals())
-    run.start(seed, resume)
+    session = _Session(recipe, data, Path(folder), budget, accelerator, intervals or Intervals())
+    session.start(seed, resume)
     with Interruption() as interruption, _progress_bar(accelerator, show_progress) as bar:
-        return run.go(interruption, bar)
+        return session.run(interruption, bar)
 
 
 @dataclass
-class _Run:
-    """One session of a training: its state, and what happens in a step."""
+class _Session:
+    """One session of a training.
+
+    Attributes:
+        recipe, data, folder, budget, accelerator, intervals: as for `train`.
+        step: steps done, those of earlier sessions included.
+        seconds: seconds of training, those of earlier sessions included.
+        meter: means of the metrics since the last line of metrics.
+        last_metrics: the last line of metrics.
+        sample_batch: the batch for sample pictures, on the main process.
+    """
 
     recipe: Recipe
     data: Batches
@@ -174,29 +221,29 @@ class _Run:
     seconds: float = 0.0
     meter: Meter = field(default_factory=Meter)
     last_metrics: dict[str, float] = field(default_factory=dict)
-    shown: AnyBatch | None = None  # the batch that sample pictures are made of, on the main process
+    sample_batch: AnyBatch | None = None
 
     def __post_init__(self) -> None:
         device, recipe = self.accelerator.device, self.recipe
-        # On a CPU, bfloat16 convolutions are quicker in the usual layout.
-        fits = recipe.channels_last and device.type == "cuda"
-        self.layout = torch.channels_last if fits else torch.contiguous_format
+        # On a CPU, bfloat16 convolutions are faster in the contiguous layout.
+        channels_last = recipe.channels_last and device.type == "cuda"
+        self.layout = torch.channels_last if channels_last else torch.contiguous_format
         for module in [*recipe.parts.values(), *recipe.frozen.values()]:
             module.to(device=device, memory_format=self.layout)  # ty: ignore[no-matching-overload]
         self.averaged = AveragedWeights(recipe.exported, recipe.settings.ema_decay)
         self.optimizers = {name: recipe.settings.optimizer(part) for name, part in recipe.parts.items()}
         self.wrapped = {name: self.accelerator.prepare_model(part) for name, part in recipe.parts.items()}
 
-    # ------------------------------------------------------------------ beginning
+    # ------------------------------------------------------------------ start
 
     def start(self, seed: int, resume: bool) -> None:
-        """Seed the generators, or take up the folder's checkpoint."""
+        """Seed the random numbers, and load the checkpoint if there is one."""
         torch.manual_seed(seed + self.accelerator.process_index)
         newest = newest_checkpoint(self.folder)
         if newest is not None and not resume:
             raise TrainingError(
                 f"{self.folder} already holds a training, at step {step_of(newest)}. "
-                "Resume it, or choose another folder for a new one."
+                "Resume it, or choose another folder for a new training."
             )
         if newest is not None:
             self._restore(newest)
@@ -205,19 +252,19 @@ class _Run:
             for leftover in self.folder.glob(f"{UNFINISHED}*"):
                 shutil.rmtree(leftover)
             drop_metrics_after(self.folder / METRICS_FILE, self.step)
-            # Kept as a copy: asking for it again later would repaint it and drop the batches already painted.
-            self.shown = self.data[0].copy()
+            # A copy is kept, since asking for batch 0 again would paint its group again and drop the current group.
+            self.sample_batch = self.data[0].copy()
         self.accelerator.wait_for_everyone()
 
     # ------------------------------------------------------------------ the steps
 
-    def go(self, interruption: Interruption, bar: tqdm) -> Outcome:
-        """Step until the budget is spent or somebody interrupts; a checkpoint is left behind either way."""
-        start, _ = self._agree(time.monotonic(), False)  # one clock for all processes, from the first moment on
+    def run(self, interruption: Interruption, bar: tqdm) -> Outcome:
+        """Train until the budget is spent or a signal interrupts, and save a checkpoint in both cases."""
+        start, _ = self._synchronize(time.monotonic(), False)  # all processes use the clock of the first
         before = self.seconds
         saved_at = sampled_at = start
         while True:
-            now, interrupted = self._agree(time.monotonic(), interruption.asked)
+            now, interrupted = self._synchronize(time.monotonic(), interruption.asked)
             self.seconds = before + now - start
             progress = self.budget.progress(self.step, self.seconds)
             if progress >= 1 or interrupted or self.budget.session_over(now - start):
@@ -234,32 +281,33 @@ class _Run:
             _show(bar, progress, self.step, self.last_metrics, self.recipe.main_metrics)
         self.save()
         if progress >= 1 and self.meter.counts:
-            self._report(progress)  # after saving, so that going on with a larger budget gives the same later lines
+            # After saving, so that a training resumed with a larger budget writes the same later lines.
+            self._report(progress)
         self._sample()
         _show(bar, progress, self.step, self.last_metrics, self.recipe.main_metrics)
         pictures = self.step * self.recipe.settings.batch_size * self.accelerator.num_processes
         exported = self.recipe.for_export(self.averaged.module)
         return Outcome(self.step, self.seconds, progress >= 1, self.last_metrics, exported, pictures)
 
-    def _agree(self, now: float, interrupted: bool) -> tuple[float, bool]:
-        """The first process's clock, and whether anyone was interrupted: all processes must decide alike."""
+    def _synchronize(self, now: float, interrupted: bool) -> tuple[float, bool]:
+        """Return the first process's time and whether any process was interrupted, the same for all processes."""
         if self.accelerator.num_processes == 1:
             return now, interrupted
         device = self.accelerator.device
-        asked = self.accelerator.reduce(torch.tensor([float(interrupted)], device=device), "sum")
-        # The clock crosses as two float32, seconds and their fraction, since not every device has float64.
+        interruptions = self.accelerator.reduce(torch.tensor([float(interrupted)], device=device), "sum")
+        # The time is sent as two float32, whole seconds and fraction, since not every device has float64.
         parts = torch.tensor([now // 1, now % 1], device=device, dtype=torch.float32)
         whole, fraction = broadcast(parts).tolist()
-        return whole + fraction, bool(asked.item())
+        return whole + fraction, bool(interruptions.item())
 
     def _step(self, progress: float) -> None:
-        """One batch: every part's turn, then the averaged weights."""
+        """Train on one batch: the turn of each part, then the average of the weights."""
         rank, processes = self.accelerator.process_index, self.accelerator.num_processes
         batch = self._to_device(self.data[self.step * processes + rank])
         rate = learning_rate(self.recipe.settings, self.step, progress)
         for part in self.wrapped.values():
             part.train()
-        with quick_attention(self.accelerator.device):
+        with attention_backend(self.accelerator.device):
             for turn in self._turns(batch, progress):
                 optimizer = self.optimizers[turn.part]
                 for group in optimizer.param_groups:
@@ -275,7 +323,7 @@ class _Run:
         self.step += 1
 
     def _turns(self, batch: AnyBatch, progress: float) -> Iterator[Turn]:
-        """The recipe's turns, in mixed precision also where a frozen block helps, outside of any part's forward."""
+        """Yield the recipe's turns. Autocast covers all of the recipe, for it may also call frozen modules directly."""
         turns = self.recipe.turns(self.wrapped, batch, progress)
         while True:
             with self.accelerator.autocast():
@@ -287,10 +335,10 @@ class _Run:
     def _to_device(self, batch: AnyBatch) -> AnyBatch:
         return batch.to(self.accelerator.device, self.layout)
 
-    # ------------------------------------------------------------------ what is written
+    # ------------------------------------------------------------------ metrics, samples, checkpoints
 
     def _report(self, progress: float) -> None:
-        """One line of metrics: means over the steps since the last line, over all processes."""
+        """Write a line of metrics: means over the steps since the last line and over all processes."""
         self.last_metrics = self._finite_means()
         self.meter = Meter()
         if self.accelerator.is_main_process:
@@ -308,27 +356,27 @@ class _Run:
         broken = [name for name, value in means.items() if not math.isfinite(value)]
         if broken:
             raise TrainingError(
-                f"{', '.join(broken)} stopped being a finite number before step {self.step}. The last checkpoint in "
-                f"{self.folder} is sound: resume from it with a smaller learning rate, or with precision no."
+                f"{', '.join(broken)} stopped being a finite number before step {self.step}. Resume from the last "
+                f"checkpoint in {self.folder} with a smaller learning rate, or with precision no."
             )
         return means
 
     def _sample(self) -> None:
-        """A picture of what the averaged weights can do. It leaves the random numbers of the training alone."""
-        if self.shown is None:
+        """Save a sample picture of the averaged weights, without changing the random numbers of the training."""
+        if self.sample_batch is None:
             return
         device = self.accelerator.device
         devices = [device] if device.type == "cuda" else []
-        unkept = AutocastKwargs(cache_enabled=False)  # a CUDA graph, as decoding records one, cannot be made otherwise
-        with torch.random.fork_rng(devices=devices), torch.no_grad(), self.accelerator.autocast(unkept):
+        uncached = AutocastKwargs(cache_enabled=False)  # needed to capture the CUDA graph of decoding
+        with torch.random.fork_rng(devices=devices), torch.no_grad(), self.accelerator.autocast(uncached):
             torch.manual_seed(0)
-            picture = self.recipe.sample(self.averaged.module, self._to_device(self.shown))
+            picture = self.recipe.sample(self.averaged.module, self._to_device(self.sample_batch))
         if picture is not None:
             pixels = (picture.float().clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
             Image.fromarray(pixels).save(self.folder / "samples" / f"{self.step:08d}.png")
 
     def save(self) -> None:
-        """Write a checkpoint: whole under its name, or not at all."""
+        """Write a checkpoint to a temporary folder and rename it, so that a kill leaves no partial checkpoint."""
         self._finite_means()
         unfinished, final = self.folder / f"{UNFINISHED}{self.step:08d}", self.folder / f"{CHECKPOINT}{self.step:08d}"
         if final.exists():
@@ -348,7 +396,7 @@ class _Run:
         self.accelerator.wait_for_everyone()
 
     def _state(self) -> dict[str, Any]:
-        """What all processes share: tensors, numbers and names only, so that it loads without running code."""
+        """The state that all processes share: tensors, numbers and text, which load without running code."""
         return {
             "step": self.step,
             "seconds": self.seconds,
@@ -360,7 +408,7 @@ class _Run:
         }
 
     def _process_state(self) -> dict[str, Any]:
-        """What is each process's own: its random numbers and its running means."""
+        """The state of this process alone: its random numbers and its running means."""
         state = {"meter": self.meter.state(), "random": torch.get_rng_state()}
         if self.accelerator.device.type == "cuda":
             state["random_device"] = torch.cuda.get_rng_state(self.accelerator.device)
@@ -373,27 +421,27 @@ class _Run:
                 f"{checkpoint} was trained with other sizes or files ({state.get('config')}) than asked for now "
                 f"({json.dumps(self.recipe.config, sort_keys=True)}). Use its preset, or choose another folder."
             )
-        own = checkpoint / f"process-{self.accelerator.process_index}.pt"
-        private = read_checkpoint(own) if own.exists() else None  # processes that are new since then have none
+        file = checkpoint / f"process-{self.accelerator.process_index}.pt"
+        process_state = read_checkpoint(file) if file.exists() else None  # the earlier session had fewer processes
         try:
-            self._take(state)
-            if private is not None:
-                self._take_own(private)
+            self._load_state(state)
+            if process_state is not None:
+                self._load_process_state(process_state)
         except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as fault:
-            said = " ".join(str(fault).split())[:300]
+            message = " ".join(str(fault).split())[:300]
             raise TrainingError(
-                f"{checkpoint} does not fit what is to be trained now ({type(fault).__name__}: {said}). "
-                "Undo what was changed in the preset's recipe, or choose another folder for a new training."
+                f"{checkpoint} does not fit what is to be trained now ({type(fault).__name__}: {message}). "
+                "Undo the change in the preset's recipe, or choose another folder for a new training."
             ) from fault
 
-    def _take(self, state: dict[str, Any]) -> None:
+    def _load_state(self, state: dict[str, Any]) -> None:
         for name, part in self.recipe.parts.items():
             part.load_state_dict(state["parts"][name])
-            load_moments(self.optimizers[name], state["optimizers"][name])
+            load_optimizer_state(self.optimizers[name], state["optimizers"][name])
         self.averaged.module.load_state_dict(state["averaged"])
         self.step, self.seconds, self.last_metrics = state["step"], state["seconds"], state["metrics"]
 
-    def _take_own(self, state: dict[str, Any]) -> None:
+    def _load_process_state(self, state: dict[str, Any]) -> None:
         device = self.accelerator.device
         self.meter = Meter.restored(state["meter"], device)
         torch.set_rng_state(state["random"])

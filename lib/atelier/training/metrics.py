@@ -1,16 +1,16 @@
-"""Measures of reconstructions."""
+"""Metrics of reconstructions."""
 
 from __future__ import annotations
 
 import torch
 from torch import Tensor
 
-MOST_DECIBELS = 100.0  # of a perfect reconstruction, whose error is 0
+MOST_DECIBELS = 100.0  # for a perfect reconstruction, with an error of 0
 
 
 @torch.no_grad()
 def psnr(pictures: Tensor, reconstructions: Tensor) -> Tensor:
-    """The peak signal-to-noise ratio of each reconstruction, −10 log₁₀ of its mean squared error.
+    """Compute the peak signal-to-noise ratio of each reconstruction, −10 log₁₀ of its mean squared error.
 
     Args:
         pictures: (n, 3, h, w), from 0 to 1.

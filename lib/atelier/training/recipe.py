@@ -1,7 +1,7 @@
-"""What a training consists of: its settings, its losses, and what it needs and leaves behind.
+"""The base classes of recipes: what is trained, with which settings, losses and data.
 
-A recipe is declared in one file of `recipes/`. One that trains a block of a preset is also listed in
-`atelier.training.recipes.RECIPES`; commands, shares of time, tables and model cards follow from its declarations.
+Each recipe has a file in `recipes/`. A recipe that trains a block of a preset is also listed in
+`atelier.training.recipes.RECIPES`; commands, shares of time, tables and model cards are made from its declarations.
 """
 
 from __future__ import annotations
@@ -28,17 +28,26 @@ AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
 
 class TrainingError(AtelierError):
-    """A training cannot start or go on; the message says why and what to do."""
+    """A training cannot start or continue; the message says why and what to do."""
 
 
 @dataclass(frozen=True)
 class Settings:
-    """What every recipe needs to know about its optimization.
+    """The settings of the optimization, common to all recipes.
 
-    batch_size: pictures in a batch of one process. learning_rate: the peak of the schedule.
-    warmup_steps: steps of the linear rise to it. final_share: the share of it left at the end of the cosine.
-    clip_norm: the largest norm of a gradient. ema_decay: of the averaged weights, reached after a warm-up.
-    distinct: painted pictures, after which the same ones come again; None for always new ones. See `PaintedPictures`.
+    Attributes:
+        batch_size: pictures in a batch of one process.
+        learning_rate: the peak of the schedule.
+        betas: of AdamW.
+        weight_decay: of AdamW, for matrices and kernels.
+        warmup_steps: steps of the linear rise to the peak.
+        final_share: the learning rate at the end of the cosine, as a share of the peak.
+        clip_norm: gradients with a larger norm are scaled down to it.
+        ema_decay: the decay of the averaged weights after its warm-up.
+        distinct: the number of different painted pictures; None paints new ones all the time. See `PaintedPictures`.
+
+    Raises:
+        ValueError: if a number is out of range.
     """
 
     batch_size: int
@@ -62,7 +71,7 @@ class Settings:
             raise TrainingError(f"clip_norm was {self.clip_norm}; it must be above 0.")
 
     def optimizer(self, module: nn.Module) -> Optimizer:
-        """AdamW (arXiv:1711.05101); weight decay for matrices and kernels only, not for biases, norms and scales."""
+        """Make an AdamW (arXiv:1711.05101); weight decay applies to matrices and kernels, not to biases and norms."""
         trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
         groups = [
             {"params": [p for p in trained if p.ndim >= 2], "weight_decay": self.weight_decay},
@@ -72,9 +81,12 @@ class Settings:
 
 
 class Turn(NamedTuple):
-    """One part's turn to learn: the loop steps the part's optimizer on this loss.
+    """One part's turn in a step: the loop steps the part's optimizer on this loss.
 
-    part: the name of the trained part. loss: a scalar. metrics: what to report, scalars without gradient.
+    Attributes:
+        part: the name of the trained part.
+        loss: a scalar.
+        metrics: scalars to report.
     """
 
     part: str
@@ -84,10 +96,12 @@ class Turn(NamedTuple):
 
 @dataclass(frozen=True)
 class Inputs:
-    """What the recipe of a preset's block is built from.
+    """What the recipe for a block of a preset is built from.
 
-    preset: sizes of the blocks. files: for each file of another block that the recipe needs, the preset that holds it.
-    world: the painted world to learn from, or None for a folder of pictures.
+    Attributes:
+        preset: the preset with the sizes of its blocks.
+        files: for each file of another block that the recipe needs, the preset that holds it.
+        world: the painted world to learn from, or None for a folder of pictures.
     """
 
     preset: Preset
@@ -95,29 +109,29 @@ class Inputs:
     world: World | None
 
     def hashes(self, *files: str) -> dict[str, str]:
-        """The SHA-256 of each of the files, by name."""
+        """Return the SHA-256 of each of the files, by name."""
         return {file: self.files[file].files[file] for file in files}
 
 
 class Recipe(ABC, Generic[AnySettings, AnyModule]):
     """What is trained and how; one subclass for each block.
 
-    Attributes:
-        name: of the exported weights: NAME.safetensors.
-        settings: of the optimization.
-        config: the sizes, as they go into a checkpoint.
-        bound_to: the SHA-256 of each file without which the exported weights mean nothing, by the file's name.
-        parts: the trained modules by name; each has its own optimizer, and its forward computes its loss.
-        frozen: modules that help and do not learn.
-        exported: the module inside `parts` whose averaged weights are kept.
-        main_metrics: the metrics that the progress bar shows.
-        channels_last: whether convolutions are most of the work.
+    The last four attributes are declared only by a recipe that trains a block of a preset.
 
-    Declared by a recipe that trains a block of a preset:
-        settings_type: the class of its settings.
-        share: of the minutes when all blocks are trained, relative to the other blocks.
+    Attributes:
+        name: the name of the exported weights: NAME.safetensors.
+        settings: the settings of the optimization.
+        config: the sizes of the trained modules, stored in checkpoints.
+        parts: the trained modules by name; each has its own optimizer, and its forward computes its loss.
+        frozen: the modules that are used but not trained.
+        exported: the module inside `parts` whose averaged weights are kept.
+        main_metrics: the metrics in the progress bar.
+        channels_last: whether convolutions take most of the time.
+        bound_to: the SHA-256, by name, of the files that the exported weights depend on.
+        settings_type: the class of the settings.
+        share: the share of the minutes when all blocks are trained, relative to the other blocks.
         reported: the metrics in the table at the end of such a training.
-        held_out: which held-out combinations its painted pictures may show.
+        held_out: which held-out combinations the painted pictures may show; see `PaintedPictures`.
     """
 
     name: str
@@ -137,12 +151,12 @@ class Recipe(ABC, Generic[AnySettings, AnyModule]):
 
     @classmethod
     def needs(cls, settings: AnySettings) -> tuple[str, ...]:
-        """The files of other blocks that a training with these settings needs."""
+        """List the files of other blocks that a training with these settings needs."""
         return ()
 
     @classmethod
     def build(cls, inputs: Inputs, settings: AnySettings) -> Recipe:
-        """The recipe for a preset's block.
+        """Build the recipe for a block of a preset.
 
         Raises:
             TrainingError: if the block cannot be trained from these inputs.
@@ -152,33 +166,44 @@ class Recipe(ABC, Generic[AnySettings, AnyModule]):
     def batches(
         self, source: PictureSource, folder: Path, accelerator: Accelerator, stop: Callable[[], bool]
     ) -> Batches | None:
-        """What the recipe learns from.
+        """Prepare the batches to learn from.
 
         Args:
-            source: of the captioned pictures.
-            folder: of the training, for what has to be kept on disk.
-            accelerator: of the training.
-            stop: asked at intervals while something is prepared; if it says so, the preparation is left unfinished.
+            source: the source of the captioned pictures.
+            folder: the folder of the training, for data on disk.
+            accelerator: the accelerator of the training.
+            stop: called at intervals during a long preparation; if it returns True, the preparation ends unfinished.
 
         Returns:
-            The batches, or None if the preparation was interrupted; the next session continues it.
+            The batches, or None if the preparation is unfinished; the next session continues it.
         """
         return source.batches(self.settings.batch_size, self.settings.distinct, self.held_out)
 
     @abstractmethod
     def turns(self, parts: dict[str, nn.Module], batch: Any, progress: float) -> Iterator[Turn]:
-        """The losses of one step, in order. The loop has stepped a turn's part when it asks for the next turn.
+        """Compute the losses of one step. The loop steps the part of a turn before it asks for the next turn.
 
         Args:
-            parts: the trained modules, as accelerate wrapped them.
+            parts: the trained modules, as wrapped by accelerate.
             batch: one of `batches`.
             progress: the share of the training done, in [0, 1].
+
+        Yields:
+            The turns, in order.
         """
 
     def sample(self, averaged: AnyModule, batch: Any) -> Tensor | None:
-        """A picture (3, height, width) in [0, 1] that shows how far the averaged weights are, if there is one."""
+        """Make a sample picture of the averaged weights.
+
+        Args:
+            averaged: `exported` with its averaged weights.
+            batch: one of `batches`.
+
+        Returns:
+            (3, height, width) in [0, 1], or None for a recipe without sample pictures.
+        """
         return None
 
     def for_export(self, averaged: AnyModule) -> nn.Module:
-        """The averaged weights in the form in which they are stored, without what only training needs."""
+        """Return the averaged weights in the form in which they are stored, without what only training needs."""
         return averaged

@@ -1,8 +1,8 @@
-"""What `atelier train` does: put a block's recipe, its data and the preset it belongs to together, and train.
+"""`atelier train BLOCK`: trains one block of a preset.
 
-A run's folder RUN keeps one training for each block in RUN/<block>/ (see `loop`), and what is finished in RUN/preset/,
-a preset like the shipped ones: `--preset RUN/preset` draws with it. What a block needs of other blocks is taken from
-RUN/preset/, and if it is not there yet, copied there from the preset named.
+The folder RUN of a run holds the training of each block in RUN/<block>/ (see `loop`) and the trained weights in
+RUN/preset/, a preset like the shipped ones, with which `--preset RUN/preset` draws. The files of other blocks that a
+training needs are read from RUN/preset/; a file missing there is copied from the preset given on the command line.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import parse_flag_from_env
 
-from atelier.training.checkpoints import METRICS_FILE
-from atelier.training.data import CaptionedFolder, FolderSource, PaintedSource, PictureSource, mixed_seed
+from atelier.training.checkpoints import METRICS_FILE, read_metrics
+from atelier.training.data import CaptionedFolder, FolderSource, PaintedSource, PictureSource, derive_seed
 from atelier.training.interruption import Interruption
 from atelier.training.loop import Budget, Outcome, best_precision, train
 from atelier.training.recipe import Inputs, Settings, TrainingError
@@ -43,18 +43,25 @@ from atelier.world import World, caption, named_world
 TOKENIZER = "tokenizer"
 TRAINED = (TOKENIZER, *RECIPES)
 PRECISIONS = ("auto", "bf16", "no")
-FIXED = ("name", "world", "picture_size", "vqgan", "bart", "clip", "classifier")  # what a run's preset never changes
+FIXED = ("name", "world", "picture_size", "vqgan", "bart", "clip", "classifier")  # the same in all sessions of a run
 TOKENIZER_CAPTIONS = 50_000
-PAINT_TOGETHER_ON_GPU = 16384  # some 200,000 small operations, hardly more than a tenth of the pictures would take
+PAINT_TOGETHER_ON_GPU = 16384  # about 200,000 kernel launches, not many more than for a tenth of the pictures
 
 
 @dataclass(frozen=True, kw_only=True)
 class RunRequest:
-    """What every training of a preset's blocks was asked for on the command line.
+    """The options common to `atelier train BLOCK` and `atelier train all`.
 
-    preset: a name or a folder. run_dir: RUN; None: runs/ and the preset's name. steps, minutes, stop_after: see
-    `Budget`. resume: go on from the checkpoint. seed: another one, another training; each block makes a seed of its own
-    of it. precision: one of PRECISIONS.
+    Attributes:
+        preset: a name or a folder.
+        run_dir: RUN; None: runs/NAME, with the preset's name.
+        steps, minutes, stop_after: see `Budget`.
+        resume: continue from the checkpoint.
+        seed: of the run; the seed of each block is derived from it.
+        precision: one of PRECISIONS.
+
+    Raises:
+        TrainingError: if the precision is unknown.
     """
 
     preset: str = "laptop"
@@ -72,16 +79,24 @@ class RunRequest:
 
     @property
     def budget(self) -> Budget:
-        """How long is trained."""
+        """How long to train."""
         return Budget(self.steps, self.minutes, self.stop_after)
 
 
 @dataclass(frozen=True, kw_only=True)
 class Request(RunRequest):
-    """What the training of one block was asked for.
+    """The options of `atelier train BLOCK`.
 
-    block: one of TRAINED. data: a folder of captioned pictures; None paints the preset's world. A run keeps to one of
-    the two. batch_size: overrides the preset's.
+    Attributes:
+        block: one of TRAINED.
+        data: a folder of captioned pictures; None paints the preset's world. All blocks of a run use the same of the
+            two.
+        batch_size: overrides the preset's.
+
+    The other attributes are those of `RunRequest`.
+
+    Raises:
+        TrainingError: if the block or the precision is unknown.
     """
 
     block: str
@@ -95,13 +110,18 @@ class Request(RunRequest):
 
 
 def run_training(request: Request) -> Outcome | None:
-    """Train what is asked for and leave its weights in RUN/preset/. A tokenizer has no outcome but its file.
+    """Train a block and write its weights to RUN/preset/.
 
-    A training that was interrupted leaves its weights there as well, as a preview: `Outcome.finished` tells. On
-    resuming, the preset's recipe may have changed (see `train`), its sizes may not.
+    An interrupted training writes its weights too, as a preview. When it is resumed, the settings in the preset's
+    recipe may differ (see `train`), the sizes may not.
+
+    Returns:
+        The outcome of the training; None for the tokenizer.
 
     Raises:
-        PresetError, DataError, TrainingError: with a sentence that says what is wrong and what to do.
+        PresetError: if the preset or one of its files cannot be read.
+        DataError: if the folder of pictures cannot be read.
+        TrainingError: if the block cannot be trained as asked for.
     """
     begun = time.monotonic()
     source, run_dir = load_preset(request.preset), run_folder(request)
@@ -112,9 +132,9 @@ def run_training(request: Request) -> Outcome | None:
         return None
     budget, kind = request.budget, RECIPES[request.block]
     settings = _settings(request, preset, kind.settings_type)
-    holders = {file: _holder(file, preset, source) for file in kind.needs(settings)}
+    holders = {file: _preset_holding(file, preset, source) for file in kind.needs(settings)}
     seed = _seed(request)
-    torch.manual_seed(seed)  # the weights that training starts from
+    torch.manual_seed(seed)  # for the initial weights
     recipe = kind.build(Inputs(preset, holders, origin if isinstance(origin, World) else None), settings)
     accelerator = _accelerator(request.precision)
     if accelerator.is_main_process:
@@ -141,36 +161,38 @@ def run_training(request: Request) -> Outcome | None:
     if accelerator.is_main_process:
         save_weights(preset, recipe.name, outcome.averaged, recipe.bound_to)
         with only_writer(preset.folder):
-            _remember(preset.folder / HISTORY_FILE, request.block, folder / METRICS_FILE)
+            _record_history(preset.folder / HISTORY_FILE, request.block, folder / METRICS_FILE)
     return outcome
 
 
 def run_folder(request: RunRequest) -> Path:
-    """RUN: the folder asked for, else runs/ and the preset's name."""
+    """Return RUN: the folder given, or else runs/NAME with the preset's name."""
     return request.run_dir or Path("runs") / load_preset(request.preset).name
 
 
 def summary(outcome: Outcome | None, request: Request, folder: Path) -> str:
-    """One sentence on what `run_training` did in RUN (`folder`), where its weights are, and how to go on."""
+    """Write a sentence on what `run_training` did in RUN (`folder`), where its weights are, and how to continue."""
     if outcome is None:
         return f"The tokenizer is in {folder / 'preset' / TOKENIZER_FILE}."
-    weights = folder / "preset" / made_file(request.block)
-    done = f"step {outcome.step}, after {outcome.seconds / 60:.1f} minutes of training"
+    weights = folder / "preset" / output_file(request.block)
     if outcome.finished:
-        return f"{request.block} finished at {done}; its weights are in {weights} (more: --resume and a larger budget)."
+        return (
+            f"{request.block} finished at {outcome.duration}; its weights are in {weights} "
+            "(more: --resume and a larger budget)."
+        )
     return (
-        f"{request.block} stopped at {done}; a preview of its weights is in {weights}, "
-        f"and `{resuming(request.block, request)}` goes on."
+        f"{request.block} stopped at {outcome.duration}; a preview of its weights is in {weights}. "
+        f"Continue with `{resume_command(request.block, request)}`."
     )
 
 
-def made_file(block: str) -> str:
-    """The file that a block's training leaves in a preset."""
+def output_file(block: str) -> str:
+    """Return the name of the file that the training of a block writes to a preset."""
     return TOKENIZER_FILE if block == TOKENIZER else f"{RECIPES[block].name}.safetensors"
 
 
-def resuming(block: str, request: RunRequest) -> str:
-    """The command that resumes a training: all that was asked for, as it was asked for, and --resume."""
+def resume_command(block: str, request: RunRequest) -> str:
+    """Return the command that resumes a training: the options of its request, and --resume."""
     words = ["atelier", "train", block]
     for item in dataclasses.fields(request):
         value = getattr(request, item.name)
@@ -180,13 +202,20 @@ def resuming(block: str, request: RunRequest) -> str:
 
 
 def _seed(request: Request) -> int:
-    """A seed for each block, so that the judge and the perceptual network start differently and see other scenes."""
-    return mixed_seed(request.seed, request.block)
+    """Derive the seed of a block, so that judge and perceptual network have different initial weights and scenes."""
+    return derive_seed(request.seed, request.block)
 
 
-def _remember(history: Path, block: str, metrics: Path, most: int = 100) -> None:
-    """Keep a training's lines of metrics with the preset, thinned to `most` evenly spaced ones and the last."""
-    lines = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()] if metrics.is_file() else []
+def _record_history(history: Path, block: str, metrics: Path, most: int = 100) -> None:
+    """Add the metrics of a training to the preset's history.
+
+    Args:
+        history: the preset's history.json.
+        block: the trained block.
+        metrics: the metrics.jsonl of its training.
+        most: at most so many evenly spaced lines are kept, and the last one.
+    """
+    lines = read_metrics(metrics)
     kept = lines[:: max(1, -(-len(lines) // most))]
     if lines and kept[-1] is not lines[-1]:
         kept.append(lines[-1])
@@ -196,7 +225,7 @@ def _remember(history: Path, block: str, metrics: Path, most: int = 100) -> None
 
 
 def _read_history(history: Path) -> dict[str, Any]:
-    """What a history.json holds; nothing if it cannot be read, for a curve is not worth a training."""
+    """Read a history.json; empty if it cannot be read, since a lost curve must not fail a training."""
     try:
         known = json.loads(history.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -208,7 +237,7 @@ def _read_history(history: Path) -> dict[str, Any]:
 
 
 def _origin(request: Request, source: Preset) -> World | Path:
-    """Where pictures and captions come from: the world to paint, or a folder."""
+    """Return where pictures and captions come from: the world to paint, or a folder."""
     if request.data is not None:
         return request.data
     if not source.world:
@@ -222,7 +251,7 @@ def _origin(request: Request, source: Preset) -> World | Path:
 
 
 def _run_preset(source: Preset, folder: Path, origin: World | Path) -> Preset:
-    """The run's own preset, not yet written: the source's sizes and recipes, and what the run has finished so far."""
+    """Make the preset of the run, without writing it: sizes and recipes of the source, files of the run so far."""
     fresh = replace(source, words=(), files={}, trained_with={}, folder=folder)
     if isinstance(origin, World):
         fresh = replace(fresh, classifier=replace(source.classifier_sizes, attributes=origin.attributes))
@@ -234,18 +263,18 @@ def _run_preset(source: Preset, folder: Path, origin: World | Path) -> Preset:
     different = [name for name in FIXED if getattr(known, name) != getattr(fresh, name)]
     if different:
         raise TrainingError(
-            f"{folder} belongs to another training: its preset is {known.name!r} of {_seen(known)}, and it differs "
-            f"from {fresh.name!r} of {_seen(fresh)} in {', '.join(different)}. Choose another folder with --run-dir."
+            f"{folder} belongs to another training: its preset is {known.name!r} of {_data_of(known)}, and it differs "
+            f"from {fresh.name!r} of {_data_of(fresh)} in {', '.join(different)}. Choose another folder with --run-dir."
         )
     return replace(fresh, words=known.words, files=known.files, trained_with=known.trained_with)
 
 
-def _seen(preset: Preset) -> str:
+def _data_of(preset: Preset) -> str:
     return preset.world or "a folder of pictures"
 
 
 def _write_preset(preset: Preset, holders: dict[str, Preset]) -> Preset:
-    """Write the run's preset, with copies of the files that other presets hold."""
+    """Write the preset of the run, with copies of the files that other presets hold."""
     preset = update_preset(preset, recipes=preset.recipes, sampling=preset.sampling)
     for file, holder in holders.items():
         if holder.folder == preset.folder:
@@ -256,14 +285,14 @@ def _write_preset(preset: Preset, holders: dict[str, Preset]) -> Preset:
     return preset
 
 
-def _holder(file: str, preset: Preset, source: Preset) -> Preset:
-    """Whose file is used: the run's own, else the source's."""
+def _preset_holding(file: str, preset: Preset, source: Preset) -> Preset:
+    """Return the preset whose file is used: the run's if it has the file, else the source."""
     for holder in (preset, source):
         if file in holder.files:
             return holder
     raise TrainingError(
         f"This training needs {file}, and neither {preset.folder} nor the preset {source.name} has it. "
-        f"Make it first: atelier train {next(block for block in TRAINED if made_file(block) == file)}."
+        f"Make it first: atelier train {next(block for block in TRAINED if output_file(block) == file)}."
     )
 
 
@@ -271,7 +300,7 @@ def _holder(file: str, preset: Preset, source: Preset) -> Preset:
 
 
 def _settings(request: Request, preset: Preset, settings: type[Settings]) -> Settings:
-    """The recipe's settings: its defaults, changed by the preset's, changed by the command line's."""
+    """Make the settings: the preset's override the defaults, the command line's override both."""
     chosen: dict[str, Any] = dict(preset.recipes.get(request.block, {}))
     if request.batch_size is not None:
         chosen["batch_size"] = request.batch_size
@@ -282,18 +311,19 @@ def _settings(request: Request, preset: Preset, settings: type[Settings]) -> Set
             f"The preset's recipe for {request.block} has the unknown key {', '.join(unknown)}; "
             f"it knows {', '.join(sorted(known))}."
         )
-    arguments: dict[str, Any] = {key: tuple(it) if isinstance(it, list) else it for key, it in chosen.items()}
+    arguments: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in chosen.items()}
     try:
         return settings(**arguments)
     except (TypeError, ValueError) as fault:
-        raise TrainingError(f"The settings for {request.block} do not work: {fault}") from fault
+        raise TrainingError(f"The settings for {request.block} are invalid: {fault}") from fault
 
 
 def _accelerator(precision: str) -> Accelerator:
-    """The devices and processes that there are. Accelerate joins processes without a GPU only if cpu is said."""
-    torch.backends.cudnn.benchmark = True  # the shapes stay the same, so trying out which convolution is quickest pays
+    """Make an accelerator for the devices and processes of this machine."""
+    torch.backends.cudnn.benchmark = True  # finds the fastest convolutions by trial; the shapes stay the same
+    # Accelerate joins processes without a GPU only with cpu=True.
     cpu = not torch.accelerator.is_available() or parse_flag_from_env("ACCELERATE_USE_CPU")
-    device = PartialState(cpu=cpu).device or "cpu"  # an Accelerator made to ask for it would fix the precision
+    device = PartialState(cpu=cpu).device or "cpu"  # PartialState, since an Accelerator would fix the precision
     return Accelerator(cpu=cpu, mixed_precision=best_precision(device) if precision == "auto" else precision)
 
 

@@ -1,8 +1,8 @@
-"""What `atelier train sprites` does: train the small models of part 2, and write them as they are shipped.
+"""`atelier train sprites`: trains the small models of part 2 and writes them in the form in which they are shipped.
 
-A run's folder RUN keeps one training for each model in RUN/<model>/ (see `loop`); what is finished goes to OUT, a
-folder as `atelier.weights.sprites` reads it. A model that others need (everything is measured by the judge, the VQ-GAN
-starts from the one without adversary) is trained before them.
+The folder RUN holds the training of each model in RUN/<model>/ (see `loop`). Trained models are written to the folder
+OUT, which `atelier.weights.sprites` reads. Models that others need are trained first: the judge, which measures all
+others, and the VQ-GAN without discriminator, from whose weights the VQ-GAN starts.
 """
 
 from __future__ import annotations
@@ -21,16 +21,16 @@ from atelier.blocks.gan import GANConfig
 from atelier.blocks.vae import VAE
 from atelier.blocks.vq import VQVAE, VQVAEConfig
 from atelier.blocks.vqgan import VQGANConfig
-from atelier.training.data import Batch, mixed_seed
+from atelier.training.data import Batch, derive_seed
 from atelier.training.loop import Budget, Outcome, train
 from atelier.training.recipe import Recipe, TrainingError
 from atelier.training.recipes.autoencoder import (
     AutoencoderRecipe,
     AutoencoderSettings,
-    ThroughClouds,
-    ThroughCodes,
-    ThroughPoints,
+    AutoencoderWithLoss,
     VAESettings,
+    VAEWithLoss,
+    VQVAEWithLoss,
 )
 from atelier.training.recipes.classifier import ClassifierSettings
 from atelier.training.recipes.gan import GANRecipe, GANSettings
@@ -47,15 +47,19 @@ from atelier.weights.sprites import (
 from atelier.world import SPRITES, sprites
 from atelier.world.sprites import SPRITE_COLOURS
 
-PAINTED = 4096
+SPRITE_COUNT = 4096
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How a model is made.
+    """How a model is trained.
 
-    config: its sizes, of its block's class. settings: of its recipe's class. steps: how long it trains.
-    subjects, colours: of the sprites it sees. needs: the models that have to be there before.
+    Attributes:
+        config: the sizes of its block.
+        settings: the settings of its recipe.
+        steps: how long it trains.
+        subjects, colours: of the sprites that it sees.
+        needs: the models that must be trained before.
     """
 
     config: Any
@@ -66,10 +70,10 @@ class Plan:
     needs: tuple[str, ...] = ("judge",)
 
 
-JUDGE = ClassifierConfig({KIND: (*SPRITES, NONE)}, resolution=32, widths=(16, 32, 48))
-JUDGING = ClassifierSettings(soft_share=0.2)
-PLANE = AutoencoderConfig(width=24, latent=2)
-GRID = VQGANConfig(
+JUDGE_CONFIG = ClassifierConfig({KIND: (*SPRITES, NONE)}, resolution=32, widths=(16, 32, 48))
+JUDGE_SETTINGS = ClassifierSettings(soft_share=0.2)
+AUTOENCODER_CONFIG = AutoencoderConfig(width=24, latent=2)
+VQGAN_CONFIG = VQGANConfig(
     resolution=32,
     channels=16,
     multipliers=(1, 1, 2, 2),
@@ -86,29 +90,36 @@ WITH_ADVERSARY = VQGANSettings(
     learning_rate=4e-4,
     discriminator_weight=0.8,
     discriminator_start=0.0,
-    discriminator_ramp=0.2,  # the discriminator learns from the start, and by and by it is listened to
+    discriminator_ramp=0.2,  # the discriminator trains from the start, while its weight rises slowly
     discriminator_layers=1,
 )
 
 PLANS = {
-    "judge": Plan(JUDGE, JUDGING, 800, needs=()),
-    "perceptual": Plan(JUDGE, JUDGING, 800),
+    "judge": Plan(JUDGE_CONFIG, JUDGE_SETTINGS, 800, needs=()),
+    "perceptual": Plan(JUDGE_CONFIG, JUDGE_SETTINGS, 800),
     "gan": Plan(GANConfig(), GANSettings(), 5000, colours=("red",)),
-    "autoencoder": Plan(PLANE, AutoencoderSettings(), 2500),
-    "vae": Plan(PLANE, VAESettings(beta=2.0), 2500),
+    "autoencoder": Plan(AUTOENCODER_CONFIG, AutoencoderSettings(), 2500),
+    "vae": Plan(AUTOENCODER_CONFIG, VAESettings(beta=2.0), 2500),
     "vqvae": Plan(VQVAEConfig(), AutoencoderSettings(), 2000),
-    "vqgan_without_adversary": Plan(GRID, WITHOUT_ADVERSARY, 1200, needs=("judge", "perceptual")),
-    "vqgan": Plan(GRID, WITH_ADVERSARY, 600, needs=("judge", "perceptual", "vqgan_without_adversary")),
+    "vqgan_without_adversary": Plan(VQGAN_CONFIG, WITHOUT_ADVERSARY, 1200, needs=("judge", "perceptual")),
+    "vqgan": Plan(VQGAN_CONFIG, WITH_ADVERSARY, 600, needs=("judge", "perceptual", "vqgan_without_adversary")),
 }
 
 
 @dataclass(frozen=True)
 class SpriteRequest:
-    """What was asked for on the command line.
+    """The options of `atelier train sprites`.
 
-    only: one of SPRITE_MODELS, with what it needs and OUT does not have; None trains all. out: OUT; None: RUN/models.
-    run_dir: RUN. steps, minutes: of each model, see `Budget`; with neither, as many steps as the shipped ones had.
-    resume: go on from the checkpoints. seed: another one, other models.
+    Attributes:
+        only: one of SPRITE_MODELS, trained with those of its needs that OUT lacks; None trains all models.
+        out: OUT; None: RUN/models.
+        run_dir: RUN.
+        steps, minutes: of each model, see `Budget`; without both, the steps of the shipped model.
+        resume: continue from the checkpoints.
+        seed: of the run; the seed of each model is derived from it.
+
+    Raises:
+        TrainingError: if the model is unknown.
     """
 
     only: str | None = None
@@ -127,20 +138,23 @@ class SpriteRequest:
 
     @property
     def folder(self) -> Path:
-        """OUT: where the finished models go."""
+        """OUT, the folder of the trained models."""
         return self.out or self.run_dir / "models"
 
     def budget(self, plan: Plan) -> Budget:
-        """How long a model is trained."""
+        """Return how long to train a model."""
         steps = plan.steps if self.steps is None and self.minutes is None else self.steps
         return Budget(steps, self.minutes)
 
 
 class SpriteBatches:
-    """Endless batches out of a few thousand sprites, painted once; a sprite's caption is its subject.
+    """Endless batches of a few thousand sprites that are painted once; the caption of a sprite is its subject.
 
-    plan: says which sprites. seed: other sprites, in another order. painted: how many there are.
-    device: where they are painted and stay.
+    Args:
+        plan: the plan of the model, with subjects and colours.
+        seed: of the sprites and their order.
+        painted: the number of sprites.
+        device: where the sprites are painted and kept.
     """
 
     def __init__(self, plan: Plan, seed: int, painted: int, device: torch.device | str = "cpu") -> None:
@@ -150,27 +164,28 @@ class SpriteBatches:
         self.batch_size, self.seed = plan.settings.batch_size, seed
 
     def __getitem__(self, number: int) -> Batch:
-        """Batch `number`."""
-        dice = torch.Generator().manual_seed(mixed_seed(self.seed, number))
-        chosen = torch.randint(len(self.subjects), (self.batch_size,), generator=dice)
+        """Make batch `number`."""
+        generator = torch.Generator().manual_seed(derive_seed(self.seed, number))
+        chosen = torch.randint(len(self.subjects), (self.batch_size,), generator=generator)
         return Batch(self.pictures[chosen.to(self.pictures.device)], [self.subjects[i] for i in chosen.tolist()])
 
 
 def train_sprites(request: SpriteRequest, written: Callable[[str, Path], None] = lambda *_: None) -> list[str]:
-    """Train what is asked for. An interrupted training ends the run, and its weights so far are written.
+    """Train the models. An interruption ends the run after writing the current model's weights.
 
     Args:
-        request: what is asked for.
-        written: called with a model's name and OUT when its weights are there, by the first process only; the command
-            measures the model then.
+        request: the options.
+        written: called on the main process with a model's name and OUT once its weights are written; the command
+            then measures the model.
 
     Returns:
         A sentence for each trained model.
 
     Raises:
-        TrainingError, PresetError: with a sentence that says what is wrong and what to do.
+        TrainingError: if a model cannot be trained as asked for.
+        PresetError: if the weights of a needed model cannot be read.
     """
-    accelerator = Accelerator(cpu=not torch.accelerator.is_available(), mixed_precision="no")  # quick enough as it is
+    accelerator = Accelerator(cpu=not torch.accelerator.is_available(), mixed_precision="no")  # fast enough in float32
     done = []
     for name in _order(request):
         outcome = _train_one(name, request, accelerator)
@@ -183,21 +198,21 @@ def train_sprites(request: SpriteRequest, written: Callable[[str, Path], None] =
 
 
 def _order(request: SpriteRequest) -> list[str]:
-    """The models to train, in an order in which each finds what it needs."""
+    """List the models to train, each after those that it needs."""
     if request.only is None:
         return list(SPRITE_MODELS)
-    there = read_sprite_models(request.folder).models if (request.folder / MODELS_FILE).is_file() else {}
-    wanted = {request.only, *(need for need in PLANS[request.only].needs if need not in there)}
+    present = read_sprite_models(request.folder).models if (request.folder / MODELS_FILE).is_file() else {}
+    wanted = {request.only, *(need for need in PLANS[request.only].needs if need not in present)}
     return [name for name in SPRITE_MODELS if name in wanted]
 
 
 def _train_one(name: str, request: SpriteRequest, accelerator: Accelerator) -> Outcome:
-    """Train a model and write it."""
+    """Train a model and write its weights."""
     plan, budget = PLANS[name], request.budget(PLANS[name])
-    seed = mixed_seed(request.seed, "sprites", name)
-    torch.manual_seed(seed)  # the weights that training starts from
+    seed = derive_seed(request.seed, "sprites", name)
+    torch.manual_seed(seed)  # for the initial weights
     recipe = _recipe(name, plan, request.folder)
-    data = SpriteBatches(plan, seed, PAINTED, accelerator.device)
+    data = SpriteBatches(plan, seed, SPRITE_COUNT, accelerator.device)
     outcome = train(
         recipe, data, request.run_dir / name, budget, accelerator=accelerator, seed=seed, resume=request.resume
     )
@@ -212,7 +227,7 @@ def _train_one(name: str, request: SpriteRequest, accelerator: Accelerator) -> O
 
 
 def _recipe(name: str, plan: Plan, folder: Path) -> Recipe:
-    """The recipe of a model, with the networks that it needs from `folder`."""
+    """Build the recipe of a model, with the networks that it needs from `folder`."""
     config, settings = plan.config, plan.settings
     match name:
         case "judge" | "perceptual":
@@ -220,11 +235,11 @@ def _recipe(name: str, plan: Plan, folder: Path) -> Recipe:
         case "gan":
             return GANRecipe(config, settings)
         case "autoencoder":
-            return AutoencoderRecipe(name, ThroughPoints(Autoencoder(config)), settings)
+            return AutoencoderRecipe(name, AutoencoderWithLoss(Autoencoder(config)), settings)
         case "vae":
-            return AutoencoderRecipe(name, ThroughClouds(VAE(config), settings.beta), settings)
+            return AutoencoderRecipe(name, VAEWithLoss(VAE(config), settings.beta), settings)
         case "vqvae":
-            return AutoencoderRecipe(name, ThroughCodes(VQVAE(config)), settings)
+            return AutoencoderRecipe(name, VQVAEWithLoss(VQVAE(config)), settings)
     recipe = VQGANRecipe(config, load_sprite_model("perceptual", folder), settings)
     if name == "vqgan":
         recipe.vqgan.load_state_dict(load_sprite_model("vqgan_without_adversary", folder).state_dict())
@@ -232,8 +247,7 @@ def _recipe(name: str, plan: Plan, folder: Path) -> Recipe:
 
 
 def _summary(name: str, outcome: Outcome, request: SpriteRequest) -> str:
-    done = f"step {outcome.step}, after {outcome.seconds / 60:.1f} minutes of training"
     weights = request.folder / f"{name}.safetensors"
     if outcome.finished:
-        return f"{name} finished at {done}; its weights are in {weights}."
-    return f"{name} stopped at {done}; a preview of its weights is in {weights}, and the same with --resume goes on."
+        return f"{name} finished at {outcome.duration}; its weights are in {weights}."
+    return f"{name} stopped at {outcome.duration}; a preview of its weights is in {weights}. Continue with --resume."

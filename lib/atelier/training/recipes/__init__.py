@@ -1,4 +1,4 @@
-"""One recipe for each block, and the table of those that train a block of a preset."""
+"""A recipe for each block, and the table of the recipes that train a block of a preset."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from atelier.training.recipes.classifier import ClassifierRecipe, JudgeRecipe
 from atelier.training.recipes.clip import CLIPRecipe
 from atelier.training.recipes.vqgan import VQGANRecipe
 
-# By the block's name in commands and settings, in the order of training: each needs at most those before it.
+# By the block's name in commands and settings, in the order of training: a block needs only blocks before it.
 RECIPES: dict[str, type[Recipe]] = {
     "classifier": ClassifierRecipe,
     "judge": JudgeRecipe,

@@ -1,7 +1,7 @@
-"""How the autoencoders learn: to give back what they were shown, through three kinds of bottleneck.
+"""The recipe of the autoencoders: reconstruct pictures through a bottleneck.
 
-A few numbers (Hinton and Salakhutdinov 2006), a cloud (Kingma and Welling 2014), a grid of codes (van den Oord et al.
-2017). One recipe trains all three: they differ in their loss, and each kind's loss stands in a class of its own.
+One recipe trains three kinds: the autoencoder (Hinton and Salakhutdinov 2006), the variational autoencoder (Kingma and
+Welling 2014) and the VQ-VAE (van den Oord et al. 2017). They differ in their loss; each kind has a class with its loss.
 """
 
 from __future__ import annotations
@@ -27,8 +27,10 @@ AnyAutoencoder = TypeVar("AnyAutoencoder", Autoencoder, VAE, VQVAE)
 
 @dataclass(frozen=True)
 class AutoencoderSettings(Settings):
-    """What every recipe needs. clip_norm: ‖x − x̂‖₂ has a gradient as long far from the picture as near it, so only
-    what is out of all proportion is clipped.
+    """The settings common to all recipes, with defaults for autoencoders.
+
+    The gradient of ‖x − x̂‖₂ has the same norm at any distance from the picture, so `clip_norm` is high and clips only
+    outliers.
     """
 
     batch_size: int = 64
@@ -39,7 +41,14 @@ class AutoencoderSettings(Settings):
 
 @dataclass(frozen=True)
 class VAESettings(AutoencoderSettings):
-    """beta: the weight of the divergence from N(0, I) beside the squared error of all pixels."""
+    """The settings of the VAE.
+
+    Attributes:
+        beta: the weight β of the KL divergence from N(0, I); the squared error, summed over the pixels, has weight ½.
+
+    Raises:
+        ValueError: if a number is out of range.
+    """
 
     beta: float = 1.0
 
@@ -49,74 +58,91 @@ class VAESettings(AutoencoderSettings):
             raise TrainingError(f"beta was {self.beta}; a weight is at least 0.")
 
 
-class Reconstruction(nn.Module, Generic[AnyAutoencoder]):
-    """An autoencoder with its loss. Its forward gives the loss (a scalar) and the metrics for pictures (n, 3, h, w)."""
+class WithLoss(nn.Module, Generic[AnyAutoencoder]):
+    """An autoencoder with its loss.
+
+    Attributes:
+        model: the autoencoder.
+    """
 
     def __init__(self, model: AnyAutoencoder) -> None:
         super().__init__()
         self.model = model
 
     def forward(self, pictures: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """To be said by each kind."""
+        """Compute the loss on pictures.
+
+        Args:
+            pictures: (n, 3, h, w).
+
+        Returns:
+            The loss (a scalar) and the metrics.
+        """
         raise NotImplementedError
 
 
-class ThroughPoints(Reconstruction[Autoencoder]):
-    """The autoencoder: mean ‖x − x̂‖₂."""
+class AutoencoderWithLoss(WithLoss[Autoencoder]):
+    """The autoencoder with its loss, mean ‖x − x̂‖₂."""
 
     def forward(self, pictures: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss and the metrics."""
+        """Compute the loss on pictures (n, 3, h, w)."""
         reconstructions = self.model(pictures)
         loss = reconstruction_loss(pictures, reconstructions)
         return loss, {"loss": loss, "psnr": psnr(pictures, reconstructions).mean()}
 
 
-class ThroughClouds(Reconstruction[VAE]):
-    """The variational autoencoder: ½ ‖x − x̂‖² + β KL."""
+class VAEWithLoss(WithLoss[VAE]):
+    """The variational autoencoder with its loss, ½ ‖x − x̂‖² + β KL."""
 
     def __init__(self, model: VAE, beta: float) -> None:
         super().__init__(model)
         self.beta = beta
 
     def forward(self, pictures: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss and the metrics."""
+        """Compute the loss on pictures (n, 3, h, w)."""
         reconstructions, posterior = self.model(pictures)
         loss = vae_loss(pictures, reconstructions, posterior, self.beta)
         divergence = kl_divergence(*posterior).mean()  # nats
         return loss, {"loss": loss, "kl": divergence, "psnr": psnr(pictures, reconstructions).mean()}
 
 
-class ThroughCodes(Reconstruction[VQVAE]):
-    """The vector-quantised autoencoder: mean ‖x − x̂‖₂ and the codebook's own loss."""
+class VQVAEWithLoss(WithLoss[VQVAE]):
+    """The VQ-VAE with its loss, mean ‖x − x̂‖₂ plus the loss of the quantiser."""
 
     def forward(self, pictures: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss and the metrics."""
+        """Compute the loss on pictures (n, 3, h, w)."""
         reconstructions, quantized = self.model(pictures)
         loss = reconstruction_loss(pictures, reconstructions) + quantized.loss
         return loss, {"loss": loss, "codebook": quantized.loss, "psnr": psnr(pictures, reconstructions).mean()}
 
 
 class AutoencoderRecipe(Recipe[AutoencoderSettings, AnyAutoencoder]):
-    """Trains an autoencoder of any kind on pictures. name: of the exported weights."""
+    """Trains an autoencoder of any kind on pictures.
+
+    Args:
+        name: the name of the exported weights.
+        module: an autoencoder with its loss.
+        settings: the settings of the optimization.
+    """
 
     main_metrics = ("loss", "psnr")
 
-    def __init__(self, name: str, learner: Reconstruction[AnyAutoencoder], settings: AutoencoderSettings) -> None:
+    def __init__(self, name: str, module: WithLoss[AnyAutoencoder], settings: AutoencoderSettings) -> None:
         self.name = name
         self.settings = settings
-        self.config = {name: asdict(learner.model.config)}
-        prepare_codebook(learner.model)
-        self.parts = {"autoencoder": learner}
+        self.config = {name: asdict(module.model.config)}
+        prepare_codebook(module.model)
+        self.parts = {"autoencoder": module}
         self.frozen = {}
-        self.exported = learner.model
+        self.exported = module.model
 
     def turns(self, parts: dict[str, nn.Module], batch: Batch, progress: float) -> Iterator[Turn]:
-        """One turn: give back the pictures."""
+        """Yield one turn: reconstruct the pictures."""
         yield Turn("autoencoder", *parts["autoencoder"](batch.pictures))
 
     def sample(self, averaged: AnyAutoencoder, batch: Batch) -> Tensor | None:
-        """Eight pictures, and below them their reconstructions."""
+        """Lay out eight pictures and, below them, their reconstructions."""
         pictures = batch.pictures[:8]
-        given = averaged(pictures)
-        reconstructions = given[0] if isinstance(given, tuple) else given
+        output = averaged(pictures)
+        reconstructions = output[0] if isinstance(output, tuple) else output
         return grid(torch.cat([pictures, reconstructions.float()]), columns=len(pictures))

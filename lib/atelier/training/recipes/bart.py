@@ -1,7 +1,7 @@
-"""How the translator learns: to write a picture's codes, one after the other, given its caption.
+"""The recipe of the translator (Bart): predict the codes of a picture, one after the other, from its caption.
 
-Dayma et al. 2021, "DALL·E Mini": cross-entropy on the codes that the VQ-GAN gives a picture. Some captions are dropped,
-so that the model also learns what pictures look like without one, which guidance needs at drawing time.
+Dayma et al. 2021, "DALL·E Mini": cross-entropy on the codes that the VQ-GAN gives a picture. A share of the captions is
+replaced by the empty caption, so that the model also learns codes without a caption, which guidance needs.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from torch import Tensor, nn
 
 from atelier.blocks.bart import Bart, BartConfig
 from atelier.blocks.vqgan import VQGAN
-from atelier.decoding import Sampling, decode, dice
-from atelier.training.codes import CodedBatch, CodeStore, StoredCodes, StoreKey, complete
-from atelier.training.data import PictureSource, mixed_seed
+from atelier.decoding import Sampling, decode, uniform_numbers
+from atelier.training.codes import CodedBatch, CodeStore, StoredCodes, StoreKey, complete_store
+from atelier.training.data import PictureSource, derive_seed
 from atelier.training.recipe import Inputs, Recipe, Settings, TrainingError, Turn
 from atelier.training.recipes.pictures import grid
 from atelier.weights.preset import TOKENIZER_FILE, VQGAN_FILE
@@ -28,8 +28,17 @@ from atelier.weights.tokenizer import Tokenizer
 
 @dataclass(frozen=True)
 class BartSettings(Settings):
-    """caption_dropout: the share of captions replaced by the empty one. wordings: captions kept for each picture.
-    distinct: pictures whose codes are computed, once, before the training. The rest is what every recipe needs.
+    """The settings of the translator.
+
+    Attributes:
+        caption_dropout: the share of captions replaced by the empty caption.
+        wordings: captions stored for each picture.
+        distinct: the number of pictures whose codes are computed before the training.
+
+    The other attributes are those of `Settings`.
+
+    Raises:
+        ValueError: if a number is out of range.
     """
 
     batch_size: int = 64
@@ -50,12 +59,21 @@ class BartSettings(Settings):
 
 
 def drop_captions(text: Tensor, empty: Tensor, share: float) -> Tensor:
-    """Replace each row of token ids (n, t), with probability `share`, by the empty caption's ids (t,)."""
+    """Replace a share of the captions by the empty caption.
+
+    Args:
+        text: (n, t) token ids.
+        empty: (t,) token ids of the empty caption.
+        share: the probability with which each caption is replaced.
+
+    Returns:
+        (n, t) token ids.
+    """
     dropped = (torch.rand(len(text), 1) < share).to(text.device, non_blocking=True)
     return torch.where(dropped, empty, text)
 
 
-class Translation(nn.Module):
+class BartWithLoss(nn.Module):
     """The translator with its loss."""
 
     def __init__(self, bart: Bart) -> None:
@@ -63,9 +81,14 @@ class Translation(nn.Module):
         self.bart = bart
 
     def forward(self, text: Tensor, codes: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """The cross-entropy in nats per code (a scalar), and the metrics.
+        """Compute the cross-entropy of the codes.
 
-        text: (n, t) token ids. codes: (n, s) codes of the pictures.
+        Args:
+            text: (n, t) token ids.
+            codes: (n, s), codes of the pictures.
+
+        Returns:
+            The cross-entropy in nats per code (a scalar), and the metrics.
         """
         logits = self.bart(text, codes)  # (n, s, codes + 1)
         loss = F.cross_entropy(logits.flatten(0, 1).float(), codes.flatten())
@@ -74,10 +97,15 @@ class Translation(nn.Module):
 
 
 class BartRecipe(Recipe[BartSettings, Bart]):
-    """Trains a translator on captions and the codes that a finished VQ-GAN gives their pictures.
+    """Trains a translator on captions and the codes that a trained VQ-GAN gives to their pictures.
 
-    bound_to: what the codes and tokens depend on (the hashes of the VQ-GAN's and the tokenizer's files). A training
-    is not resumed with others.
+    Args:
+        config: the sizes of the translator.
+        vqgan: the trained VQ-GAN.
+        tokenizer: of the captions.
+        settings: the settings of the optimization.
+        bound_to: the hashes of the files of the VQ-GAN and the tokenizer, by name; a training with other hashes is not
+            resumed.
     """
 
     name = "bart"
@@ -100,25 +128,25 @@ class BartRecipe(Recipe[BartSettings, Bart]):
         self.tokenizer = tokenizer
         self.bart = Bart(config)
         self.vqgan = vqgan.eval().requires_grad_(False)
-        self.parts = {"bart": Translation(self.bart)}
+        self.parts = {"bart": BartWithLoss(self.bart)}
         self.frozen = {"vqgan": self.vqgan}
         self.exported = self.bart
 
     @classmethod
     def needs(cls, settings: BartSettings) -> tuple[str, ...]:
-        """The VQ-GAN, whose codes are learned, and the tokenizer."""
+        """List the files of the VQ-GAN, which gives the codes, and of the tokenizer."""
         return (VQGAN_FILE, TOKENIZER_FILE)
 
     @classmethod
     def build(cls, inputs: Inputs, settings: BartSettings) -> BartRecipe:
-        """The recipe for a preset's translator."""
+        """Build the recipe for the translator of a preset."""
         vqgan, tokenizer = inputs.files[VQGAN_FILE].load_vqgan(), inputs.files[TOKENIZER_FILE].load_tokenizer()
         return cls(inputs.preset.bart, vqgan, tokenizer, settings, inputs.hashes(VQGAN_FILE, TOKENIZER_FILE))
 
     def batches(
         self, source: PictureSource, folder: Path, accelerator: Accelerator, stop: Callable[[], bool]
     ) -> StoredCodes | None:
-        """Batches from a store of codes in the folder, which is completed first."""
+        """Complete the store of codes in the folder and make batches from it; None if the store is incomplete."""
         key = StoreKey(
             vqgan=self.bound_to.get(VQGAN_FILE, ""),
             source=source.identity,
@@ -126,29 +154,29 @@ class BartRecipe(Recipe[BartSettings, Bart]):
             captions=self.settings.wordings,
         )
         store = CodeStore(folder / "codes", key)
-        if not complete(store, self.vqgan, source, accelerator, stop):
+        if not complete_store(store, self.vqgan, source, accelerator, stop):
             return None
-        return StoredCodes(store, self.settings.batch_size, mixed_seed(source.identity, "batches"))
+        return StoredCodes(store, self.settings.batch_size, derive_seed(source.identity, "batches"))
 
     def turns(self, parts: dict[str, nn.Module], batch: CodedBatch, progress: float) -> Iterator[Turn]:
-        """One turn: predict the codes of the pictures."""
+        """Yield one turn: predict the codes of the pictures."""
         text, empty = self._ids(batch.captions, batch.codes.device)
         loss, metrics = parts["bart"](drop_captions(text, empty, self.settings.caption_dropout), batch.codes)
         yield Turn("bart", loss, metrics)
 
     def _ids(self, captions: list[str], device: torch.device) -> tuple[Tensor, Tensor]:
-        """Ids (n, t) of captions and (t,) of the empty one. Nothing looks at padding, so what all rows share goes."""
+        """Encode captions to ids (n, t) and the empty caption to (t,); columns of padding alone are cut off."""
         ids = self.tokenizer.encode([*captions, ""], self.bart.config.text_length)
-        longest = int(self.bart.text_mask(ids).sum(1).max())  # here, where no device has to be waited for
+        longest = int(self.bart.text_mask(ids).sum(1).max())  # on the CPU, so that there is no wait for a GPU
         ids = ids[:, :longest].to(device, non_blocking=True)
         return ids[:-1], ids[-1]
 
     def sample(self, averaged: Bart, batch: CodedBatch) -> Tensor | None:
-        """Eight captions' pictures, decoded from their codes, and below them what the translator draws for them."""
+        """Lay out eight pictures, decoded from their codes, and below them drawings of their captions."""
         codes, captions = batch.codes[:8], batch.captions[:8]
         text, empty = self._ids(captions, codes.device)
-        throws = dice(0, len(captions), averaged.config.target_length).to(codes.device)
+        uniforms = uniform_numbers(0, len(captions), averaged.config.target_length).to(codes.device)
         sampling, c = Sampling(guidance=3.0, top_k=64), self.vqgan.config
-        *_, drawn = decode(averaged, text, empty, sampling, throws, codes=c.codes)  # (n, s)
+        *_, drawn = decode(averaged, text, empty, sampling, uniforms, codes=c.codes)  # (n, s)
         shown = torch.cat([codes, drawn]).unflatten(1, (c.grid, c.grid))
         return grid(self.vqgan.decode_codes(shown).float(), columns=len(captions))

@@ -1,7 +1,7 @@
-"""How the picture classifier learns: to name what a painted picture shows.
+"""The recipe of the picture classifier: predict the attributes of painted pictures.
 
-Two networks come of this recipe, and only the data differ: the perceptual network, whose features the VQ-GAN's loss
-compares, never sees the held-out combinations; the judge, which measures what the pipeline draws, sees all of them.
+It trains two networks, which differ in their data only. The perceptual network, whose features the loss of the VQ-GAN
+compares, never sees the held-out combinations. The judge, which measures what the pipeline draws, sees all.
 """
 
 from __future__ import annotations
@@ -24,10 +24,14 @@ NO_LABEL = -1
 
 @dataclass(frozen=True)
 class ClassifierSettings(Settings):
-    """How much harder the pictures are made, besides what every recipe needs.
+    """The settings of the classifier, with the strength of its data augmentation.
 
-    shift: pixels a picture is moved by, at most. soft_share: share of the pictures that are softened.
-    noise: the largest standard deviation of the noise added to a picture.
+    Attributes:
+        shift: the largest shift of a picture, in pixels.
+        soft_share: the share of the pictures that are softened.
+        noise: the largest standard deviation of the noise added to a picture.
+
+    The other attributes are those of `Settings`.
     """
 
     batch_size: int = 64
@@ -39,7 +43,7 @@ class ClassifierSettings(Settings):
     noise: float = 0.05
 
 
-class Classification(nn.Module):
+class ClassifierWithLoss(nn.Module):
     """The classifier with its loss."""
 
     def __init__(self, classifier: PictureClassifier, settings: ClassifierSettings) -> None:
@@ -48,24 +52,35 @@ class Classification(nn.Module):
         self.settings = settings
 
     def forward(self, pictures: Tensor, labels: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss (a scalar), cross-entropies summed over the attributes, and each attribute's accuracy.
+        """Compute the loss, the sum of the cross-entropies of all attributes.
 
-        pictures: (n, 3, h, w). labels: for each attribute (n,) int64, -1 where a picture has none.
+        Args:
+            pictures: (n, 3, h, w).
+            labels: for each attribute (n,) int64, NO_LABEL where a picture does not have the attribute.
+
+        Returns:
+            The loss (a scalar), and the metrics with the accuracy of each attribute.
         """
         settings = self.settings
-        harder = noisy(softened(shifted(pictures, settings.shift), settings.soft_share), settings.noise)
+        augmented = noisy(softened(shifted(pictures, settings.shift), settings.soft_share), settings.noise)
         losses, metrics = [], {}
-        for attribute, logits in self.classifier(harder).items():
-            told = labels[attribute]
-            known = (told != NO_LABEL).sum().clamp(min=1)  # a batch may have no label of an attribute at all
-            losses.append(F.cross_entropy(logits.float(), told, ignore_index=NO_LABEL, reduction="sum") / known)
-            metrics[attribute] = (logits.argmax(1) == told).sum() / known
+        for attribute, logits in self.classifier(augmented).items():
+            targets = labels[attribute]
+            known = (targets != NO_LABEL).sum().clamp(min=1)  # possibly no picture of the batch has the attribute
+            losses.append(F.cross_entropy(logits.float(), targets, ignore_index=NO_LABEL, reduction="sum") / known)
+            metrics[attribute] = (logits.argmax(1) == targets).sum() / known
         loss = torch.stack(losses).sum()
         return loss, {"loss": loss, **metrics}
 
 
 class ClassifierRecipe(Recipe[ClassifierSettings, PictureClassifier]):
-    """Trains a classifier of a world's attributes; by itself, the perceptual network."""
+    """Trains the perceptual network, a classifier of a world's attributes.
+
+    Args:
+        config: the sizes of the classifier.
+        world: the painted world, which labels the scenes.
+        settings: the settings of the optimization.
+    """
 
     name = "perceptual"
     channels_last = True
@@ -78,20 +93,20 @@ class ClassifierRecipe(Recipe[ClassifierSettings, PictureClassifier]):
         self.settings = settings
         self.config = {"classifier": asdict(config)}
         self.classifier = PictureClassifier(config)
-        self.parts = {"classifier": Classification(self.classifier, settings)}
+        self.parts = {"classifier": ClassifierWithLoss(self.classifier, settings)}
         self.frozen = {}
         self.exported = self.classifier
         self.main_metrics = ("loss", *config.attributes)
 
     @classmethod
     def build(cls, inputs: Inputs, settings: ClassifierSettings) -> ClassifierRecipe:
-        """The recipe for a preset's classifier."""
+        """Build the recipe for the classifier of a preset."""
         if inputs.world is None:
             raise TrainingError("A classifier learns the attributes of painted scenes; train it without a data folder.")
         return cls(inputs.preset.classifier_sizes, inputs.world, settings)
 
     def turns(self, parts: dict[str, nn.Module], batch: Batch, progress: float) -> Iterator[Turn]:
-        """One turn: name what is in the pictures."""
+        """Yield one turn: predict the attributes of the pictures."""
         loss, metrics = parts["classifier"](batch.pictures, self._labels(batch))
         yield Turn("classifier", loss, metrics)
 
@@ -109,7 +124,7 @@ class ClassifierRecipe(Recipe[ClassifierSettings, PictureClassifier]):
 
 
 class JudgeRecipe(ClassifierRecipe):
-    """Trains the judge, which sees all combinations, the held-out ones included."""
+    """Trains the judge, a classifier that also sees the held-out combinations."""
 
     name = "judge"
     share = 1.5

@@ -1,7 +1,7 @@
-"""How the critic learns: of a batch of pictures and captions, to find out which belong together.
+"""The recipe of CLIP: match each picture of a batch with its caption.
 
 Radford et al. 2021, "Learning Transferable Visual Models From Natural Language Supervision", section 2.3 and figure 3.
-The critic will rank pictures that went through the VQ-GAN, so a share of its pictures goes through it in training too.
+The pipeline ranks pictures decoded by the VQ-GAN, so in training a share of the pictures is reconstructed by it.
 """
 
 from __future__ import annotations
@@ -26,9 +26,16 @@ HIGHEST_SCALE = math.log(100)  # section 2.5: "clipped to prevent scaling the lo
 
 @dataclass(frozen=True)
 class CLIPSettings(Settings):
-    """shift: pixels a picture is moved by, at most. reconstructed_share: share of the pictures seen as the VQ-GAN
-    gives them back. The rest is what every recipe needs; every picture of a batch is compared with all its captions,
-    so a large batch makes a harder and better task.
+    """The settings of CLIP. Each picture is compared with all captions of its batch, so large batches train it better.
+
+    Attributes:
+        shift: the largest shift of a picture, in pixels.
+        reconstructed_share: the share of the pictures that are replaced by their reconstructions.
+
+    The other attributes are those of `Settings`.
+
+    Raises:
+        ValueError: if a number is out of range.
     """
 
     batch_size: int = 128
@@ -41,32 +48,44 @@ class CLIPSettings(Settings):
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.batch_size < 2:
-            raise TrainingError("batch_size was 1; with one picture there is no other caption to tell it from.")
+            raise TrainingError(f"batch_size was {self.batch_size}; CLIP compares pictures, so it must be at least 2.")
         if not 0 <= self.reconstructed_share <= 1:
             raise TrainingError(f"reconstructed_share was {self.reconstructed_share}; it is a share, from 0 to 1.")
 
 
-class Matching(nn.Module):
-    """The critic with its loss."""
+class CLIPWithLoss(nn.Module):
+    """CLIP with its loss."""
 
     def __init__(self, clip: CLIP) -> None:
         super().__init__()
         self.clip = clip
 
     def forward(self, pictures: Tensor, text: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """The contrastive loss (a scalar) of pictures (n, 3, h, w) and captions (n, t), and the metrics."""
+        """Compute the contrastive loss.
+
+        Args:
+            pictures: (n, 3, h, w).
+            text: (n, t) token ids of their captions.
+
+        Returns:
+            The loss (a scalar) and the metrics.
+        """
         image, caption = self.clip.encode_image(pictures).float(), self.clip.encode_text(text).float()  # (n, e) each
         scale = self.clip.logit_scale.clamp(max=HIGHEST_SCALE).exp()
         loss = contrastive_loss(image, caption, scale)
-        found = (image @ caption.T).argmax(1) == torch.arange(len(image), device=image.device)
-        return loss, {"loss": loss, "accuracy": found.float().mean(), "scale": scale}
+        correct = (image @ caption.T).argmax(1) == torch.arange(len(image), device=image.device)
+        return loss, {"loss": loss, "accuracy": correct.float().mean(), "scale": scale}
 
 
 class CLIPRecipe(Recipe[CLIPSettings, CLIP]):
     """Trains a CLIP on pictures and their captions.
 
-    vqgan: gives back a share of the pictures; None leaves all of them as they are.
-    bound_to: the hash of the tokenizer's file. A training is not resumed with another.
+    Args:
+        config: the sizes of CLIP.
+        tokenizer: of the captions.
+        settings: the settings of the optimization.
+        vqgan: reconstructs a share of the pictures; None: no picture is reconstructed.
+        bound_to: the hash of the tokenizer's file, by name; a training with another hash is not resumed.
     """
 
     name = "clip"
@@ -89,24 +108,24 @@ class CLIPRecipe(Recipe[CLIPSettings, CLIP]):
         self.tokenizer = tokenizer
         self.clip = CLIP(config)
         self.vqgan = vqgan.eval().requires_grad_(False) if vqgan is not None else None
-        self.parts = {"clip": Matching(self.clip)}
+        self.parts = {"clip": CLIPWithLoss(self.clip)}
         self.frozen = {"vqgan": self.vqgan} if self.vqgan is not None else {}
         self.exported = self.clip
 
     @classmethod
     def needs(cls, settings: CLIPSettings) -> tuple[str, ...]:
-        """The tokenizer, and the VQ-GAN where reconstructions are shown."""
+        """List the files of the tokenizer, and of the VQ-GAN if a share of the pictures is reconstructed."""
         return (TOKENIZER_FILE, *[VQGAN_FILE] * (settings.reconstructed_share > 0))
 
     @classmethod
     def build(cls, inputs: Inputs, settings: CLIPSettings) -> CLIPRecipe:
-        """The recipe for a preset's CLIP. It is not bound to the VQ-GAN: another's pictures would do nearly as well."""
+        """Build the recipe for the CLIP of a preset. It is not bound to the VQ-GAN, since it suits another one too."""
         vqgan = inputs.files[VQGAN_FILE].load_vqgan() if VQGAN_FILE in inputs.files else None
         tokenizer = inputs.files[TOKENIZER_FILE].load_tokenizer()
         return cls(inputs.preset.clip_sizes, tokenizer, settings, vqgan, inputs.hashes(TOKENIZER_FILE))
 
     def turns(self, parts: dict[str, nn.Module], batch: Batch, progress: float) -> Iterator[Turn]:
-        """One turn: match pictures and captions."""
+        """Yield one turn: match pictures and captions."""
         pictures = shifted(self._partly_reconstructed(batch.pictures), self.settings.shift)
         text = self.tokenizer.encode(batch.captions, self.clip.config.context_length)
         loss, metrics = parts["clip"](pictures, text.to(pictures.device, non_blocking=True))
@@ -117,6 +136,6 @@ class CLIPRecipe(Recipe[CLIPSettings, CLIP]):
         count = round(self.settings.reconstructed_share * len(pictures))
         if self.vqgan is None or count == 0:
             return pictures
-        # Batches are in no order, so the first ones are as good a choice as any.
+        # The pictures of a batch are in random order, so the first ones are a random choice.
         reconstructions, _ = self.vqgan(pictures[:count])
         return torch.cat([reconstructions.clamp(0, 1), pictures[count:]])

@@ -1,7 +1,7 @@
-"""How the vanilla GAN learns: two networks play against each other.
+"""The recipe of the vanilla GAN: generator and discriminator take turns.
 
-Goodfellow et al. 2014, "Generative Adversarial Networks", algorithm 1 with one step of the discriminator to a step of
-the generator, and the generator's loss in the form that does not saturate (section 3).
+Goodfellow et al. 2014, "Generative Adversarial Networks", algorithm 1 with one step of the discriminator for each step
+of the generator, and the non-saturating loss of the generator (section 3).
 """
 
 from __future__ import annotations
@@ -18,16 +18,23 @@ from atelier.training.data import Batch
 from atelier.training.recipe import Recipe, Settings, TrainingError, Turn
 from atelier.training.recipes.pictures import grid
 
-SHOWN = 32
+SAMPLES = 32
 
 
 @dataclass(frozen=True)
 class GANSettings(Settings):
-    """What every recipe needs, chosen for a game: little momentum (Radford et al. 2015), and almost no clipping.
+    """The settings of the GAN, with little momentum (Radford et al. 2015) and almost no clipping.
 
-    learning_rate: the generator's. discriminator_pace: the share of it with which the discriminator learns, which
-    otherwise tells the few sprites apart long before they are drawn well. discriminator_width: the width in the config
-    of the discriminator, which may be another than the generator's.
+    Attributes:
+        learning_rate: of the generator.
+        discriminator_pace: the learning rate of the discriminator, as a share of the generator's. With the same rate
+            the discriminator wins long before the generator draws well, since there are few different sprites.
+        discriminator_width: the width of the discriminator.
+
+    The other attributes are those of `Settings`.
+
+    Raises:
+        ValueError: if a number is out of range.
     """
 
     batch_size: int = 32
@@ -43,18 +50,18 @@ class GANSettings(Settings):
             raise TrainingError(f"discriminator_pace was {self.discriminator_pace}; it must be above 0.")
 
     def optimizer(self, module: nn.Module) -> Optimizer:
-        """An optimizer for either player; the discriminator's slows down each learning rate that the loop sets."""
-        made = super().optimizer(module)
-        if isinstance(module, Telling):
-            made.register_step_pre_hook(self._slow_down)
-        return made
+        """Make the optimizer of a part; the discriminator's multiplies each learning rate by `discriminator_pace`."""
+        optimizer = super().optimizer(module)
+        if isinstance(module, DiscriminatorWithLoss):
+            optimizer.register_step_pre_hook(self._slow_down)
+        return optimizer
 
     def _slow_down(self, optimizer: Optimizer, *_: object) -> None:
         for group in optimizer.param_groups:
             group["lr"] *= self.discriminator_pace
 
 
-class Drawing(nn.Module):
+class GeneratorWithLoss(nn.Module):
     """The generator with its loss."""
 
     def __init__(self, generator: Generator) -> None:
@@ -62,16 +69,21 @@ class Drawing(nn.Module):
         self.generator = generator
 
     def forward(self, z: Tensor, discriminator: Discriminator) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """The loss (a scalar), the pictures without gradient (n, 3, h, w), and the metrics.
+        """Compute the loss of the generator.
 
-        z: (n, latent) noise. discriminator: not trained in this turn.
+        Args:
+            z: (n, latent) noise.
+            discriminator: not trained in this turn.
+
+        Returns:
+            The loss (a scalar), the pictures (n, 3, h, w) without gradient, and the metrics.
         """
         pictures = self.generator(z)
         loss = generator_loss(discriminator(pictures))
         return loss, pictures.detach(), {"generator": loss}
 
 
-class Telling(nn.Module):
+class DiscriminatorWithLoss(nn.Module):
     """The discriminator with its loss."""
 
     def __init__(self, discriminator: Discriminator) -> None:
@@ -79,18 +91,28 @@ class Telling(nn.Module):
         self.discriminator = discriminator
 
     def forward(self, real: Tensor, drawn: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """The loss (a scalar) on real and drawn pictures (n, 3, h, w), and the metrics.
+        """Compute the loss of the discriminator.
 
-        told_apart: the share of both that it takes for what they are; 0.5 when it can only guess.
+        Args:
+            real: (n, 3, h, w).
+            drawn: (n, 3, h, w), pictures of the generator.
+
+        Returns:
+            The loss (a scalar), and the metrics. "told_apart" is the accuracy, 0.5 for a discriminator that guesses.
         """
         real_logits, drawn_logits = self.discriminator(real), self.discriminator(drawn)  # (n,) each
         loss = discriminator_loss(real_logits, drawn_logits)
-        right = torch.cat([real_logits > 0, drawn_logits < 0])  # (2n,)
-        return loss, {"discriminator": loss, "told_apart": right.float().mean()}
+        correct = torch.cat([real_logits > 0, drawn_logits < 0])  # (2n,)
+        return loss, {"discriminator": loss, "told_apart": correct.float().mean()}
 
 
 class GANRecipe(Recipe[GANSettings, Generator]):
-    """Trains a generator against a discriminator; only the generator is kept."""
+    """Trains a generator against a discriminator; only the generator is exported.
+
+    Args:
+        config: the sizes of the generator.
+        settings: the settings of the optimization.
+    """
 
     name = "gan"
     main_metrics = ("generator", "discriminator", "told_apart")
@@ -100,12 +122,15 @@ class GANRecipe(Recipe[GANSettings, Generator]):
         self.config = {"gan": asdict(config)}
         self.generator = Generator(config)
         self.discriminator = Discriminator(replace(config, width=settings.discriminator_width))
-        self.parts = {"generator": Drawing(self.generator), "discriminator": Telling(self.discriminator)}
+        self.parts = {
+            "generator": GeneratorWithLoss(self.generator),
+            "discriminator": DiscriminatorWithLoss(self.discriminator),
+        }
         self.frozen = {}
         self.exported = self.generator
 
     def turns(self, parts: dict[str, nn.Module], batch: Batch, progress: float) -> Iterator[Turn]:
-        """The generator's turn, then the discriminator's on the same drawn pictures."""
+        """Yield the turn of the generator, then the turn of the discriminator on the same drawn pictures."""
         self.discriminator.requires_grad_(False)
         loss, drawn, metrics = parts["generator"](self._noise(len(batch.pictures), batch), self.discriminator)
         yield Turn("generator", loss, metrics)
@@ -114,8 +139,8 @@ class GANRecipe(Recipe[GANSettings, Generator]):
         yield Turn("discriminator", loss, metrics)
 
     def sample(self, averaged: Generator, batch: Batch) -> Tensor | None:
-        """What the generator draws, from the same noise every time."""
-        return grid(averaged(self._noise(SHOWN, batch)).float(), columns=8)
+        """Lay out pictures of the generator, from the same noise every time."""
+        return grid(averaged(self._noise(SAMPLES, batch)).float(), columns=8)
 
     def _noise(self, number: int, batch: Batch) -> Tensor:
         return torch.randn(number, self.generator.config.latent).to(batch.pictures.device)  # (number, latent)

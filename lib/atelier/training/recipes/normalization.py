@@ -1,9 +1,9 @@
-"""Normalisation of a VQ-GAN's z_e while it trains, so that its codebook uses all of its dimensions.
+"""Whitening of a VQ-GAN's z_e during training, so that its codebook uses all of its dimensions.
 
-Quantisation suppresses the directions in which z_e varies least, and the commitment loss then shrinks them further, so
-that a codebook of many dimensions ends up using two or three: dimensional collapse. Here z_e is normalised before it is
-quantised, so no direction can shrink. Afterwards mean and scale are folded into `quant_conv`, and the exported weights
-have exactly the published form.
+Without it, quantisation suppresses the directions in which z_e varies least, and the commitment loss shrinks them
+further, until a codebook of many dimensions uses two or three: dimensional collapse. Whitening z_e before it is
+quantised keeps the variance of every direction. For export, the whitening is folded into `quant_conv`, so that the
+exported weights have the form of the published ones.
 """
 
 from __future__ import annotations
@@ -23,9 +23,13 @@ EPSILON = 1e-5  # added to the variances
 class Whitening(nn.Module):
     """Maps (n, width, h, w) to zero mean and unit covariance over the batch and all positions.
 
-    z = L⁻¹ (x − μ), where L Lᵀ is the Cholesky factorisation of the covariance: each channel is standardised after
-    what the channels before it predict of it has been subtracted. In training μ and the covariance are the batch's, as
-    in batch normalisation (arXiv:1502.03167); in evaluation they are running averages.
+    z = L⁻¹ (x − μ), where L Lᵀ is the Cholesky factorisation of the covariance: from each channel its linear prediction
+    from the channels before it is subtracted, and the rest is standardised. In training μ and the covariance are those
+    of the batch, as in batch normalisation (arXiv:1502.03167); in evaluation they are running averages.
+
+    Attributes:
+        mean: (width,), running average.
+        covariance: (width, width), running average.
     """
 
     mean: Tensor
@@ -37,7 +41,7 @@ class Whitening(nn.Module):
         self.register_buffer("covariance", torch.eye(width))
 
     def forward(self, x: Tensor) -> Tensor:
-        """The whitened map, in float32: (n, width, h, w) → (n, width, h, w)."""
+        """Whiten a map in float32: (n, width, h, w) → (n, width, h, w)."""
         with torch.autocast(x.device.type, enabled=False):
             vectors = x.float().movedim(1, -1)  # (n, h, w, width)
             mean, covariance = self._batch_statistics(vectors) if self.training else (self.mean, self.covariance)
@@ -54,14 +58,14 @@ class Whitening(nn.Module):
 
     @staticmethod
     def _matrix(covariance: Tensor) -> Tensor:
-        """L⁻¹ (width, width) of a covariance."""
+        """Compute L⁻¹ (width, width) of a covariance."""
         identity = torch.eye(len(covariance), device=covariance.device)
         factor = torch.linalg.cholesky(covariance + EPSILON * identity)
         return torch.linalg.solve_triangular(factor, identity, upper=False)
 
     @torch.no_grad()
     def folded_into(self, convolution: nn.Conv2d) -> nn.Conv2d:
-        """A 1 × 1 convolution that does what `convolution`, followed by this module in evaluation, does."""
+        """Return a 1 × 1 convolution equal to `convolution` followed by this module in evaluation mode."""
         folded, matrix = deepcopy(convolution), self._matrix(self.covariance)
         assert folded.bias is not None
         folded.weight.copy_((matrix @ folded.weight.flatten(1)).view_as(folded.weight))
@@ -70,20 +74,22 @@ class Whitening(nn.Module):
 
 
 def mean_over_processes(tensor: Tensor) -> Tensor:
-    """The mean of a tensor over all processes that train together; gradients flow back to each of them."""
+    """Average a tensor over all processes of the training; gradients flow back to each process."""
     if torch.distributed.is_available() and torch.distributed.is_initialized():
         return all_reduce(tensor) / torch.distributed.get_world_size()
     return tensor
 
 
 def add_whitening(vqgan: VQGAN) -> None:
-    """Whiten z_e from now on: `quant_conv` becomes itself followed by `Whitening`."""
+    """Append a `Whitening` to `quant_conv`, in place."""
     vqgan.quant_conv = nn.Sequential(vqgan.quant_conv, Whitening(vqgan.config.code_width))  # ty: ignore[invalid-assignment]
 
 
 def fold_whitening(vqgan: VQGAN) -> VQGAN:
-    """A copy of a VQ-GAN with its whitening, if it has one, folded into `quant_conv`; codes and pictures are the same
-    as in evaluation before.
+    """Copy a VQ-GAN with its whitening folded into `quant_conv`; without whitening, copy it as it is.
+
+    Returns:
+        A VQ-GAN with the same codes and pictures as the original in evaluation mode.
     """
     folded = deepcopy(vqgan)
     if isinstance(vqgan.quant_conv, nn.Sequential):
@@ -95,9 +101,13 @@ def fold_whitening(vqgan: VQGAN) -> VQGAN:
 
 
 def effective_dimensions(codebook: Tensor) -> float:
-    """How many directions a codebook (codes, width) uses: the exponential of the entropy of its covariance's spectrum.
+    """Compute how many dimensions a codebook uses: the exponential of the entropy of its covariance's spectrum.
 
-    From 1, when all codes lie on a line, to width, when they vary equally in all directions.
+    Args:
+        codebook: (codes, width).
+
+    Returns:
+        A number from 1, if all codes lie on a line, to width, if they vary equally in all directions.
     """
     variances = torch.linalg.eigvalsh(codebook.cpu().double().mT.cov()).clamp(min=0)
     shares = variances / variances.sum()

@@ -1,4 +1,4 @@
-"""What several recipes do with pictures: lay them out, and make them a little harder."""
+"""Pictures in recipes: a grid for samples, and data augmentation."""
 
 from __future__ import annotations
 
@@ -8,7 +8,15 @@ from torch import Tensor
 
 
 def grid(pictures: Tensor, columns: int) -> Tensor:
-    """Pictures (n, 3, h, w) side by side as one (3, rows * h, columns * w); what the last row lacks is white."""
+    """Lay out pictures in a grid, row by row; empty cells of the last row are white.
+
+    Args:
+        pictures: (n, 3, h, w).
+        columns: pictures in a row.
+
+    Returns:
+        (3, rows · h, columns · w).
+    """
     number, channels, height, width = pictures.shape
     rows = -(-number // columns)
     filled = torch.cat([pictures, pictures.new_ones(rows * columns - number, channels, height, width)])
@@ -17,7 +25,15 @@ def grid(pictures: Tensor, columns: int) -> Tensor:
 
 
 def shifted(pictures: Tensor, most: int) -> Tensor:
-    """Each picture (n, 3, h, w) moved by up to `most` pixels both ways, its edge repeated where it uncovers nothing."""
+    """Shift each picture at random in both directions, and repeat its edge pixels at the border.
+
+    Args:
+        pictures: (n, 3, h, w).
+        most: the largest shift, in pixels.
+
+    Returns:
+        (n, 3, h, w).
+    """
     number, _, height, width = pictures.shape
     offsets = torch.randint(0, 2 * most + 1, (2, number, 1)).to(pictures.device, non_blocking=True)
     padded = F.pad(pictures, (most,) * 4, mode="replicate")
@@ -30,7 +46,15 @@ def shifted(pictures: Tensor, most: int) -> Tensor:
 
 
 def softened(pictures: Tensor, share: float) -> Tensor:
-    """A share of the pictures (n, 3, h, w) as if they had been stored at half their size: shrunk and enlarged."""
+    """Soften a share of the pictures: shrink them to half their size and enlarge them again.
+
+    Args:
+        pictures: (n, 3, h, w).
+        share: the probability with which each picture is softened.
+
+    Returns:
+        (n, 3, h, w).
+    """
     size = pictures.shape[-2:]
     half = F.interpolate(pictures, scale_factor=0.5, mode="area")
     soft = F.interpolate(half, size=size, mode="bilinear", align_corners=False)
@@ -39,6 +63,14 @@ def softened(pictures: Tensor, share: float) -> Tensor:
 
 
 def noisy(pictures: Tensor, most: float) -> Tensor:
-    """Pictures (n, 3, h, w) with normal noise, of a standard deviation up to `most` that each picture draws."""
+    """Add normal noise to each picture, with a random standard deviation.
+
+    Args:
+        pictures: (n, 3, h, w).
+        most: the largest standard deviation.
+
+    Returns:
+        (n, 3, h, w).
+    """
     strength = most * torch.rand(len(pictures), 1, 1, 1).to(pictures.device, non_blocking=True)
     return pictures + strength * torch.randn_like(pictures)

@@ -1,7 +1,7 @@
-"""How the VQ-GAN learns: to give back what it was shown, sharply.
+"""The recipe of the VQ-GAN: reconstruct pictures with a perceptual and an adversarial loss.
 
 Esser, Rombach and Ommer 2021, "Taming Transformers for High-Resolution Image Synthesis", section 3.1, equations 4 to 7.
-Two parts take turns: the generator (the VQ-GAN itself) and, from a given share of the training on, the discriminator.
+Two parts take turns: the generator (the VQ-GAN itself) and, after a given share of the training, the discriminator.
 """
 
 from __future__ import annotations
@@ -34,16 +34,22 @@ from atelier.weights.preset import PERCEPTUAL_FILE
 
 @dataclass(frozen=True)
 class VQGANSettings(Settings):
-    """The weights of the losses, besides what every recipe needs.
+    """The settings of the VQ-GAN, with the weights of its losses.
 
-    mse_weight: of the squared error, beside an absolute error of weight 1.
-    perceptual_weight: of the distance between a classifier's features.
-    codebook_weight: of the codebook's own loss.
-    discriminator_weight: of the adversarial loss, on top of the adaptive weight (equation 7).
-    discriminator_start: the share of the training after which the discriminator takes part; 1 leaves it out.
-    discriminator_ramp: the share of the training over which its weight then rises from 0.
-    discriminator_width, discriminator_layers: its size.
-    whiten: whether z_e is whitened before it is quantised, see `normalization`.
+    Attributes:
+        mse_weight: the weight of the squared error; the absolute error has weight 1.
+        perceptual_weight: the weight of the distance between the features of a classifier.
+        codebook_weight: the weight of the loss of the quantiser.
+        discriminator_weight: the weight of the adversarial loss, multiplied by the adaptive weight (equation 7).
+        discriminator_start: the share of the training after which the discriminator starts; with 1 it is not used.
+        discriminator_ramp: the share of the training in which its weight then rises from 0.
+        discriminator_width, discriminator_layers: the size of the discriminator.
+        whiten: whether z_e is whitened before it is quantised, see `normalization`.
+
+    The other attributes are those of `Settings`.
+
+    Raises:
+        ValueError: if a number is out of range.
     """
 
     batch_size: int = 16
@@ -68,14 +74,14 @@ class VQGANSettings(Settings):
                 raise TrainingError(f"{name} was {getattr(self, name)}; a weight is at least 0.")
 
     def adversarial_weight(self, progress: float) -> float:
-        """The discriminator's weight at a share of the training: 0 before its start, then rising to the full one."""
+        """Compute the weight of the adversarial loss at a share of the training: 0 before the start, then rising."""
         if progress < self.discriminator_start or self.discriminator_start == 1:
             return 0.0
         risen = (progress - self.discriminator_start) / self.discriminator_ramp if self.discriminator_ramp > 0 else 1.0
         return self.discriminator_weight * min(1.0, risen)
 
 
-class Generator(nn.Module):
+class VQGANWithLoss(nn.Module):
     """The VQ-GAN with its loss."""
 
     def __init__(self, vqgan: VQGAN, settings: VQGANSettings) -> None:
@@ -90,17 +96,24 @@ class Generator(nn.Module):
         discriminator: PatchDiscriminator,
         adversarial_weight: float,
     ) -> tuple[Tensor, Tensor, dict[str, Tensor]]:
-        """The loss (a scalar), the reconstructions without gradient (n, 3, h, w), and the metrics.
+        """Compute the loss of the VQ-GAN.
 
-        perceptual: frozen; its features are compared. discriminator: not trained in this turn.
+        Args:
+            pictures: (n, 3, h, w).
+            perceptual: the classifier whose features are compared; frozen.
+            discriminator: not trained in this turn.
+            adversarial_weight: the weight of the adversarial loss before the adaptive weight; 0 leaves it out.
+
+        Returns:
+            The loss (a scalar), the reconstructions (n, 3, h, w) without gradient, and the metrics.
         """
         settings = self.settings
         reconstructions, quantized = self.vqgan(pictures)
         error = reconstructions.float() - pictures
         absolute, squared = error.abs().mean(), error.square().mean()
         with torch.no_grad():
-            seen = perceptual.features(pictures)
-        distance = perceptual_distance(perceptual.features(reconstructions), seen).mean()
+            features = perceptual.features(pictures)
+        distance = perceptual_distance(perceptual.features(reconstructions), features).mean()
         nll = absolute + settings.mse_weight * squared + settings.perceptual_weight * distance
         loss = nll + settings.codebook_weight * quantized.loss
         metrics = {
@@ -112,13 +125,13 @@ class Generator(nn.Module):
         }
         if adversarial_weight > 0:
             adversarial = hinge_generator_loss(discriminator(reconstructions))
-            pull = adaptive_weight(nll, adversarial, self.vqgan.last_layer)  # lambda of equation 7
-            loss = loss + adversarial_weight * pull * adversarial
-            metrics |= {"adversarial": adversarial, "adaptive_weight": pull}
+            adaptive = adaptive_weight(nll, adversarial, self.vqgan.last_layer)  # λ of equation 7
+            loss = loss + adversarial_weight * adaptive * adversarial
+            metrics |= {"adversarial": adversarial, "adaptive_weight": adaptive}
         return loss, reconstructions.detach(), metrics
 
 
-class Discriminator(nn.Module):
+class DiscriminatorWithLoss(nn.Module):
     """The patch discriminator with its loss."""
 
     def __init__(self, discriminator: PatchDiscriminator) -> None:
@@ -126,14 +139,29 @@ class Discriminator(nn.Module):
         self.discriminator = discriminator
 
     def forward(self, pictures: Tensor, reconstructions: Tensor) -> tuple[Tensor, dict[str, Tensor]]:
-        """The hinge loss (a scalar) on pictures and their reconstructions, and the metrics."""
+        """Compute the hinge loss of the discriminator.
+
+        Args:
+            pictures: (n, 3, h, w).
+            reconstructions: (n, 3, h, w).
+
+        Returns:
+            The loss (a scalar), and the metrics. "told_apart" is 1 if the mean logit of the pictures is larger than
+            that of the reconstructions, else 0.
+        """
         real, fake = self.discriminator(pictures), self.discriminator(reconstructions)
         loss = hinge_discriminator_loss(real, fake)
         return loss, {"discriminator": loss, "told_apart": (real.mean() > fake.mean()).float()}
 
 
 class VQGANRecipe(Recipe[VQGANSettings, VQGAN]):
-    """Trains a VQ-GAN on pictures; captions are not looked at."""
+    """Trains a VQ-GAN on pictures without their captions.
+
+    Args:
+        config: the sizes of the VQ-GAN.
+        perceptual: the classifier of the perceptual loss.
+        settings: the settings of the optimization.
+    """
 
     name = "vqgan"
     channels_last = True
@@ -154,34 +182,34 @@ class VQGANRecipe(Recipe[VQGANSettings, VQGAN]):
             width=settings.discriminator_width, layers=settings.discriminator_layers
         )
         self.parts = {
-            "generator": Generator(self.vqgan, settings),
-            "discriminator": Discriminator(self.discriminator),
+            "generator": VQGANWithLoss(self.vqgan, settings),
+            "discriminator": DiscriminatorWithLoss(self.discriminator),
         }
         self.frozen = {"perceptual": self.perceptual}
         self.exported = self.vqgan
 
     @classmethod
     def needs(cls, settings: VQGANSettings) -> tuple[str, ...]:
-        """The perceptual network."""
+        """List the file of the perceptual network."""
         return (PERCEPTUAL_FILE,)
 
     @classmethod
     def build(cls, inputs: Inputs, settings: VQGANSettings) -> VQGANRecipe:
-        """The recipe for a preset's VQ-GAN."""
+        """Build the recipe for the VQ-GAN of a preset."""
         perceptual = inputs.files[PERCEPTUAL_FILE].load_classifier("perceptual")
         return cls(inputs.preset.vqgan, perceptual, settings)
 
     def for_export(self, averaged: VQGAN) -> VQGAN:
-        """The averaged weights with the whitening folded into `quant_conv`."""
+        """Return the averaged weights with the whitening folded into `quant_conv`."""
         return fold_whitening(averaged)
 
     def turns(self, parts: dict[str, nn.Module], batch: Batch, progress: float) -> Iterator[Turn]:
-        """The generator's turn, then the discriminator's on the same reconstructions."""
+        """Yield the turn of the generator, then the turn of the discriminator on the same reconstructions."""
         weight = self.settings.adversarial_weight(progress)
         self.discriminator.requires_grad_(False)
         loss, reconstructions, metrics = parts["generator"](batch.pictures, self.perceptual, self.discriminator, weight)
         codebook = self.vqgan.quantize
-        if isinstance(codebook, MovingAverageQuantizer):  # as its `usage()`, but without waiting for a GPU
+        if isinstance(codebook, MovingAverageQuantizer):  # as its `usage()`, but stays on the GPU
             metrics["codes_used"] = (codebook.counts > 0.01 * codebook.counts.mean()).float().mean()
         yield Turn("generator", loss, metrics)
         if progress >= self.settings.discriminator_start and self.settings.discriminator_start < 1:
@@ -190,6 +218,6 @@ class VQGANRecipe(Recipe[VQGANSettings, VQGAN]):
             yield Turn("discriminator", loss, metrics)
 
     def sample(self, averaged: VQGAN, batch: Batch) -> Tensor | None:
-        """Eight pictures, and below them their reconstructions."""
+        """Lay out eight pictures and, below them, their reconstructions."""
         pictures = batch.pictures[:8]
         return grid(torch.cat([pictures, averaged(pictures)[0].float().clamp(0, 1)]), columns=len(pictures))
