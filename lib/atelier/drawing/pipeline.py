@@ -204,7 +204,7 @@ class Pipeline:
 
         Raises:
             PromptError: if the prompt is empty.
-            ValueError: if a number is out of range, or the image is a tensor that is not (3, size, size).
+            AtelierError: if a number is out of range, or the image is a tensor that is not (3, size, size).
         """
         grid = self.vqgan.config.grid
         rows = grid // 2 if rows is None else rows
@@ -256,7 +256,7 @@ class Pipeline:
             100 · cosine between the prompt and each picture, as on the session's slide.
 
         Raises:
-            ValueError: if the pipeline has no CLIP.
+            AtelierError: if the pipeline has no CLIP.
         """
         if self.clip is None:
             raise AtelierError("This pipeline has no CLIP, so it cannot score pictures.")

@@ -47,7 +47,7 @@ class Settings:
         distinct: the number of different painted pictures; None paints new ones all the time. See `PaintedPictures`.
 
     Raises:
-        ValueError: if a number is out of range.
+        TrainingError: if a number is out of range.
     """
 
     batch_size: int

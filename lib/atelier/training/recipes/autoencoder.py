@@ -47,7 +47,7 @@ class VAESettings(AutoencoderSettings):
         beta: the weight β of the KL divergence from N(0, I); the squared error, summed over the pixels, has weight ½.
 
     Raises:
-        ValueError: if a number is out of range.
+        TrainingError: if a number is out of range.
     """
 
     beta: float = 1.0

@@ -38,7 +38,7 @@ class BartSettings(Settings):
     The other attributes are those of `Settings`.
 
     Raises:
-        ValueError: if a number is out of range.
+        TrainingError: if a number is out of range.
     """
 
     batch_size: int = 64

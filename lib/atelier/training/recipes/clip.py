@@ -35,7 +35,7 @@ class CLIPSettings(Settings):
     The other attributes are those of `Settings`.
 
     Raises:
-        ValueError: if a number is out of range.
+        TrainingError: if a number is out of range.
     """
 
     batch_size: int = 128

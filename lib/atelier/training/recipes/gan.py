@@ -34,7 +34,7 @@ class GANSettings(Settings):
     The other attributes are those of `Settings`.
 
     Raises:
-        ValueError: if a number is out of range.
+        TrainingError: if a number is out of range.
     """
 
     batch_size: int = 32

@@ -35,7 +35,7 @@ class SpriteJudgeRecipe(Recipe[ClassifierSettings, PictureClassifier]):
         settings: the settings of the optimization.
 
     Raises:
-        ValueError: if the config has other attributes.
+        TrainingError: if the config has other attributes.
     """
 
     main_metrics = ("loss", KIND)

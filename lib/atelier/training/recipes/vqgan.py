@@ -49,7 +49,7 @@ class VQGANSettings(Settings):
     The other attributes are those of `Settings`.
 
     Raises:
-        ValueError: if a number is out of range.
+        TrainingError: if a number is out of range.
     """
 
     batch_size: int = 16
