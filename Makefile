@@ -78,7 +78,7 @@ test-all: test $(NODE) ## and the page, JupyterLab, the deck, the site and an im
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/colab
 
 notebooks: setup ## build and execute the lessons; LESSON=2d builds one, REPO=owner/name stamps the course's home
-	$(BIN)/python -m atelier.teaching.workshop $(LESSON) $(if $(REPO),--repo "$(REPO)")
+	$(BIN)/python notebooks/source/tools/build_lessons.py $(LESSON) $(if $(REPO),--repo "$(REPO)")
 
 slides: setup slides/$(PACKAGES) ## draw the deck's figures and build it; needs Node and chromium
 	$(BIN)/python slides/figures.py

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import io
+import sys
 from pathlib import Path
 
-from atelier.app import LOOK, build_page
-from atelier.chromium import chromium
+from atelier.page.app import LOOK, build_page
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).resolve().parent
+sys.path.insert(0, str(HERE.parent / "slides"))
+
+from chromium import chromium  # noqa: E402  (it needs the folder named above)
+
 PROMPT = "a stained glass window with an image of a blue strawberry"
 FINISHED = "#pictures .atelier-grid:not(.unfinished)"
 

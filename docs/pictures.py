@@ -7,7 +7,7 @@ from pathlib import Path
 
 import torch
 import torch.nn.functional as F
-from atelier.pipeline import Pipeline
+from atelier.drawing.pipeline import Pipeline
 from atelier.world import Scene, full_world, paint
 from PIL import Image, ImageDraw, ImageFont
 from torch import Tensor

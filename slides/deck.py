@@ -21,10 +21,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from atelier.chromium import chromium
 from atelier.teaching.claims import CLAIMS
 from atelier.teaching.lessons import LESSONS
 from atelier.teaching.pipeline_map import LINEAGE, PIPELINE, PLACES
+from chromium import chromium
 from PIL import Image
 
 HERE = Path(__file__).parent
@@ -194,8 +194,8 @@ def data(arguments: str) -> str:
 
 
 def takes(name: str) -> str:
-    """What a lesson takes to run, from notebooks/minutes.json."""
-    table = stored("notebooks/minutes.json")
+    """What a lesson takes to run, from notebooks/source/tools/minutes.json."""
+    table = stored("notebooks/source/tools/minutes.json")
     if name not in table:
         return "a few minutes"
     return f"{table[name]['cpu']:g} minutes on two CPU cores"

@@ -20,9 +20,9 @@ import matplotlib as mpl
 import torch
 import torch.nn.functional as F
 from atelier import Pipeline
-from atelier.drawing import Drawing
-from atelier.evaluate import judged_world, told
-from atelier.inside import attention_to_words
+from atelier.drawing.attention import attention_to_words
+from atelier.drawing.drawing import Drawing
+from atelier.evaluation.evaluate import judged_world, told
 from atelier.teaching.figures import BLUE, COLOURS, GREEN, GREY, INK, ORANGE, SKY, VERMILION, sheet, tints
 from atelier.weights.presets import Preset, load_preset
 from atelier.weights.sprites import load_sprite_model

@@ -17,7 +17,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from atelier.chromium import chromium
+from chromium import chromium
 from playwright.sync_api import Browser, Page, sync_playwright
 
 

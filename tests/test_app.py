@@ -4,8 +4,8 @@ import math
 from typing import Any
 
 import pytest
-from atelier import app
-from atelier.app import MOST_CHARACTERS, PageError, checked
+from atelier.page import app
+from atelier.page.app import MOST_CHARACTERS, PageError, checked
 from tiny_preset import filled_preset
 
 ASKED: dict[str, Any] = {"prompt": "a cat", "seed": None, "guidance": 1.5, "temperature": 0.8, "n": 4, "preset": "tiny"}

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from atelier.chromium import chromium
+from chromium import chromium
 
 
 def test_named_one_comes_first_then_the_systems_then_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

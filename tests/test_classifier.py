@@ -3,8 +3,8 @@
 import pytest
 import torch
 import torch.nn.functional as F
+from atelier.blocks.classifier import ClassifierConfig, PictureClassifier, resize
 from atelier.world import full_world
-from atelier.world.classifier import ClassifierConfig, PictureClassifier, resize
 
 ATTRIBUTES = {"colour": ("red", "green", "blue"), "place": ("north-west", "north-east", "south-west", "south-east")}
 TINY = ClassifierConfig(ATTRIBUTES, resolution=16, widths=(8, 12, 16))

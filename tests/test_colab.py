@@ -16,7 +16,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 @pytest.fixture(scope="module")
 def colab() -> ModuleType:
-    spec = importlib.util.spec_from_file_location("colab", ROOT / "notebooks" / "colab.py")
+    spec = importlib.util.spec_from_file_location("colab", ROOT / "notebooks/source/tools/colab.py")
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)

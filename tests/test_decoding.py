@@ -6,7 +6,9 @@ from collections.abc import Callable
 import pytest
 import torch
 from atelier.blocks.bart import Bart, BartConfig
-from atelier.decoding import Memory, Sampling, Step, decode, dice, pick, probabilities, recorded
+from atelier.decoding import Sampling, decode, dice, pick, probabilities
+from atelier.decoding.decode import Step, recorded
+from atelier.decoding.memory import Memory
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

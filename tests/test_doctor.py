@@ -14,7 +14,7 @@ import pytest
 import torch
 from atelier import doctor
 from atelier.cli import app
-from atelier.pipeline import Pipeline
+from atelier.drawing.pipeline import Pipeline
 from jupyter_client.kernelspec import KernelSpecManager
 from tiny_preset import filled_preset
 from typer.testing import CliRunner

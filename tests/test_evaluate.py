@@ -8,8 +8,9 @@ from types import SimpleNamespace
 
 import pytest
 import torch
-from atelier.card import card, draw_curves, table, write_card
-from atelier.evaluate import (
+from atelier.drawing.pipeline import Pipeline
+from atelier.evaluation.card import card, draw_curves, table, write_card
+from atelier.evaluation.evaluate import (
     ATTRIBUTES,
     Evaluation,
     Novelty,
@@ -25,7 +26,6 @@ from atelier.evaluate import (
     retrieval,
     told,
 )
-from atelier.pipeline import Pipeline
 from atelier.weights.presets import Preset
 from atelier.world import Scene, parse, small_world
 from tiny_preset import filled_preset
@@ -128,7 +128,9 @@ class Clairvoyant(nn.Module):
     def __init__(self, monkeypatch: pytest.MonkeyPatch, blind: tuple[str, ...] = ()) -> None:
         super().__init__()
         self.seen = [name for name in ATTRIBUTES if name not in blind]
-        monkeypatch.setattr("atelier.evaluate.paint", lambda scenes, *_: [WORLD.labels(scene) for scene in scenes])
+        monkeypatch.setattr(
+            "atelier.evaluation.evaluate.paint", lambda scenes, *_: [WORLD.labels(scene) for scene in scenes]
+        )
 
     def encode(self, captions: list[str], length: int) -> Tensor:
         assert length == 4

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 from atelier.cli import app
-from atelier.pipeline import Pipeline
+from atelier.drawing.pipeline import Pipeline
 from atelier.training import everything
 from atelier.training.everything import (
     AllRequest,

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 import torch
-from atelier.drawing import Drawing
-from atelier.gallery import file_name, grid_link, pictures_html, png, settings
+from atelier.drawing.drawing import Drawing
+from atelier.page.gallery import file_name, grid_link, pictures_html, png, settings
 from PIL import Image
 
 PROMPT = 'a "red" <car> & más'

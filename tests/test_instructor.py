@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
+import build_lessons
 import nbformat
 import pytest
 from atelier.doctor import LOOKS, PORTS
-from atelier.teaching import workshop
 from atelier.teaching.lessons import LESSONS, NOTEBOOKS, minutes
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -89,7 +89,7 @@ def section_minutes(key: str) -> dict[int, float]:
         if cell.cell_type == "markdown" and (begins := re.search(r"^## (\d) · ", cell.source, flags=re.M)):
             section = int(begins[1])
         cells.setdefault(section, []).append(cell)
-    return {number: workshop.reading_minutes(nbformat.v4.new_notebook(cells=own)) for number, own in cells.items()}
+    return {number: build_lessons.reading_minutes(nbformat.v4.new_notebook(cells=own)) for number, own in cells.items()}
 
 
 @cache

@@ -6,7 +6,7 @@ import pytest
 import torch
 from atelier.blocks.bart import Bart, BartConfig
 from atelier.decoding import Sampling, decode, dice
-from atelier.weights.packed import PackedLinear, packed, ready_to_draw
+from atelier.drawing.packed import PackedLinear, packed, ready_to_draw
 from torch import nn
 
 PACKS = torch.backends.quantized.engine in ("x86", "fbgemm")
@@ -70,7 +70,7 @@ def test_the_device_decides_on_the_type(monkeypatch):
     assert made_for("cpu", torch.bfloat16).get_parameter("0.weight").dtype == torch.bfloat16
     assert made_for("mps").get_parameter("0.weight").dtype == torch.float32
     assert made_for("cuda").get_parameter("0.weight").dtype == torch.float32
-    monkeypatch.setattr("atelier.weights.packed.LARGE", 18)
+    monkeypatch.setattr("atelier.drawing.packed.LARGE", 18)
     for supported, dtype in ((True, torch.bfloat16), (False, torch.float16)):
         monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda including_emulation, found=supported: found)
         assert made_for("cuda").get_parameter("0.weight").dtype == dtype

@@ -8,8 +8,8 @@ import torch
 from atelier import Drawing, Pipeline
 from atelier.blocks.clip import CLIP
 from atelier.decoding import SamplingOptions
-from atelier.pipeline import PromptError, nearest_words, unknown_words
-from atelier.weights.pictures import seen_by_clip
+from atelier.drawing.pipeline import PromptError, nearest_words, unknown_words
+from atelier.pictures import seen_by_clip
 from atelier.weights.presets import PresetError
 from atelier.weights.tokenizer import train_tokenizer
 from hypothesis import HealthCheck, given, settings

@@ -9,6 +9,7 @@ import pytest
 import safetensors.torch
 import torch
 from atelier.blocks.bart import Bart
+from atelier.blocks.classifier import PictureClassifier
 from atelier.blocks.clip import CLIP
 from atelier.blocks.vqgan import VQGAN
 from atelier.weights.codebooks import learning_only
@@ -27,7 +28,6 @@ from atelier.weights.presets import (
 )
 from atelier.weights.tokenizer import train_tokenizer
 from atelier.world import named_world
-from atelier.world.classifier import PictureClassifier
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tiny_preset import tiny_preset

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 import torch
 from atelier import Pipeline
-from atelier.card import CARD_FILE, CURVES_FILE, EVALUATION_FILE
-from atelier.evaluate import drawn, reconstruction, retrieval
+from atelier.evaluation.card import CARD_FILE, CURVES_FILE, EVALUATION_FILE
+from atelier.evaluation.evaluate import drawn, reconstruction, retrieval
 from atelier.training.data import CaptionedFolder, save_captioned
 from atelier.weights.presets import Preset, find_presets, load_preset
 from atelier.world import WORLDS, caption, full_world, parse

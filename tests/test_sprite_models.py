@@ -9,11 +9,22 @@ from pathlib import Path
 import pytest
 import torch
 from atelier.blocks.autoencoder import Autoencoder, AutoencoderConfig
+from atelier.blocks.classifier import ClassifierConfig, PictureClassifier
 from atelier.blocks.gan import GANConfig
 from atelier.blocks.vae import VAE
 from atelier.blocks.vq import VQVAE, VQVAEConfig
 from atelier.blocks.vqgan import VQGANConfig
 from atelier.cli import app
+from atelier.evaluation.sprites import (
+    TABLES,
+    card_text,
+    fine_energy,
+    frechet_distance,
+    judged,
+    measure,
+    record_measurements,
+    share_recognised,
+)
 from atelier.training.data import Batch
 from atelier.training.loop import Outcome, train
 from atelier.training.recipe import Recipe, TrainingError
@@ -39,15 +50,6 @@ from atelier.training.recipes.sprite_judge import (
     strangers,
 )
 from atelier.training.recipes.vqgan import VQGANSettings
-from atelier.training.sprite_card import (
-    TABLES,
-    card_text,
-    fine_energy,
-    frechet_distance,
-    judged,
-    measure,
-    share_recognised,
-)
 from atelier.training.sprites import PLANS, Plan, SpriteBatches, SpriteRequest, train_sprites
 from atelier.weights.presets import PresetError
 from atelier.weights.sprites import (
@@ -58,7 +60,6 @@ from atelier.weights.sprites import (
     sprites_folder,
 )
 from atelier.world import SPRITES, sprites
-from atelier.world.classifier import ClassifierConfig, PictureClassifier
 from typer.testing import CliRunner
 
 JUDGE = ClassifierConfig({"kind": (*SPRITES, "none")}, resolution=32, widths=(4, 8))
@@ -90,7 +91,7 @@ def tiny(monkeypatch: pytest.MonkeyPatch) -> None:
     for name, (config, settings) in TINY.items():
         monkeypatch.setitem(PLANS, name, replace(PLANS[name], config=config, settings=settings, steps=2))
     monkeypatch.setattr("atelier.training.sprites.PAINTED", 24)
-    monkeypatch.setattr("atelier.training.sprite_card.FRESH_SPRITES", 24)
+    monkeypatch.setattr("atelier.evaluation.sprites.FRESH_SPRITES", 24)
 
 
 def request(folder: Path, **changes: object) -> SpriteRequest:
@@ -102,7 +103,7 @@ def request(folder: Path, **changes: object) -> SpriteRequest:
 
 @pytest.mark.usefixtures("tiny")
 def test_all_models_are_trained_measured_and_written(tmp_path: Path) -> None:
-    said = train_sprites(request(tmp_path))
+    said = train_sprites(request(tmp_path), record_measurements)
     assert [sentence.split()[0] for sentence in said] == list(SPRITE_MODELS)
     assert all("finished at step 2" in sentence for sentence in said)
     kept = read_sprite_models(tmp_path / "out")

@@ -17,6 +17,7 @@ import pytest
 import torch
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
+from atelier.blocks.classifier import ClassifierConfig
 from atelier.blocks.vq import MovingAverageQuantizer
 from atelier.blocks.vqgan import VQGAN
 from atelier.cli import app
@@ -35,7 +36,6 @@ from atelier.training.run import Request, _remember, run_folder, run_training, s
 from atelier.weights.presets import Preset, PresetError, load_preset, save_preset, update_preset
 from atelier.weights.tokenizer import train_tokenizer
 from atelier.world import caption, small_world
-from atelier.world.classifier import ClassifierConfig
 from tiny_preset import filled_preset, tiny_preset
 from torch import nn
 from typer.testing import CliRunner

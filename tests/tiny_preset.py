@@ -5,12 +5,12 @@ from pathlib import Path
 
 import torch
 from atelier.blocks.bart import Bart, BartConfig
+from atelier.blocks.classifier import ClassifierConfig, PictureClassifier
 from atelier.blocks.clip import CLIP, CLIPConfig
 from atelier.blocks.vqgan import VQGAN, VQGANConfig
 from atelier.weights.presets import Preset, add_file, save_preset, save_weights
 from atelier.weights.tokenizer import train_tokenizer
 from atelier.world import caption, small_world
-from atelier.world.classifier import ClassifierConfig, PictureClassifier
 
 
 def tiny_preset(folder: Path) -> Preset:

@@ -8,7 +8,7 @@ from itertools import groupby
 from pathlib import Path
 
 from atelier import Pipeline
-from atelier.drawing import Drawing
+from atelier.drawing.drawing import Drawing
 from PIL import Image
 
 PROMPTS = Path(__file__).resolve().parents[2] / "data" / "prompts.txt"

@@ -11,7 +11,7 @@ from html import escape
 from pathlib import Path
 
 from atelier.teaching.controls import VIEW
-from atelier.teaching.workshop import SETUP, verdicts
+from build_lessons import SETUP, verdicts
 from nbformat import NotebookNode
 from nbformat.v4 import new_output
 from PIL import Image

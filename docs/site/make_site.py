@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import shutil
+import sys
 from pathlib import Path
 from typing import Annotated
 
 import typer
 from sphinx.cmd.build import build_main
-from stage import ROOT, stage
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parents[1]
+sys.path.insert(0, str(ROOT / "notebooks" / "source" / "tools"))
+
+from stage import stage  # noqa: E402  (it needs the folder named above)
+
 PACKAGES = HERE / "node_modules"
 BUILT = ROOT / "build" / "site"
 WEIGHTS_OF_TYPE = {"next": (400, 500, 700, 800), "mono": (400, 700)}

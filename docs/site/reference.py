@@ -9,18 +9,22 @@ from pathlib import Path
 import atelier
 
 ROOMS = {  # in the order in which one meets them; the first is what stands at the library's top
-    "": "From prompt to pictures",
+    "": "Atelier",
     "blocks": "Blocks: one a file, importing only torch",
     "world": "The painted world",
+    "decoding": "Decoding: from a caption to codes",
+    "drawing": "Drawing: from a prompt to ranked pictures",
     "training": "Training",
     "weights": "Weights: presets, tokenizer, the published formats",
+    "evaluation": "Evaluation and model cards",
+    "page": "The page with the DRAW button",
     "teaching": "What only lessons use",
 }
 INTRODUCTION = """\
 # Reference
 
 Everything public in the library, out of its docstrings; each page leads to the source. For most uses
-{py:obj}`~atelier.pipeline.Pipeline` is all that one needs:
+{py:obj}`~atelier.drawing.pipeline.Pipeline` is all that one needs:
 
 ```python
 from atelier import Pipeline
@@ -64,7 +68,7 @@ def reference_pages() -> dict[str, str]:
 
 
 def room_of(name: str) -> str:
-    """The room of ROOMS that a module belongs to: atelier.blocks.vq to blocks, atelier.pipeline to the first."""
+    """The room of ROOMS that a module belongs to: atelier.blocks.vq to blocks, atelier.doctor to the first."""
     room = name.partition(".")[2].partition(".")[0]
     return room if room in ROOMS else ""
 

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import nbformat
 from atelier import Pipeline
-from atelier.card import EVALUATION_FILE
+from atelier.evaluation.card import EVALUATION_FILE
 from atelier.teaching.glossary import TERMS
 from atelier.teaching.lessons import LESSONS, Lesson, minutes
-from atelier.teaching.workshop import MINUTES_FILE, repository, verdicts
+from build_lessons import MINUTES_FILE, repository, verdicts
 from gallery import front_pictures, gallery_page
 from lessons import lesson_page
 from reference import reference_pages

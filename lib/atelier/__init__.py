@@ -7,7 +7,7 @@ Pipeline.from_pretrained().draw("the Eiffel tower landing on the moon").save("dr
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from atelier.pipeline import Drawing, Pipeline
+    from atelier.drawing.pipeline import Drawing, Pipeline
 
 __all__ = ["Drawing", "Pipeline"]
 
@@ -15,7 +15,7 @@ __all__ = ["Drawing", "Pipeline"]
 def __getattr__(name: str) -> Any:
     """Import the pipeline when it is first asked for, so that `atelier.world` alone needs nothing but torch."""
     if name in __all__:
-        from atelier import pipeline
+        from atelier.drawing import pipeline
 
         return getattr(pipeline, name)
     raise AttributeError(f"module 'atelier' has no attribute {name!r}")

@@ -84,10 +84,12 @@ def train(
 
         refuse_misplaced_options(context, block)
         if block == SPRITES:
+            from atelier.evaluation.sprites import record_measurements
             from atelier.training.sprites import SpriteRequest, train_sprites
 
             run = run_dir or Path("runs") / SPRITES
-            for sentence in train_sprites(SpriteRequest(only, out, run, steps, minutes, resume, seed)):
+            request = SpriteRequest(only, out, run, steps, minutes, resume, seed)
+            for sentence in train_sprites(request, record_measurements):
                 typer.echo(sentence)
             return
 
@@ -151,7 +153,7 @@ def draw(
         from tqdm.auto import tqdm
 
         from atelier.decoding import SamplingOptions
-        from atelier.pipeline import Pipeline
+        from atelier.drawing.pipeline import Pipeline
 
         if out.suffix.lower() not in PICTURE_ENDINGS:
             raise ValueError(f"{out} does not end like a picture; use one of {', '.join(PICTURE_ENDINGS)}.")
@@ -191,9 +193,9 @@ def evaluate(
 
         from tqdm.auto import tqdm
 
-        from atelier.card import table, write_card
-        from atelier.evaluate import evaluate as measure
-        from atelier.pipeline import Pipeline, best_preset
+        from atelier.drawing.pipeline import Pipeline, best_preset
+        from atelier.evaluation.card import table, write_card
+        from atelier.evaluation.evaluate import evaluate as measure
         from atelier.weights.presets import load_preset
 
         measured = best_preset() if preset is None else load_preset(preset)
@@ -214,7 +216,7 @@ def evaluate(
 def words(preset: PresetOption = None) -> None:
     """List the words that a preset knows."""
     with sentences():
-        from atelier.pipeline import best_preset
+        from atelier.drawing.pipeline import best_preset
         from atelier.weights.presets import load_preset
         from atelier.world import named_world, vocabulary
 
@@ -255,7 +257,7 @@ def serve(
     """Serve the page with the DRAW button, until Ctrl-C."""
     with sentences():
         try:
-            from atelier.app import serve as serve_page
+            from atelier.page.app import serve as serve_page
         except ModuleNotFoundError as fault:
             raise ValueError(f"The page needs the package {fault.name}; install it: pip install gradio.") from fault
 
@@ -294,7 +296,7 @@ def export_clip(
 ) -> None:
     """Write a preset's CLIP in open_clip's form."""
     with sentences():
-        from atelier.pipeline import best_preset
+        from atelier.drawing.pipeline import best_preset
         from atelier.weights.presets import load_preset
         from atelier.weights.published.openclip import export_clip as export
 

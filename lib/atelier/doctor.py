@@ -195,7 +195,7 @@ def _ports() -> Iterator[Finding]:
 
 
 def _drawing() -> Iterator[Finding]:
-    from atelier.pipeline import Pipeline
+    from atelier.drawing.pipeline import Pipeline
 
     start = time.perf_counter()
     pipeline = Pipeline.from_pretrained()

@@ -24,8 +24,8 @@ from typing import Any
 import torch
 from atelier import Pipeline
 from atelier.decoding import Sampling, decode, dice
-from atelier.evaluate import judged_world, told
-from atelier.inside import attention_to_words
+from atelier.drawing.attention import attention_to_words
+from atelier.evaluation.evaluate import judged_world, told
 from atelier.teaching import (
     BLUE,
     COLOURS,

@@ -29,7 +29,7 @@ import torch
 import torch.nn.functional as F
 import transformers
 from atelier import Pipeline
-from atelier.inside import attention_to_words
+from atelier.drawing.attention import attention_to_words
 from atelier.teaching import (
     BLUE,
     ORANGE,

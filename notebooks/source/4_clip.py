@@ -28,8 +28,8 @@ import open_clip
 import torch
 import torch.nn.functional as F
 from atelier import Pipeline
-from atelier.card import EVALUATION_FILE
-from atelier.evaluate import best_of, different, told
+from atelier.evaluation.card import EVALUATION_FILE
+from atelier.evaluation.evaluate import best_of, different, told
 from atelier.teaching import (
     BLUE,
     COLOURS,

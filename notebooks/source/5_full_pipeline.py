@@ -25,7 +25,7 @@ from math import comb
 import torch
 from atelier import Pipeline
 from atelier.decoding import SamplingOptions, dice
-from atelier.evaluate import ATTRIBUTES, CHOICES, best_of, judged_world, told
+from atelier.evaluation.evaluate import ATTRIBUTES, CHOICES, best_of, judged_world, told
 from atelier.teaching import (
     BLUE,
     GREEN,

@@ -24,7 +24,8 @@ import torch
 from atelier import Pipeline
 from atelier.blocks.bart import Bart, BartConfig
 from atelier.blocks.vqgan import VQGAN
-from atelier.decoding import Sampling, Step
+from atelier.decoding import Sampling
+from atelier.decoding.decode import Step
 from atelier.weights.presets import Preset, add_file, save_preset, save_weights
 from atelier.weights.published.mindalle import detoker_config
 from atelier.weights.published.text import read_tokenizer

@@ -10,7 +10,7 @@ import urllib.request
 from collections.abc import Iterator
 
 import pytest
-from atelier.app import EXAMPLES, MOST_CHARACTERS
+from atelier.page.app import EXAMPLES, MOST_CHARACTERS
 from browsing import watched
 from gradio_client import Client
 from gradio_client.exceptions import AppError

@@ -16,9 +16,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import build_lessons
 import nbformat
 import pytest
-from atelier.teaching import workshop
 from atelier.teaching.lessons import LESSONS, NOTEBOOKS
 from nbclient import NotebookClient
 from packaging.requirements import Requirement
@@ -144,7 +144,7 @@ class Imitation:
 
     def set_up(self, stamped: Path) -> tuple[dict[str, str], dict[str, str], list[nbformat.NotebookNode]]:
         """The versions before and after a lesson's set-up cell; the cell, run, and one that imports the course."""
-        first = next(cell for cell in workshop.assemble(LESSONS["1"], stamped).cells if cell.cell_type == "code")
+        first = next(cell for cell in build_lessons.assemble(LESSONS["1"], stamped).cells if cell.cell_type == "code")
         asked = nbformat.v4.new_code_cell(
             "import atelier, open_clip, torch\nprint(atelier.__file__, torch.__version__)"
         )
@@ -204,7 +204,7 @@ def stamped(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of lessons that knows the repository."""
     folder = tmp_path_factory.mktemp("stamped")
     (folder / "source").symlink_to(NOTEBOOKS / "source")
-    (folder / workshop.REPOSITORY_FILE).write_text(OWNER)
+    (folder / build_lessons.REPOSITORY_FILE).write_text(OWNER)
     return folder
 
 
@@ -242,11 +242,11 @@ def test_the_course_is_imported_from_the_clone(set_up, imitation: Imitation) -> 
 @pytest.mark.usefixtures("set_up")
 def test_lesson_runs(imitation: Imitation, stamped: Path, key: str) -> None:
     """With its set-up cell for the second time, as after a restart of the runtime."""
-    lesson = workshop.assemble(LESSONS[key], stamped)
+    lesson = build_lessons.assemble(LESSONS[key], stamped)
     badge, *cells = imitation.run(lesson).cells
     assert f"github/{OWNER}/blob/main/notebooks/{LESSONS[key].name}.ipynb" in badge.source
     stored = nbformat.read(NOTEBOOKS / f"{LESSONS[key].name}.ipynb", as_version=4).cells
-    checked = [cell for cell in cells if workshop.TAGS["checked"] in cell.metadata.get("tags", ())]
+    checked = [cell for cell in cells if build_lessons.TAGS["checked"] in cell.metadata.get("tags", ())]
     expected = {cell.source: printed(cell) for cell in stored if cell.cell_type == "code"}
     assert len(checked) >= 4
     for cell in checked:

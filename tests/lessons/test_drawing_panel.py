@@ -4,7 +4,7 @@ import re
 
 import ipywidgets as widgets
 import pytest
-from atelier.pipeline import Pipeline
+from atelier.drawing.pipeline import Pipeline
 from atelier.teaching import drawing_panel
 from tiny_preset import filled_preset
 

@@ -12,9 +12,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import build_lessons
 import nbformat
 import pytest
-from atelier.teaching import workshop
 from atelier.teaching.claims import CLAIMS
 from atelier.teaching.exercises import EXERCISES, judge
 from atelier.teaching.glossary import TERMS
@@ -28,7 +28,7 @@ RESERVED = {"1": ("Build it", "Train it"), "5": ("Build it", "Train it")}  # the
 
 
 def code_cells(lesson: Lesson) -> Iterator[tuple[set[str], str]]:
-    for cell in workshop.read_source(lesson).cells:
+    for cell in build_lessons.read_source(lesson).cells:
         if cell.cell_type == "code":
             yield set(cell.metadata.get("tags", ())), cell.source
 
@@ -51,17 +51,19 @@ def test_what_is_on_disk_is_what_the_table_lists() -> None:
 
 @EVERY
 def test_notebook_is_what_its_source_makes(lesson: Lesson) -> None:
-    assert workshop.without_outputs(stored(lesson)) == workshop.without_outputs(workshop.assemble(lesson))
+    assert build_lessons.without_outputs(stored(lesson)) == build_lessons.without_outputs(
+        build_lessons.assemble(lesson)
+    )
 
 
 @EVERY
 def test_notebook_passes_the_gates(lesson: Lesson) -> None:
-    assert workshop.faults(stored(lesson), lesson.name) == []
+    assert build_lessons.faults(stored(lesson), lesson.name) == []
 
 
 @EVERY
 def test_lesson_follows_the_rhythm(lesson: Lesson) -> None:
-    text = "\n".join(cell.source for cell in workshop.read_source(lesson).cells if cell.cell_type == "markdown")
+    text = "\n".join(cell.source for cell in build_lessons.read_source(lesson).cells if cell.cell_type == "markdown")
     headings = re.findall(r"^## (?:\d+ · )?(.+)$", text, re.MULTILINE)
     wanted = [name for name in RHYTHM if name not in RESERVED.get(lesson.key, ())]
     assert [next((name for name in wanted if heading.startswith(name)), heading) for heading in headings] == wanted
@@ -119,7 +121,7 @@ def exercises(lesson: Lesson) -> dict[str, dict[str, Any]]:
     """Key → stub, answer's name, hints, solution and heading of each exercise, in the order of the source."""
     found: dict[str, dict[str, Any]] = {}
     heading, stub = None, ""
-    for cell in workshop.read_source(lesson).cells:
+    for cell in build_lessons.read_source(lesson).cells:
         tags = set(cell.metadata.get("tags", ()))
         if match := HEADING.search(cell.source):
             heading, stub = match, ""
@@ -207,23 +209,23 @@ def test_wrong_answers_are_told_what_is_wrong_in_them(lesson: Lesson) -> None:
 
 @EVERY
 def test_each_claim_is_measured_in_a_cell(lesson: Lesson) -> None:
-    measured = workshop.verdicts(stored(lesson))
+    measured = build_lessons.verdicts(stored(lesson))
     assert measured.keys() == {key for key, claim in CLAIMS.items() if claim.lesson == lesson.key}
 
 
 def test_table_of_claims_is_what_the_notebooks_say() -> None:
-    assert (NOTEBOOKS / workshop.CLAIMS_FILE).read_text(encoding="utf-8") == workshop.claims_table()
+    assert (NOTEBOOKS / build_lessons.CLAIMS_FILE).read_text(encoding="utf-8") == build_lessons.claims_table()
 
 
 @EVERY
 def test_quiz_has_five_questions(lesson: Lesson) -> None:
-    cells = workshop.read_source(lesson).cells
+    cells = build_lessons.read_source(lesson).cells
     assert sum("quiz" in cell.metadata.get("tags", ()) for cell in cells) == 5
 
 
 @EVERY
 def test_terms_are_defined_where_they_first_appear(lesson: Lesson) -> None:
-    text = "\n".join(cell.source for cell in workshop.read_source(lesson).cells if cell.cell_type == "markdown")
+    text = "\n".join(cell.source for cell in build_lessons.read_source(lesson).cells if cell.cell_type == "markdown")
     bold = {re.sub(r"\s+", " ", term) for term in re.findall(r"\*\*([^*]+?)\*\*", text)}
     mine = {name for name, term in TERMS.items() if term.lesson == lesson.key}
     assert mine, f"{lesson.name} introduces no term"

@@ -15,7 +15,7 @@ import torch
 import transformers
 from atelier.blocks.bart import Bart, BartConfig
 from atelier.decoding import Sampling, decode
-from atelier.weights.packed import PackedLinear, packed
+from atelier.drawing.packed import PackedLinear, packed
 from atelier.weights.published.mindalle import load_bart, load_detoker
 from atelier.weights.published.text import min_dalle_text, read_tokenizer
 from atelier.weights.tokenizer import Tokenizer

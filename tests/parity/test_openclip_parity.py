@@ -13,7 +13,7 @@ import pytest
 import safetensors.torch
 import torch
 from atelier.blocks.clip import CLIP, CLIPConfig
-from atelier.weights.pictures import clip_square, seen_by_clip
+from atelier.pictures import clip_square, seen_by_clip
 from atelier.weights.presets import load_preset
 from atelier.weights.published.openclip import (
     OpenClipTokenizer,

@@ -124,7 +124,7 @@ def test_every_lesson_module_term_and_claim_is_there(site: Path) -> None:
     }
     modules = set(reference.modules())
     assert {page.stem for page in (site / "api").iterdir()} == modules | {"index"}
-    assert {"atelier", "atelier.blocks.vq", "atelier.pipeline", "atelier.world.painter"} <= modules
+    assert {"atelier", "atelier.blocks.vq", "atelier.drawing.pipeline", "atelier.world.painter"} <= modules
     glossary = html.unescape((site / "glossary.html").read_text(encoding="utf-8"))
     assert [name for name in TERMS if name not in glossary] == []
     claims = read(site / "notebooks" / "CLAIMS.html").links

@@ -19,7 +19,7 @@ PAGES = (
     "slides/INSTRUCTOR.html",
     "slides/COVERAGE.html",
     "api/index.html",
-    "api/atelier.pipeline.html",
+    "api/atelier.drawing.pipeline.html",
     "api/atelier.blocks.bart.html",
     *(f"notebooks/{lesson.name}.html" for lesson in LESSONS.values()),
 )

@@ -6,8 +6,8 @@ import html
 
 import ipywidgets as widgets
 
-from atelier.gallery import COUNTS, pictures_html, settings
-from atelier.pipeline import Pipeline, SamplingOptions
+from atelier.drawing.pipeline import Pipeline, SamplingOptions
+from atelier.page.gallery import COUNTS, pictures_html, settings
 
 WIDE = widgets.Layout(width="min(42em, 95%)")
 

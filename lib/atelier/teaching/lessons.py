@@ -14,7 +14,7 @@ from atelier.teaching.figures import STYLE, show
 from atelier.teaching.pipeline_map import describe, pipeline_map
 
 NOTEBOOKS = Path(__file__).resolve().parents[3] / "notebooks"
-MINUTES_FILE = "minutes.json"
+MINUTES_FILE = "source/tools/minutes.json"
 
 
 @dataclass(frozen=True)

@@ -15,12 +15,12 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-import numpy as np
 import torch
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
 from atelier.errors import AtelierError
+from atelier.pictures import square
 from atelier.world import HeldOut, Scene, World, caption, paint
 
 CAPTIONS_FILE = "captions.csv"
@@ -404,10 +404,8 @@ def _read_picture(folder: Path, name: str, size: int, row: int) -> Tensor:
         raise DataError(f"{where}, but there is no such file; add it or remove the row.")
     try:
         with Image.open(folder / name) as opened:
-            upright = ImageOps.exif_transpose(opened).convert("RGB")
-            square = ImageOps.fit(upright, (size, size), method=Image.Resampling.LANCZOS)
+            return square(opened, size)
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as fault:
         raise DataError(
             f"{where}, which cannot be read as a picture ({fault}); replace it or remove the row."
         ) from fault
-    return torch.from_numpy(np.array(square)).permute(2, 0, 1)  # (3, size, size)

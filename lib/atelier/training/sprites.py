@@ -7,7 +7,8 @@ starts from the one without adversary) is trained before them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import torch
 from accelerate import Accelerator
 
 from atelier.blocks.autoencoder import Autoencoder, AutoencoderConfig
+from atelier.blocks.classifier import ClassifierConfig
 from atelier.blocks.gan import GANConfig
 from atelier.blocks.vae import VAE
 from atelier.blocks.vq import VQVAE, VQVAEConfig
@@ -34,7 +36,6 @@ from atelier.training.recipes.classifier import ClassifierSettings
 from atelier.training.recipes.gan import GANRecipe, GANSettings
 from atelier.training.recipes.sprite_judge import KIND, NONE, SpriteJudgeRecipe
 from atelier.training.recipes.vqgan import VQGANRecipe, VQGANSettings
-from atelier.training.sprite_card import measure, write_sprite_card
 from atelier.weights.sprites import (
     MODELS_FILE,
     SPRITE_MODELS,
@@ -44,7 +45,6 @@ from atelier.weights.sprites import (
     save_sprite_model,
 )
 from atelier.world import SPRITES, sprites
-from atelier.world.classifier import ClassifierConfig
 from atelier.world.sprites import SPRITE_COLOURS
 
 PAINTED = 4096
@@ -156,17 +156,26 @@ class SpriteBatches:
         return Batch(self.pictures[chosen.to(self.pictures.device)], [self.subjects[i] for i in chosen.tolist()])
 
 
-def train_sprites(request: SpriteRequest) -> list[str]:
-    """Train what is asked for, and say in a sentence for each model what was done.
+def train_sprites(request: SpriteRequest, written: Callable[[str, Path], None] = lambda *_: None) -> list[str]:
+    """Train what is asked for. An interrupted training ends the run, and its weights so far are written.
 
-    A training that was interrupted ends the run; what it has so far is left in OUT as a preview.
+    Args:
+        request: what is asked for.
+        written: called with a model's name and OUT when its weights are there, by the first process only; the command
+            measures the model then.
 
-    Raises TrainingError or PresetError with a sentence that says what is wrong and what to do.
+    Returns:
+        A sentence for each trained model.
+
+    Raises:
+        TrainingError, PresetError: with a sentence that says what is wrong and what to do.
     """
     accelerator = Accelerator(cpu=not torch.accelerator.is_available(), mixed_precision="no")  # quick enough as it is
     done = []
     for name in _order(request):
         outcome = _train_one(name, request, accelerator)
+        if accelerator.is_main_process:
+            written(name, request.folder)
         done.append(_summary(name, outcome, request))
         if not outcome.finished:
             break
@@ -183,7 +192,7 @@ def _order(request: SpriteRequest) -> list[str]:
 
 
 def _train_one(name: str, request: SpriteRequest, accelerator: Accelerator) -> Outcome:
-    """Train a model, measure it, and write it with the card."""
+    """Train a model and write it."""
     plan, budget = PLANS[name], request.budget(PLANS[name])
     seed = mixed_seed(request.seed, "sprites", name)
     torch.manual_seed(seed)  # the weights that training starts from
@@ -195,19 +204,11 @@ def _train_one(name: str, request: SpriteRequest, accelerator: Accelerator) -> O
     if accelerator.is_main_process:
         losses = {key: outcome.metrics[key] for key in recipe.main_metrics if key in outcome.metrics}
         trained = {"seed": request.seed, "steps": outcome.step, "minutes": outcome.seconds / 60, **losses}
-        _keep(name, plan, request, outcome, {key: round(value, 4) for key, value in trained.items()})
+        training = {key: round(value, 4) for key, value in trained.items()}
+        model = SpriteModel(plan.config, plan.subjects, plan.colours, training)
+        save_sprite_model(request.folder, name, outcome.averaged, model)
     accelerator.wait_for_everyone()
     return outcome
-
-
-def _keep(name: str, plan: Plan, request: SpriteRequest, outcome: Outcome, trained: dict[str, float]) -> None:
-    """Write a trained model into OUT, with what it can do."""
-    model = SpriteModel(plan.config, plan.subjects, plan.colours, trained)
-    save_sprite_model(request.folder, name, outcome.averaged, model)
-    # What was written is measured: in float16, as everybody will load it.
-    found = measure(name, request.folder)
-    kept = save_sprite_model(request.folder, name, outcome.averaged, replace(model, measured=found))
-    write_sprite_card(kept)
 
 
 def _recipe(name: str, plan: Plan, folder: Path) -> Recipe:

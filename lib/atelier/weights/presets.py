@@ -29,6 +29,7 @@ import torch
 from torch import Tensor, nn
 
 from atelier.blocks.bart import Bart, BartConfig
+from atelier.blocks.classifier import ClassifierConfig, PictureClassifier
 from atelier.blocks.clip import CLIP, CLIPConfig
 from atelier.blocks.vqgan import VQGAN, VQGANConfig
 from atelier.decoding import Sampling
@@ -37,7 +38,6 @@ from atelier.weights.codebooks import learning_only, with_statistics
 from atelier.weights.sizes import check_sizes
 from atelier.weights.streams import File, described, safetensors_index, sha256
 from atelier.weights.tokenizer import Tokenizer
-from atelier.world.classifier import ClassifierConfig, PictureClassifier
 
 CONFIG_FILE = "config.json"
 TOKENIZER_FILE = "tokenizer.json"

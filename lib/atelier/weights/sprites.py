@@ -18,6 +18,7 @@ from typing import Any, Literal, overload
 from torch import nn
 
 from atelier.blocks.autoencoder import Autoencoder, AutoencoderConfig
+from atelier.blocks.classifier import ClassifierConfig, PictureClassifier
 from atelier.blocks.gan import GANConfig, Generator
 from atelier.blocks.vae import VAE
 from atelier.blocks.vq import VQVAE, VQVAEConfig
@@ -31,7 +32,6 @@ from atelier.weights.presets import (
     replace_file,
     stored_weights,
 )
-from atelier.world.classifier import ClassifierConfig, PictureClassifier
 
 MODELS_FILE = "models.json"
 SPRITES_FOLDER = "sprites"

@@ -13,11 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from atelier.blocks.classifier import ClassifierConfig, PictureClassifier
 from atelier.training.data import Batch
 from atelier.training.recipe import Inputs, Recipe, Settings, TrainingError, Turn
 from atelier.training.recipes.pictures import noisy, shifted, softened
 from atelier.world import World
-from atelier.world.classifier import ClassifierConfig, PictureClassifier
 
 NO_LABEL = -1
 

@@ -13,10 +13,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from atelier.blocks.classifier import ClassifierConfig, PictureClassifier
 from atelier.training.data import Batch
 from atelier.training.recipe import Recipe, Turn
 from atelier.training.recipes.classifier import Classification, ClassifierSettings
-from atelier.world.classifier import ClassifierConfig, PictureClassifier
 
 KIND, NONE = "kind", "none"
 BLEND = (0.3, 0.7)  # shares of the second picture between which a blend shows neither

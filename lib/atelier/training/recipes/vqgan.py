@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 import torch
 from torch import Tensor, nn
 
+from atelier.blocks.classifier import PictureClassifier
 from atelier.blocks.vq import MovingAverageQuantizer
 from atelier.blocks.vqgan import (
     VQGAN,
@@ -29,7 +30,6 @@ from atelier.training.recipe import Inputs, Recipe, Settings, Turn
 from atelier.training.recipes.normalization import add_whitening, fold_whitening
 from atelier.training.recipes.pictures import grid
 from atelier.weights.presets import PERCEPTUAL_FILE
-from atelier.world.classifier import PictureClassifier
 
 
 @dataclass(frozen=True)

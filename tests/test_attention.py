@@ -4,8 +4,8 @@ from typing import cast
 
 import torch
 from atelier.blocks.bart import DecoderLayer
-from atelier.inside import attention_to_words, cross_attention
-from atelier.pipeline import Pipeline
+from atelier.drawing.attention import attention_to_words, cross_attention
+from atelier.drawing.pipeline import Pipeline
 from tiny_preset import filled_preset
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from atelier.evaluate import ATTRIBUTES, Evaluation
+from atelier.evaluation.evaluate import ATTRIBUTES, Evaluation
 from atelier.weights.presets import HISTORY_FILE, Preset
 from atelier.world import HELD_OUT, named_world
 

@@ -26,12 +26,11 @@ from typing import Annotated, Any
 import jupytext
 import nbformat
 import typer
-from nbclient import NotebookClient
-from nbformat import NotebookNode
-
 from atelier.errors import AtelierError
 from atelier.teaching.claims import CLAIMS, METADATA
 from atelier.teaching.lessons import LESSONS, MINUTES_FILE, NOTEBOOKS, Lesson, question
+from nbclient import NotebookClient
+from nbformat import NotebookNode
 
 CLAIMS_FILE = "CLAIMS.md"
 TRY_CONTROLS = "from atelier.teaching.controls import try_controls\n\ntry_controls()"
@@ -50,7 +49,7 @@ import importlib.util
 REPOSITORY = "{repository}"
 if importlib.util.find_spec("google") and importlib.util.find_spec("google.colab"):
     !git clone --quiet --depth 1 https://github.com/{{REPOSITORY}} atelier
-    %run atelier/notebooks/colab.py"""
+    %run atelier/notebooks/source/tools/colab.py"""
 
 BADGE = (
     "[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]"
@@ -367,6 +366,7 @@ def note_minutes(lesson: Lesson, read: float, seconds: float, gpu: str, folder: 
     row = known.get(lesson.name, {}) | {"read": read, "gpu" if gpu else "cpu": max(0.5, round(seconds / 30) / 2)}
     order = [each.name for each in LESSONS.values()]
     known = {name: row for name, row in {**known, lesson.name: row}.items() if name in order}
+    table.parent.mkdir(parents=True, exist_ok=True)
     table.write_text(json.dumps(dict(sorted(known.items(), key=lambda item: order.index(item[0]))), indent=1) + "\n")
 
 

@@ -3,12 +3,12 @@
 import re
 import subprocess
 
+import build_lessons
 import nbformat
 import pytest
 import typer
-from atelier.teaching import workshop
 from atelier.teaching.lessons import LESSONS, Lesson
-from atelier.teaching.workshop import WorkshopError
+from build_lessons import WorkshopError
 from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
 from torch import nn
@@ -66,7 +66,7 @@ def executed() -> NotebookNode:
 
 
 def test_source_becomes_a_notebook(folder) -> None:
-    cells = workshop.assemble(LESSON, folder).cells
+    cells = build_lessons.assemble(LESSON, folder).cells
     assert [cell.id for cell in cells] == [f"9z-{place:03d}" for place in range(len(cells))]
     assert [cell.cell_type for cell in cells] == [
         *("markdown", "code", "code", "markdown", "code", "code"),
@@ -85,7 +85,7 @@ def test_source_becomes_a_notebook(folder) -> None:
 
 def test_stamped_repository_brings_the_badge(folder) -> None:
     (folder / "REPOSITORY").write_text("ada/atelier\n")
-    cells = workshop.assemble(LESSON, folder).cells
+    cells = build_lessons.assemble(LESSON, folder).cells
     assert "github/ada/atelier/blob/main/notebooks/9z_a_lesson.ipynb" in cells[0].source
     assert 'REPOSITORY = "ada/atelier"' in next(cell.source for cell in cells if cell.cell_type == "code")
 
@@ -93,11 +93,11 @@ def test_stamped_repository_brings_the_badge(folder) -> None:
 @pytest.fixture
 def command(folder, monkeypatch):
     """The command of the workshop, in the folder and with one lesson."""
-    monkeypatch.setattr(workshop, "NOTEBOOKS", folder)
-    monkeypatch.setattr(workshop, "LESSONS", {LESSON.key: LESSON})
-    monkeypatch.setattr(workshop, "build", lambda lesson, say: say(workshop.repository(folder)))
+    monkeypatch.setattr(build_lessons, "NOTEBOOKS", folder)
+    monkeypatch.setattr(build_lessons, "LESSONS", {LESSON.key: LESSON})
+    monkeypatch.setattr(build_lessons, "build", lambda lesson, say: say(build_lessons.repository(folder)))
     app = typer.Typer()
-    app.command()(workshop.main)
+    app.command()(build_lessons.main)
     return lambda *words: CliRunner().invoke(app, list(words))
 
 
@@ -118,8 +118,8 @@ def test_command_refuses_what_is_no_repository(command, folder, repo: str) -> No
 
 def test_make_hands_the_repository_on() -> None:
     make = ["make", "--dry-run", "notebooks", "REPO=ada/atelier", "LESSON=2d"]
-    shown = subprocess.run(make, cwd=workshop.NOTEBOOKS.parent, capture_output=True, text=True, check=True).stdout
-    assert 'atelier.teaching.workshop 2d --repo "ada/atelier"' in shown
+    shown = subprocess.run(make, cwd=build_lessons.NOTEBOOKS.parent, capture_output=True, text=True, check=True).stdout
+    assert 'build_lessons.py 2d --repo "ada/atelier"' in shown
 
 
 @pytest.mark.parametrize(
@@ -134,19 +134,21 @@ def test_faulty_source_is_refused(folder, before: str, after: str, words: str) -
     path = folder / "source" / "9z_a_lesson.py"
     path.write_text(path.read_text(encoding="utf-8").replace(before, after), encoding="utf-8")
     with pytest.raises(WorkshopError, match=words):
-        workshop.assemble(LESSON, folder)
+        build_lessons.assemble(LESSON, folder)
 
 
 def test_missing_source_is_named(tmp_path) -> None:
     with pytest.raises(WorkshopError, match=r"9z_a_lesson\.py is missing"):
-        workshop.assemble(LESSON, tmp_path)
+        build_lessons.assemble(LESSON, tmp_path)
 
 
 def test_execution_fills_outputs_and_passes_the_gates(folder) -> None:
-    notebook, seconds = workshop.execute(workshop.assemble(LESSON, folder), folder)
+    notebook, seconds = build_lessons.execute(build_lessons.assemble(LESSON, folder), folder)
     assert seconds > 0
-    assert workshop.faults(notebook, "9z") == []
-    assert workshop.without_outputs(notebook) == workshop.without_outputs(workshop.assemble(LESSON, folder))
+    assert build_lessons.faults(notebook, "9z") == []
+    assert build_lessons.without_outputs(notebook) == build_lessons.without_outputs(
+        build_lessons.assemble(LESSON, folder)
+    )
 
 
 LEFT_BEHIND = """
@@ -170,12 +172,12 @@ explore(draw, share=slider(0.0, 1.0, 0.5))
 @pytest.mark.parametrize("later", ["", "\n# %%\nheight = None\n"])
 def test_controls_are_moved_after_the_last_cell(folder, later: str) -> None:
     (folder / "source" / "9z_a_lesson.py").write_text(SOURCE + LEFT_BEHIND + later, encoding="utf-8")
-    assembled = workshop.assemble(LESSON, folder)
+    assembled = build_lessons.assemble(LESSON, folder)
     if later:
         with pytest.raises(CellExecutionError, match="NoneType"):
-            workshop.execute(assembled, folder)
+            build_lessons.execute(assembled, folder)
     else:
-        notebook, _ = workshop.execute(assembled, folder)
+        notebook, _ = build_lessons.execute(assembled, folder)
         assert len(notebook.cells) == len(assembled.cells)
         assert notebook.cells[-1].outputs[0].data["text/html"].startswith('<img alt="a line that rises')
 
@@ -185,21 +187,21 @@ def test_header_says_what_was_measured_last(folder) -> None:
     header = nbformat.v4.new_code_cell('lesson_header("2b")')
     header.outputs = [nbformat.v4.new_output("display_data", data={"text/html": "<p>11 to run</p>"})]
     notebook = nbformat.v4.new_notebook(cells=[header])
-    workshop.note_minutes(lesson, 20, 100, "", folder)
-    workshop.state_minutes(notebook, lesson, folder)
+    build_lessons.note_minutes(lesson, 20, 100, "", folder)
+    build_lessons.state_minutes(notebook, lesson, folder)
     assert "20 minutes to read, 1.5 to run on two CPU cores" in header.outputs[0].data["text/html"]
 
 
 def test_a_sound_notebook_has_no_faults() -> None:
-    assert workshop.faults(executed(), "9z") == []
+    assert build_lessons.faults(executed(), "9z") == []
 
 
 def test_a_last_value_of_twelve_lines_is_no_fault_and_one_of_thirteen_is_named() -> None:
     notebook = executed()
     notebook.cells[0].outputs = [result(nn.Sequential(*(nn.Linear(2, 2) for _ in range(10))))]  # and two lines around
-    assert workshop.faults(notebook, "9z") == []
+    assert build_lessons.faults(notebook, "9z") == []
     spoil_network(notebook)
-    assert workshop.faults(notebook, "9z") == [
+    assert build_lessons.faults(notebook, "9z") == [
         "9z, cell 0: a last value of 13 lines, 'Sequential(' …: show what matters of it, or end the line with ;"
     ]
 
@@ -266,4 +268,4 @@ SPOILERS = [value for name, value in list(globals().items()) if name.startswith(
 def test_gates_see(spoil) -> None:
     notebook = executed()
     spoil(notebook)
-    assert len(workshop.faults(notebook, "9z")) == 1
+    assert len(build_lessons.faults(notebook, "9z")) == 1

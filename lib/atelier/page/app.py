@@ -9,9 +9,9 @@ from typing import Any
 
 import gradio as gr
 
-from atelier.gallery import COUNTS, grid_link, inside_html, pictures_html, settings
-from atelier.inside import attention_to_words
-from atelier.pipeline import Drawing, Pipeline, best_preset
+from atelier.drawing.attention import attention_to_words
+from atelier.drawing.pipeline import Drawing, Pipeline, best_preset
+from atelier.page.gallery import COUNTS, grid_link, inside_html, pictures_html, settings
 from atelier.weights.presets import find_presets, load_preset
 
 MOST_CHARACTERS = 500

@@ -14,13 +14,13 @@ from math import comb
 import torch
 from torch import Tensor
 
+from atelier.blocks.classifier import PictureClassifier
 from atelier.blocks.vqgan import VQGAN
 from atelier.decoding import SamplingOptions
-from atelier.pipeline import Pipeline
+from atelier.drawing.pipeline import Pipeline
 from atelier.training.metrics import psnr
 from atelier.weights.presets import Preset
 from atelier.world import HELD_OUT, HeldOut, Scene, World, caption, named_world, paint
-from atelier.world.classifier import PictureClassifier
 
 ATTRIBUTES = ("subject", "setting", "colour", "style")
 SEED = 20_000_000  # far from the seeds of training: scenes of their own

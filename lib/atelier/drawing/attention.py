@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from atelier.blocks.bart import Attention, Bart, DecoderLayer, KeysValues
-from atelier.pipeline import Pipeline
+from atelier.drawing.pipeline import Pipeline
 
 
 class WordAttention(NamedTuple):

@@ -3,20 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from atelier.blocks.classifier import PictureClassifier
 from atelier.blocks.vae import VAE, kl_divergence
 from atelier.blocks.vq import codebook_usage
 from atelier.training.metrics import psnr
 from atelier.training.recipes.sprite_judge import KIND, NONE, blended, nothing, strangers
 from atelier.weights.presets import replace_file
-from atelier.weights.sprites import BUILT_FROM, SpriteModel, SpriteModels, load_sprite_model, read_sprite_models
+from atelier.weights.sprites import (
+    BUILT_FROM,
+    SpriteModel,
+    SpriteModels,
+    load_sprite_model,
+    read_sprite_models,
+    save_sprite_model,
+)
 from atelier.world import sprites
-from atelier.world.classifier import PictureClassifier
 
 CARD_FILE = "README.md"
 FRESH, OTHER = 1_000_000, 1_000_001  # seeds of sprites that no training has seen
@@ -185,6 +193,12 @@ def frechet_distance(a: Tensor, b: Tensor) -> float:
 
 
 # ---------------------------------------------------------------------------------------------- the card
+
+
+def record_measurements(name: str, folder: Path) -> None:
+    """Measure a model as it is stored, in float16, and write what was found into models.json and the card."""
+    model = replace(read_sprite_models(folder)[name], measured=measure(name, folder))
+    write_sprite_card(save_sprite_model(folder, name, load_sprite_model(name, folder), model))
 
 
 def write_sprite_card(kept: SpriteModels) -> None:

@@ -19,8 +19,8 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from torch import Tensor
 
-from atelier.inside import WordAttention
-from atelier.pipeline import Drawing
+from atelier.drawing.attention import WordAttention
+from atelier.drawing.pipeline import Drawing
 
 SETTINGS_KEY = "atelier"  # of the PNG's text chunk that holds a drawing's settings, as JSON
 COUNTS = (1, 4, 9)  # how many pictures the page and the panel offer: each makes a square

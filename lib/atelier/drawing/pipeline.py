@@ -23,9 +23,9 @@ from atelier.blocks.bart import Bart
 from atelier.blocks.clip import CLIP
 from atelier.blocks.vqgan import VQGAN
 from atelier.decoding import Sampling, SamplingOptions, decode, dice
-from atelier.drawing import Drawing
-from atelier.weights.packed import ready_to_draw
-from atelier.weights.pictures import seen_by_clip, square
+from atelier.drawing.drawing import Drawing
+from atelier.drawing.packed import ready_to_draw
+from atelier.pictures import seen_by_clip, square
 from atelier.weights.presets import Preset, PresetError, find_presets, load_preset
 from atelier.weights.rankers import load_ranker
 from atelier.weights.tokenizer import CutsText, Tokenizer, words_of

@@ -1,0 +1,1 @@
+"""Drawing: from a prompt to ranked pictures."""
