@@ -1,11 +1,12 @@
 """What is seen inside is what the translator computes."""
 
+from concurrent.futures import ThreadPoolExecutor
 from typing import cast
 
 import torch
 from atelier.blocks.bart import DecoderLayer
 from atelier.drawing.attention import attention_to_words, cross_attention
-from atelier.drawing.pipeline import Pipeline
+from atelier.drawing.pipeline import Drawing, Pipeline
 from tiny_preset import filled_preset
 
 
@@ -36,3 +37,24 @@ def test_pieces_are_joined_to_words(tmp_path) -> None:
     assert seen.words == ["a", "giraffe", "on", "the", "moon"]
     assert seen.shares.shape == (*drawing.codes.shape, 5)
     torch.testing.assert_close(seen.shares.sum(-1), torch.ones(drawing.codes.shape))
+
+
+def test_others_can_draw_while_a_drawing_is_looked_into(tmp_path) -> None:
+    pipe = Pipeline.from_pretrained(filled_preset(tmp_path).folder, device="cpu")
+    alone = [pipe.draw("a red cat on the moon", n=3, seed=seed) for seed in range(8)]
+    attention = attention_to_words(pipe, alone[0].prompt, alone[0].codes)
+
+    def draw(number: int) -> Drawing:
+        return pipe.draw("a red cat on the moon", n=3, seed=number % len(alone))
+
+    def look(_: int) -> torch.Tensor:
+        return attention_to_words(pipe, alone[0].prompt, alone[0].codes).shares
+
+    with ThreadPoolExecutor(6) as threads:
+        looks = [threads.submit(look, number) for number in range(60)]
+        drawings = list(threads.map(draw, range(60)))
+        shares = [seen.result() for seen in looks]
+    for number, drawing in enumerate(drawings):
+        assert torch.equal(drawing.codes, alone[number % len(alone)].codes)
+        assert torch.equal(drawing.pictures, alone[number % len(alone)].pictures)
+    assert all(torch.equal(own, attention.shares) for own in shares)

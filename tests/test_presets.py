@@ -2,6 +2,9 @@
 
 import hashlib
 import json
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -297,6 +300,66 @@ def test_what_others_recorded_meanwhile_is_kept(preset):
     assert late.words == ("cat", "moon")
     assert load_preset(preset.folder) == late
     assert late.files.keys() == {WEIGHTS, "bart.safetensors"}
+
+
+RECORD = """
+import sys
+from pathlib import Path
+from atelier.weights.presets import add_file, read_preset
+preset = read_preset(Path(sys.argv[1]))
+print("ready", flush=True)
+sys.stdin.readline()
+for number in range(20):
+    name = f"{sys.argv[2]}-{number}"
+    add_file(preset, name, name.encode(), trained_with={name: {"tokenizer.json": name}})
+"""
+
+
+def test_nothing_is_lost_when_several_processes_record_at_once(preset):
+    command = [sys.executable, "-c", RECORD, str(preset.folder)]
+    writers = [
+        subprocess.Popen([*command, writer], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+        for writer in ("one", "two")
+    ]
+    for writer in writers:
+        assert writer.stdout is not None
+        writer.stdout.readline()  # all have imported what they need, so that all write at the same time
+    for writer in writers:
+        assert writer.stdin is not None
+        writer.stdin.write("go\n")
+        writer.stdin.flush()
+    for writer in writers:
+        writer.communicate(timeout=120)
+        assert writer.returncode == 0
+    assert_recorded(preset, [f"{writer}-{number}" for writer in ("one", "two") for number in range(20)])
+
+
+def test_nothing_is_lost_when_several_threads_record_at_once(preset):
+    names = [f"file-{number}" for number in range(80)]
+
+    def record(name: str) -> None:
+        add_file(preset, name, name.encode(), trained_with={name: {"tokenizer.json": name}})
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(record, names))
+    assert_recorded(preset, names)
+
+
+def test_a_file_and_its_hash_belong_together_whoever_wrote_last(preset):
+    def write(number: int) -> None:
+        add_file(preset, "same", str(number).encode())
+
+    with ThreadPoolExecutor(8) as threads:
+        list(threads.map(write, range(40)))
+    load_preset(preset.folder).check("same")
+
+
+def assert_recorded(preset: Preset, names: list[str]) -> None:
+    now = load_preset(preset.folder)
+    assert now.files.keys() == {WEIGHTS, *names}
+    assert now.trained_with == {name: {"tokenizer.json": name} for name in names}
+    for name in names:
+        now.check(name)
 
 
 # ---------------------------------------------------------------------------------------------- finding

@@ -3,8 +3,10 @@
 import json
 import re
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 import torch
@@ -53,10 +55,13 @@ from atelier.training.recipes.vqgan import VQGANSettings
 from atelier.training.sprites import PLANS, Plan, SpriteBatches, SpriteRequest, train_sprites
 from atelier.weights.presets import PresetError
 from atelier.weights.sprites import (
+    BUILT_FROM,
     SPRITE_MODELS,
+    SpriteModel,
     SpriteModels,
     load_sprite_model,
     read_sprite_models,
+    save_sprite_model,
     sprites_folder,
 )
 from atelier.world import SPRITES, sprites
@@ -205,6 +210,26 @@ def test_the_command_refuses_what_means_nothing(
     assert result.exit_code == 2
     assert sentence in result.stderr
     assert not Path("runs").exists()
+
+
+def test_nothing_is_lost_when_several_threads_write_at_once(tmp_path: Path) -> None:
+    gate = Barrier(len(SPRITE_MODELS))
+
+    def write(name: str) -> None:
+        config, build = TINY[name][0], BUILT_FROM[name][1]
+        module = build(config)
+        gate.wait()
+        for steps in range(5):
+            model = SpriteModel(config, SPRITES, ("red",), training={"steps": steps})
+            save_sprite_model(tmp_path, name, module, model)
+
+    with ThreadPoolExecutor(len(SPRITE_MODELS)) as threads:
+        list(threads.map(write, SPRITE_MODELS))
+    kept = read_sprite_models(tmp_path)
+    assert list(kept.models) == list(SPRITE_MODELS)
+    for name in SPRITE_MODELS:
+        assert kept[name].training == {"steps": 4}
+        load_sprite_model(name, tmp_path)
 
 
 # ---------------------------------------------------------------------------------------------- data and recipes

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple, cast
+from typing import NamedTuple, cast
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from atelier.blocks.bart import Attention, Bart, DecoderLayer, KeysValues
+from atelier.blocks.bart import Bart, DecoderLayer, KeysValues
 from atelier.drawing.pipeline import Pipeline
 
 
@@ -36,24 +36,28 @@ def cross_attention(bart: Bart, text: Tensor, codes: Tensor) -> Tensor:
     Returns:
         (n, layers, heads, s, t), each row of t sums to 1 (Vaswani et al. 2017, eq. 1, without the values).
     """
-    found: list[Tensor] = []
-
-    def watch(module: nn.Module, arguments: tuple[Any, ...], _: Tensor) -> None:
-        x, seen = cast(tuple[Tensor, KeysValues], arguments[:2])
-        attention = cast(Attention, module)
-        q = attention.split(attention.q_proj(x))  # (1, heads, n · s, c): all pictures of a prompt stand in one row
-        weights = (q @ seen.keys.transpose(-1, -2) / q.shape[-1] ** 0.5).softmax(-1)  # (1, heads, n · s, t)
-        found.append(weights[0].unflatten(1, codes.shape).transpose(0, 1))  # (n, heads, s, t)
-
-    layers = [cast(DecoderLayer, layer) for layer in bart.decoder.layers]
-    hooks = [layer.encoder_attn.register_forward_hook(watch) for layer in layers]
-    try:
-        mask = bart.text_mask(text)
-        bart.decode(bart.shift(codes), bart.encode(text, mask), mask)
-    finally:
-        for hook in hooks:
-            hook.remove()
+    mask = bart.text_mask(text)
+    embedding = bart.text_embedding if bart.config.shared_embedding else bart.target_embedding
+    positions = torch.arange(codes.shape[1], device=codes.device)
+    x = bart.decoder.start(embedding(bart.shift(codes)), positions)  # (n, s, d)
+    found = []
+    for part, seen in zip(bart.decoder.layers, bart.project(bart.encode(text, mask)), strict=True):
+        layer = cast(DecoderLayer, part)
+        found.append(_weights(layer, x, seen))
+        x = layer(x, seen, mask[:, None, None, :], None, None)
     return torch.stack(found, dim=1)
+
+
+def _weights(layer: DecoderLayer, x: Tensor, text: KeysValues) -> Tensor:
+    """The cross-attention weights (n, heads, s, t) of one layer, for its input x (n, s, d).
+
+    Other threads may draw with the same model, so it is only called: a hook would be called by their drawings as well.
+    """
+    h = layer.pre_self_attn_layer_norm(x)
+    x = layer.join(x, layer.self_attn(h, layer.self_attn.project(h), causal=True), layer.self_attn_layer_norm)
+    attention = layer.encoder_attn
+    q = attention.split(attention.q_proj(layer.pre_encoder_attn_layer_norm(x)))  # (n, heads, s, c)
+    return (q @ text.keys.transpose(-1, -2) / q.shape[-1] ** 0.5).softmax(-1)
 
 
 def attention_to_words(pipeline: Pipeline, prompt: str, codes: Tensor) -> WordAttention:

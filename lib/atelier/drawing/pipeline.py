@@ -10,7 +10,6 @@ from __future__ import annotations
 import difflib
 import secrets
 from collections.abc import Iterator, Sequence
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Unpack, overload
@@ -26,7 +25,7 @@ from atelier.decoding import Sampling, SamplingOptions, decode, dice
 from atelier.drawing.drawing import Drawing
 from atelier.drawing.packed import ready_to_draw
 from atelier.pictures import seen_by_clip, square
-from atelier.weights.presets import Preset, PresetError, find_presets, load_preset
+from atelier.weights.presets import Preset, PresetError, load_preset, readable_presets, tell_of_skipped
 from atelier.weights.rankers import load_ranker
 from atelier.weights.tokenizer import CutsText, Tokenizer, words_of
 
@@ -311,14 +310,23 @@ class Pipeline:
 
 
 def best_preset() -> Preset:
-    """The complete preset with the largest pictures. Raises PresetError if there is none."""
-    complete = []
-    for folder in find_presets().values():
-        with suppress(PresetError):  # a damaged preset must not stand in the way of a sound one; `atelier doctor` tells
-            complete += [preset for preset in [load_preset(folder)] if preset.complete]
-    if not complete:
-        raise PresetError("No preset with weights was found; train one (atelier train --help) or set ATELIER_DATA.")
-    return max(complete, key=lambda preset: preset.picture_size)
+    """The complete and undamaged preset with the largest pictures; a sentence is logged for each that is skipped.
+
+    Raises:
+        PresetError: there is none.
+    """
+    readable, faults = readable_presets()
+    complete = {name: preset for name, preset in readable.items() if preset.complete}
+    for name, preset in sorted(complete.items(), key=lambda item: -item[1].picture_size):
+        try:
+            preset.check_pipeline()
+        except PresetError as fault:
+            faults[name] = fault
+        else:
+            tell_of_skipped(faults)
+            return preset
+    sentences = ["No preset with weights was found; train one (atelier train --help) or set ATELIER_DATA."]
+    raise PresetError(" ".join([*sentences, *map(str, faults.values())]))
 
 
 def unknown_words(prompt: str, known: Sequence[str]) -> list[str]:

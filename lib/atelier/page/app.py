@@ -12,7 +12,7 @@ import gradio as gr
 from atelier.drawing.attention import attention_to_words
 from atelier.drawing.pipeline import Drawing, Pipeline, best_preset
 from atelier.page.gallery import COUNTS, grid_link, inside_html, pictures_html, settings
-from atelier.weights.presets import find_presets, load_preset
+from atelier.weights.presets import load_preset, readable_presets, tell_of_skipped
 
 MOST_CHARACTERS = 500
 LARGEST_SEED = 2**31 - 1
@@ -50,8 +50,9 @@ def pipeline(preset: str) -> Pipeline:
 
 
 def complete_presets() -> list[str]:
-    """Names of the presets that can draw."""
-    return [name for name in find_presets() if load_preset(name).complete]
+    """Names of the presets that can draw; damaged ones are left out."""
+    readable, _ = readable_presets()
+    return [name for name, preset in readable.items() if preset.complete]
 
 
 def checked(
@@ -123,7 +124,11 @@ def build_page(preset_first: str | None = None) -> gr.Blocks:
     Raises:
         PresetError: there is no such preset, or no complete one to draw with.
     """
-    first = best_preset().name if preset_first is None else load_preset(preset_first).name
+    if preset_first is None:
+        first = best_preset().folder.name  # it says which others it skipped, and why
+    else:
+        first = preset_first if preset_first in complete_presets() else load_preset(preset_first).name
+        tell_of_skipped(readable_presets()[1])
     usual = pipeline(first).sampling
     with gr.Blocks(title="Atelier", analytics_enabled=False) as page:
         gr.Markdown("# Atelier\nType a prompt, press DRAW. Nine pictures, the best first.", elem_id="title")

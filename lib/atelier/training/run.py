@@ -32,6 +32,7 @@ from atelier.weights.presets import (
     Preset,
     add_file,
     load_preset,
+    only_writer,
     read_preset,
     replace_file,
     save_weights,
@@ -140,7 +141,8 @@ def run_training(request: Request) -> Outcome | None:
     )
     if accelerator.is_main_process:
         save_weights(preset, recipe.name, outcome.averaged, recipe.bound_to)
-        _remember(preset.folder / HISTORY_FILE, request.block, folder / METRICS_FILE)
+        with only_writer(preset.folder):
+            _remember(preset.folder / HISTORY_FILE, request.block, folder / METRICS_FILE)
     return outcome
 
 

@@ -18,12 +18,16 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import logging
 import os
-from collections.abc import Callable, Mapping
+import threading
+from collections.abc import Callable, Generator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import MISSING, asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
+import filelock
 import safetensors.torch
 import torch
 from torch import Tensor, nn
@@ -45,9 +49,12 @@ VQGAN_FILE, PERCEPTUAL_FILE = "vqgan.safetensors", "perceptual.safetensors"
 CLIP_TOKENIZER_FILE = "clip_tokenizer.json"
 FREQUENCIES_FILE = "enwiki-words-frequency.txt"
 HISTORY_FILE = "history.json"
+LOCK_FILE = ".lock"
 CACHE = Path.home() / ".cache" / "atelier"
 BLOCKS = ("vqgan", "bart", "clip", "perceptual", "judge")
 PIPELINE_FILES = ("vqgan.safetensors", "bart.safetensors", TOKENIZER_FILE)
+
+logger = logging.getLogger(__name__)
 
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
 AnyConfig = TypeVar("AnyConfig")
@@ -121,8 +128,16 @@ class Preset:
     @property
     def complete(self) -> bool:
         """Whether everything that a pipeline needs is there."""
-        ranker = [] if self.clip is None else ["clip.safetensors"]
-        return all(file in self.files for file in [*PIPELINE_FILES, *ranker])
+        return all(file in self.files for file in self._pipeline_files)
+
+    @property
+    def _pipeline_files(self) -> list[str]:
+        return [*PIPELINE_FILES, *([] if self.clip is None else ["clip.safetensors"])]
+
+    def check_pipeline(self) -> None:
+        """Compare everything that a pipeline needs with its hash. Raises PresetError as `check` does."""
+        for file in self._pipeline_files:
+            self.check(file)
 
     def load_vqgan(self) -> VQGAN:
         """The VQ-GAN with its weights, in float32, for use. Raises PresetError as `load_weights` does."""
@@ -238,9 +253,49 @@ def find_presets() -> dict[str, Path]:
     """The folders of all presets that can be found by name; an earlier place hides a later one."""
     found: dict[str, Path] = {}
     for place in preset_folders():
-        for config in sorted(place.glob(f"*/{CONFIG_FILE}")):
-            found.setdefault(config.parent.name, config.parent)
+        for folder in _folders(place):
+            if holds(folder, CONFIG_FILE):
+                found.setdefault(folder.name, folder)
     return found
+
+
+def _folders(place: Path) -> list[Path]:
+    try:
+        return sorted(place.iterdir())
+    except OSError:  # mostly there is no such place; of one that cannot be listed, no preset is known by name
+        return []
+
+
+def holds(folder: Path, file: str) -> bool:
+    """Whether a folder has a file. True also where that cannot be looked up: whoever reads the file learns why."""
+    try:
+        (folder / file).stat()
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError:
+        return True
+    return True
+
+
+def readable_presets() -> tuple[dict[str, Preset], dict[str, PresetError]]:
+    """All presets that can be found, by the names of their folders: those that can be read, and what others fail by.
+
+    One damaged preset must not stop the others from being used.
+    """
+    readable: dict[str, Preset] = {}
+    faults: dict[str, PresetError] = {}
+    for name, folder in find_presets().items():
+        try:
+            readable[name] = read_preset(folder)
+        except PresetError as fault:
+            faults[name] = fault
+    return readable, faults
+
+
+def tell_of_skipped(faults: Mapping[str, PresetError]) -> None:
+    """Log one sentence for each preset that is not used because of a fault; the log goes to stderr by default."""
+    for name, fault in faults.items():
+        logger.warning("The preset %s is skipped: %s", name, fault)
 
 
 def load_preset(name_or_folder: str | Path) -> Preset:
@@ -249,31 +304,43 @@ def load_preset(name_or_folder: str | Path) -> Preset:
     Raises PresetError when there is no such preset, or when its config.json is damaged, has an unknown or missing key,
     or sizes that do not fit together.
     """
-    folder = _folder_of(name_or_folder)
-    if not (folder / CONFIG_FILE).is_file():
-        raise PresetError(f"{folder} is not a preset: it holds no {CONFIG_FILE}.")
-    return read_preset(folder)
+    return read_preset(_folder_of(name_or_folder))
 
 
 def read_preset(folder: Path) -> Preset:
     """Read a preset from the config.json of a folder. Raises PresetError as `load_preset` does."""
     path = folder / CONFIG_FILE
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as fault:
-        raise PresetError(f"{path} is not valid JSON ({fault}); restore the file.") from fault
+    if not holds(folder, CONFIG_FILE):
+        raise PresetError(f"{folder} is not a preset: it holds no {CONFIG_FILE}.")
+    values = read_json(path)
     try:
         return _preset_from(values, folder)
     except (TypeError, ValueError, AttributeError) as fault:
         raise PresetError(f"{path} does not describe a preset: {fault}") from fault
 
 
+def read_json(path: Path) -> Any:
+    """What a JSON file holds. Raises PresetError when it cannot be read or is damaged."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except OSError as fault:
+        raise unreadable(path, fault) from fault
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as fault:
+        raise PresetError(f"{path} is not valid JSON ({fault}); restore the file.") from fault
+
+
+def unreadable(path: Path, fault: OSError) -> PresetError:
+    """The error for a file that the system does not let us read."""
+    return PresetError(f"{path} cannot be read: {fault.strerror}.")
+
+
 def _folder_of(name_or_folder: str | Path) -> Path:
     known = find_presets()
     if str(name_or_folder) in known:
         return known[str(name_or_folder)]
-    if Path(name_or_folder).is_dir():
-        return Path(name_or_folder)
+    with suppress(OSError):  # a name may be longer than any file's
+        if Path(name_or_folder).is_dir():
+            return Path(name_or_folder)
     names = ", ".join(known) or "none"
     raise PresetError(
         f"There is no preset {str(name_or_folder)!r}. Known presets: {names}. "
@@ -352,16 +419,22 @@ def read_recorded(path: Path, files: Mapping[str, str], record: str = CONFIG_FIL
     Raises PresetError when the file is not recorded, missing, truncated or altered.
     """
     check_recorded(path, files, record)
-    return path.read_bytes()
+    try:
+        return path.read_bytes()
+    except OSError as fault:
+        raise unreadable(path, fault) from fault
 
 
 def check_recorded(path: Path, files: Mapping[str, str], record: str = CONFIG_FILE) -> None:
     """Compare a file with what is recorded of it, without holding it in memory; raises as `read_recorded` does."""
     if path.name not in files:
         raise PresetError(f"{path.parent} has no {path.name} (its {record} records none).")
-    if not path.is_file():
+    if not holds(path.parent, path.name):
         raise PresetError(f"{path} is missing, though {path.parent / record} records it; restore the file.")
-    found = sha256(path)
+    try:
+        found = sha256(path)
+    except OSError as fault:
+        raise unreadable(path, fault) from fault
     if found != files[path.name]:
         raise PresetError(
             f"{path} was truncated or altered: its {path.stat().st_size} bytes have the SHA-256 {found}, but "
@@ -437,14 +510,19 @@ def save_preset(preset: Preset, folder: str | Path) -> Preset:
 def update_preset(preset: Preset, **changes: Any) -> Preset:
     """Change what a preset's config.json says, and return what it says then.
 
-    The file is read anew before it is written, so that two trainings which work on the same preset do not undo what
-    the other one recorded. Where there is no file yet, the preset given is what is changed.
+    The file is read anew before it is written, and no other process or thread writes meanwhile, so that two trainings
+    which work on the same preset do not undo what the other one recorded. Where there is no file yet, the preset given
+    is what is changed.
 
     changes: fields of the preset and their new values. The entries of `files` and `trained_with` are added to those
     already there, and an empty entry removes one.
     """
-    path = preset.folder / CONFIG_FILE
-    now = read_preset(preset.folder) if path.is_file() else preset
+    with only_writer(preset.folder):
+        return _updated(preset, changes)
+
+
+def _updated(preset: Preset, changes: dict[str, Any]) -> Preset:
+    now = read_preset(preset.folder) if holds(preset.folder, CONFIG_FILE) else preset
     for name in {"files", "trained_with"} & changes.keys():
         entries = {**getattr(now, name), **changes[name]}
         changes[name] = {key: entry for key, entry in entries.items() if entry}
@@ -472,9 +550,20 @@ def stored_weights(module: nn.Module) -> bytes:
 
 def add_file(preset: Preset, file: str, content: bytes, **changes: Any) -> Preset:
     """Write one of a preset's files and record its hash, and other `changes`, in config.json: see `update_preset`."""
-    preset.folder.mkdir(parents=True, exist_ok=True)
-    replace_file(preset.folder / file, content)
-    return update_preset(preset, files={file: hashlib.sha256(content).hexdigest()}, **changes)
+    with only_writer(preset.folder):  # one lock for both, so that the hash recorded is that of the file
+        replace_file(preset.folder / file, content)
+        return _updated(preset, {"files": {file: hashlib.sha256(content).hexdigest()}, **changes})
+
+
+@contextmanager
+def only_writer(folder: Path) -> Generator[None]:
+    """Wait until no other process or thread writes into a folder, and keep them waiting; the folder is made.
+
+    What is recorded in a file beside earlier records has to be read and written within one such block.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    with filelock.FileLock(folder / LOCK_FILE):
+        yield
 
 
 def _halved(tensor: Tensor) -> Tensor:
@@ -487,6 +576,7 @@ def _halved(tensor: Tensor) -> Tensor:
 
 def replace_file(path: Path, content: bytes) -> None:
     """Write a file whole, or leave the old one: a kill in between must not leave half of it."""
-    unfinished = path.with_name(f".{path.name}.{os.getpid()}")  # several processes may write the same file
+    # Several processes and threads may write the same file.
+    unfinished = path.with_name(f".{path.name}.{os.getpid()}.{threading.get_ident()}")
     unfinished.write_bytes(content)
     unfinished.replace(path)

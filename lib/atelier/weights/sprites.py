@@ -27,7 +27,10 @@ from atelier.weights.presets import (
     PresetError,
     config_from,
     fill_in_weights,
+    holds,
+    only_writer,
     preset_folders,
+    read_json,
     read_recorded,
     replace_file,
     stored_weights,
@@ -90,7 +93,7 @@ class SpriteModels:
 def sprites_folder() -> Path:
     """The shipped models: the first folder sprites/ with a models.json where presets are looked for."""
     places = [place / SPRITES_FOLDER for place in preset_folders()]
-    return next((place for place in places if (place / MODELS_FILE).is_file()), places[0])
+    return next((place for place in places if holds(place, MODELS_FILE)), places[0])
 
 
 def read_sprite_models(folder: str | Path | None = None) -> SpriteModels:
@@ -100,14 +103,11 @@ def read_sprite_models(folder: str | Path | None = None) -> SpriteModels:
     """
     folder = sprites_folder() if folder is None else Path(folder)
     path = folder / MODELS_FILE
-    if not path.is_file():
+    if not holds(folder, MODELS_FILE):
         raise PresetError(
             f"{folder} holds no sprite models: it has no {MODELS_FILE}. Make them: atelier train sprites."
         )
-    try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as fault:
-        raise PresetError(f"{path} is not valid JSON ({fault}); restore the file.") from fault
+    values = read_json(path)
     try:
         return _models_from(values, folder)
     except (TypeError, ValueError, AttributeError) as fault:
@@ -167,13 +167,13 @@ def load_sprite_model(name: str, folder: str | Path | None = None) -> nn.Module:
 def save_sprite_model(folder: str | Path, name: str, module: nn.Module, model: SpriteModel) -> SpriteModels:
     """Write a model's weights as NAME.safetensors, and what is known of it into models.json, beside what is there."""
     folder = Path(folder)
-    folder.mkdir(parents=True, exist_ok=True)
     content, path = stored_weights(module), folder / f"{name}.safetensors"
-    replace_file(path, content)
-    kept = read_sprite_models(folder) if (folder / MODELS_FILE).is_file() else SpriteModels(folder)
-    models = {**kept.models, name: model}
-    hashes = {**kept.files, path.name: hashlib.sha256(content).hexdigest()}
-    ordered = {known: models[known] for known in SPRITE_MODELS if known in models}
-    values = {"models": {known: asdict(ordered[known]) for known in ordered}, "files": hashes}
-    replace_file(folder / MODELS_FILE, (json.dumps(values, indent=2) + "\n").encode())
+    with only_writer(folder):
+        replace_file(path, content)
+        kept = read_sprite_models(folder) if holds(folder, MODELS_FILE) else SpriteModels(folder)
+        models = {**kept.models, name: model}
+        hashes = {**kept.files, path.name: hashlib.sha256(content).hexdigest()}
+        ordered = {known: models[known] for known in SPRITE_MODELS if known in models}
+        values = {"models": {known: asdict(ordered[known]) for known in ordered}, "files": hashes}
+        replace_file(folder / MODELS_FILE, (json.dumps(values, indent=2) + "\n").encode())
     return SpriteModels(folder, ordered, hashes)
