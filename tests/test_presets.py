@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -165,6 +166,10 @@ def edited(preset: Preset, change) -> Path:
         (lambda values: values["bart"].pop("width"), "bart lacks width"),
         (lambda values: values["vqgan"].update(codes="many"), "does not describe a preset"),
         (lambda values: values["vqgan"].update(codes=0), "codes is 0"),
+        (lambda values: values["vqgan"].update(decay=2), "decay is 2"),
+        (lambda values: values["bart"].update(heads=0), "cannot be split into 0 heads"),
+        (lambda values: values["bart"].update(dropout=1), "dropout is 1"),
+        (lambda values: values["clip"].update(end_token=999), "end_token 999"),
         (lambda values: values.update(vqgan=None), "vqgan is a NoneType"),
         (lambda values: values.update(files=["a"]), "files is a list"),
         (lambda values: values.update(picture_size=64), "resolution is 16"),
@@ -186,6 +191,15 @@ def test_a_config_that_describes_no_preset_is_refused(preset, change, sentence):
     with pytest.raises(PresetError, match=sentence) as caught:
         load_preset(edited(preset, change))
     assert "config.json" in str(caught.value)
+
+
+def test_a_preset_made_with_impossible_sizes_is_refused(preset):
+    with pytest.raises(ValueError, match="codes is 0"):
+        replace(preset, vqgan=replace(preset.vqgan, codes=0))
+    with pytest.raises(ValueError, match="pad_token -1"):
+        replace(preset, bart=replace(preset.bart, pad_token=-1))
+    with pytest.raises(ValueError, match="mlp_ratio is 0"):
+        replace(preset, clip=replace(preset.clip_sizes, mlp_ratio=0))
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b'{"name": "tiny"'])

@@ -17,6 +17,7 @@ import safetensors.torch
 import torch
 import transformers
 from atelier.blocks.bart import Bart, BartConfig
+from atelier.blocks.vq import MovingAverageQuantizer
 from atelier.blocks.vqgan import VQGAN, VQGANConfig
 from atelier.weights.preset import Preset, save_weights
 from atelier.weights.published import bart_base, flax, mindalle, taming
@@ -236,6 +237,9 @@ def test_a_vqgan_of_another_kind_is_refused(tmp_path, vqgan):
     path.write_text(json.dumps(files.flax_vqgan_config(vqgan.config) | {"double_z": True}))
     with pytest.raises(PublishedError, match="has True for double_z"):
         flax.load_vqgan(tmp_path)
+    path.write_text(json.dumps(files.flax_vqgan_config(vqgan.config) | {"n_embed": 0}))
+    with pytest.raises(PublishedError, match="does not describe a VQ-GAN: codes is 0"):
+        flax.load_vqgan(tmp_path)
 
 
 def test_missing_files_are_named(tmp_path, bart):
@@ -327,6 +331,17 @@ def test_taming_checkpoints_are_read(tmp_path, vqgan, monkeypatch):
     assert_same_weights(taming.load_vqgan(tmp_path / "last.ckpt", vqgan.config), vqgan)
     half = taming.load_vqgan(tmp_path / "last.ckpt", vqgan.config, torch.bfloat16)
     assert half.last_layer.dtype == torch.bfloat16
+    with pytest.raises(ValueError, match="beta is -1"):
+        taming.load_vqgan(tmp_path / "last.ckpt", replace(vqgan.config, beta=-1))
+
+
+def test_published_codes_start_the_moving_averages_of_a_codebook(tmp_path, vqgan):
+    torch.save({"state_dict": files.stored(vqgan)}, tmp_path / "last.ckpt")
+    codebook = taming.load_vqgan(tmp_path / "last.ckpt", replace(vqgan.config, decay=0.9)).quantize
+    assert isinstance(codebook, MovingAverageQuantizer)
+    assert torch.equal(codebook.embedding.weight, vqgan.quantize.embedding.weight)
+    assert torch.equal(codebook.sums, codebook.embedding.weight)
+    assert torch.equal(codebook.counts, torch.ones(vqgan.config.codes))
 
 
 def test_another_class_in_a_checkpoint_is_refused(tmp_path, vqgan, monkeypatch):

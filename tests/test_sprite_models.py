@@ -451,6 +451,10 @@ def edited(folder: Path, change: Callable[[dict], object]) -> None:
         (lambda values: values["models"]["judge"].pop("subjects"), "judge lacks subjects"),
         (lambda values: values["models"]["judge"]["config"].update(x=1), r"judge\.config has the unknown key x"),
         (lambda values: values["models"]["judge"]["config"].update(widths=[6, 8]), "asks for"),
+        (
+            lambda values: values["models"].update(gan=values["models"]["judge"] | {"config": {"latent": 0}}),
+            "latent is 0",
+        ),
         (lambda values: values["files"].clear(), r"has no judge\.safetensors"),
     ],
 )
