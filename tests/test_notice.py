@@ -14,7 +14,7 @@ SOURCES = {
 
 
 @pytest.mark.parametrize("source", SOURCES)
-@pytest.mark.parametrize("file", ["NOTICE", "lib/atelier/weights/published/text.py"])
+@pytest.mark.parametrize("file", ["NOTICE", "lib/atelier/weights/normalizers.py"])
 def test_source_holder_and_licence_are_named(file: str, source: str) -> None:
     said = " ".join((ROOT / file).read_text(encoding="utf-8").split())
     assert source in said

@@ -19,11 +19,12 @@ import transformers
 from atelier.blocks.bart import Bart, BartConfig
 from atelier.blocks.vq import MovingAverageQuantizer
 from atelier.blocks.vqgan import VQGAN, VQGANConfig
+from atelier.weights.normalizers import Words, dalle_mini_text, min_dalle_text, normalizer
 from atelier.weights.preset import Preset, save_weights
 from atelier.weights.published import bart_base, flax, mindalle, taming
 from atelier.weights.published.msgpack import CHUNKED, read_msgpack
 from atelier.weights.published.pieces import PublishedError
-from atelier.weights.published.text import Words, dalle_mini_text, min_dalle_text, normalizer, read_tokenizer
+from atelier.weights.published.tokenizer import read_tokenizer
 from atelier.weights.streams import Source, write_safetensors
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st

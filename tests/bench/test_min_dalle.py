@@ -28,7 +28,7 @@ from atelier.decoding import Sampling
 from atelier.decoding.decode import Step
 from atelier.weights.preset import Preset, add_file, save_preset, save_weights
 from atelier.weights.published.mindalle import detoker_config
-from atelier.weights.published.text import read_tokenizer
+from atelier.weights.published.tokenizer import read_tokenizer
 
 PEER = "min-dalle 0.4.11"
 PROMPT = "the Eiffel tower landing on the moon"

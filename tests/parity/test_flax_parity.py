@@ -9,8 +9,9 @@ import pytest
 import torch
 from atelier.blocks.bart import Bart
 from atelier.decoding import Sampling, decode
+from atelier.weights.normalizers import Words, dalle_mini_text
 from atelier.weights.published.flax import load_bart
-from atelier.weights.published.text import Words, dalle_mini_text, read_tokenizer
+from atelier.weights.published.tokenizer import read_tokenizer
 from torch import Tensor
 
 FIXTURE = Path(__file__).parent / "fixtures" / "dalle-mini-flax"

@@ -16,8 +16,9 @@ import transformers
 from atelier.blocks.bart import Bart, BartConfig
 from atelier.decoding import Sampling, decode
 from atelier.drawing.packed import PackedLinear, pack_linear_layers
+from atelier.weights.normalizers import min_dalle_text
 from atelier.weights.published.mindalle import load_bart, load_detoker
-from atelier.weights.published.text import min_dalle_text, read_tokenizer
+from atelier.weights.published.tokenizer import read_tokenizer
 from atelier.weights.tokenizer import Tokenizer
 from torch import Tensor, nn
 

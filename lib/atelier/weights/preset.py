@@ -71,7 +71,7 @@ class Preset:
     under "all", each block's share of the time when all are trained.
     sampling: how the pipeline chooses codes, where it differs from `atelier.decoding.Sampling`'s defaults.
     words: all words of the captions it was trained on, or none where they are not a closed list.
-    normalization: what is done to prompts before the tokenizer's own rules, see `atelier.weights.published.text`.
+    normalization: what is done to prompts before the tokenizer's own rules, see `atelier.weights.normalizers`.
     files: the SHA-256 of each file that belongs to the preset and is there. folder: where it was read from.
     trained_with: for a block that means nothing without other files (a translator writes the codes of one VQ-GAN), the
     SHA-256 of each of them as it was in training. A block without a record is believed.
@@ -188,7 +188,7 @@ class Preset:
     def _normalizer(self) -> Callable[[str], str] | None:
         if self.normalization is None:
             return None
-        from atelier.weights.published.text import normalizer  # with it come libraries that no other preset needs
+        from atelier.weights.normalizers import normalizer  # with it come libraries that no other preset needs
 
         frequencies = self.read(FREQUENCIES_FILE).decode() if FREQUENCIES_FILE in self.files else ""
         try:

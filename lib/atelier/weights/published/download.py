@@ -35,7 +35,7 @@ from atelier.weights.preset import (
 from atelier.weights.published import flax, mindalle
 from atelier.weights.published.hub import AbsentError, DownloadError, Fetched, fetch, is_full, room_for
 from atelier.weights.published.pieces import Piece, PublishedError, matched, sources
-from atelier.weights.published.text import read_tokenizer
+from atelier.weights.published.tokenizer import read_tokenizer
 from atelier.weights.storage import PresetError
 from atelier.weights.streams import Source, described, write_safetensors
 from atelier.weights.tokenizer import Tokenizer
