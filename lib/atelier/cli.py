@@ -8,9 +8,10 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from atelier.errors import AtelierError, file_errors
 
@@ -19,12 +20,7 @@ app = typer.Typer(help="DALL·E Mini from scratch: draw, train, measure.", no_ar
 
 PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
 BEGUN = time.monotonic()  # the minutes of a piece of `train all` count from here, before anything large is imported
-SPRITES, ALL = "sprites", "all"
-OPTIONS = {  # of the trainings that are not one block's
-    SPRITES: {"block", "minutes", "steps", "resume", "run_dir", "seed", "only", "out"},
-    ALL: {"block", "preset", "minutes", "steps", "resume", "run_dir", "stop_after", "seed", "precision"},
-}
-ONLY_SPRITE_OPTIONS = {"only", "out"}
+BLOCK = "BLOCK"  # how the help names the command of all blocks
 
 
 @contextmanager
@@ -42,80 +38,54 @@ def main() -> None:
     """DALL·E Mini from scratch: draw, train, measure."""
 
 
-def refuse_misplaced_options(context: typer.Context, block: str) -> None:
-    """Raise AtelierError for an option on the command line that means nothing to the block to train."""
-    sources = {name: context.get_parameter_source(name) for name in context.params}
-    given = {name for name, source in sources.items() if source is not None and source.name == "COMMANDLINE"}
-    misplaced = given - OPTIONS[block] if block in OPTIONS else given & ONLY_SPRITE_OPTIONS
-    if misplaced:
-        names = ", ".join(f"--{name.replace('_', '-')}" for name in sorted(misplaced))
-        raise AtelierError(f"Training {block} has no option {names}; leave it out.")
+class TrainGroup(TyperGroup):
+    """`atelier train NAME`: a command of its own for `all` and `sprites`, and one for all blocks, which knows them."""
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """The command for a name on the command line."""
+        return super().get_command(ctx, cmd_name) or super().get_command(ctx, BLOCK)
 
 
-@app.command()
-def train(
+trainings = typer.Typer(cls=TrainGroup, no_args_is_help=True)
+app.add_typer(trainings, name="train")
+
+TrainedPreset = Annotated[str, typer.Option("--preset", help="A preset's name or folder: sizes and settings.")]
+Minutes = Annotated[float | None, typer.Option(help="Training time in all, over all resumed runs.")]
+Steps = Annotated[int | None, typer.Option(help="Steps in all. With --minutes, whichever ends first.")]
+Resume = Annotated[bool, typer.Option("--resume", help="Continue from the last checkpoint.")]
+RunDir = Annotated[Path | None, typer.Option(help="Where the run is kept. Default: runs/NAME of the preset.")]
+StopAfter = Annotated[float | None, typer.Option(help="Minutes until a checkpoint and the end of this session.")]
+Seed = Annotated[int, typer.Option(help="Another seed, another training.")]
+Precision = Annotated[str, typer.Option(help="auto, bf16 or no.")]
+
+
+@trainings.callback()
+def train() -> None:
+    """Train a block, or everything that a preset lacks; the weights go to RUN_DIR/preset/."""
+
+
+@trainings.command(BLOCK)
+def train_block(
     context: typer.Context,
-    block: Annotated[
-        str,
-        typer.Argument(
-            help="vqgan, bart, clip, classifier, judge or tokenizer; all, one after the other; "
-            "or sprites, part 2's small models."
-        ),
-    ],
-    preset: Annotated[str, typer.Option(help="A preset's name or folder: sizes and settings.")] = "laptop",
-    minutes: Annotated[float | None, typer.Option(help="Training time in all, over all resumed runs.")] = None,
-    steps: Annotated[int | None, typer.Option(help="Steps in all. With --minutes, whichever ends first.")] = None,
-    resume: Annotated[bool, typer.Option("--resume", help="Go on from the last checkpoint.")] = False,
-    run_dir: Annotated[Path | None, typer.Option(help="Where the run is kept. Default: runs/PRESET.")] = None,
-    stop_after: Annotated[
-        float | None, typer.Option(help="Minutes until a checkpoint and the end of this run.")
-    ] = None,
+    preset: TrainedPreset = "laptop",
+    minutes: Minutes = None,
+    steps: Steps = None,
+    resume: Resume = False,
+    run_dir: RunDir = None,
+    stop_after: StopAfter = None,
     data: Annotated[Path | None, typer.Option(help="A folder of pictures with a captions.csv.")] = None,
-    seed: Annotated[int, typer.Option(help="Another seed, another training.")] = 0,
+    seed: Seed = 0,
     batch_size: Annotated[int | None, typer.Option(help="Pictures in a batch, instead of the preset's.")] = None,
-    precision: Annotated[str, typer.Option(help="auto, bf16 or no.")] = "auto",
-    only: Annotated[str | None, typer.Option(help="Of the sprites' models this one, and what it needs.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Where the sprites' models go. Default: RUN_DIR/models.")] = None,
+    precision: Precision = "auto",
 ) -> None:
-    """Train a block, or all that a preset lacks; the weights go to RUN_DIR/preset/."""
+    """Train one block: tokenizer, classifier, judge, vqgan, bart or clip."""
     with sentences():
         from accelerate import PartialState
-
-        refuse_misplaced_options(context, block)
-        if block == SPRITES:
-            from atelier.evaluation.sprites import record_measurements
-            from atelier.training.sprites import SpriteRequest, train_sprites
-
-            run = run_dir or Path("runs") / SPRITES
-            request = SpriteRequest(only, out, run, steps, minutes, resume, seed)
-            with file_errors(run):
-                for sentence in train_sprites(request, record_measurements):
-                    typer.echo(sentence)
-            return
-
-        if block == ALL:
-            from atelier.training.everything import AllRequest, train_everything
-
-            everything = AllRequest(
-                preset=preset,
-                run_dir=run_dir,
-                steps=steps,
-                minutes=minutes,
-                stop_after=stop_after,
-                resume=resume,
-                seed=seed,
-                precision=precision,
-            )
-            with file_errors(run_dir or Path("runs")):
-                for line in train_everything(everything, begun=BEGUN):
-                    if PartialState().is_main_process:
-                        typer.echo(line)
-            return
 
         from atelier.training.run import Request, run_folder, run_training, summary
 
         request = Request(
-            block=block,
+            block=context.info_name or BLOCK,
             preset=preset,
             run_dir=run_dir,
             steps=steps,
@@ -131,6 +101,62 @@ def train(
             outcome = run_training(request)
         if PartialState().is_main_process:
             typer.echo(summary(outcome, request, run_folder(request)))
+
+
+@trainings.command("all")
+def train_all(
+    preset: TrainedPreset = "laptop",
+    minutes: Minutes = None,
+    steps: Steps = None,
+    resume: Resume = False,
+    run_dir: RunDir = None,
+    stop_after: StopAfter = None,
+    seed: Seed = 0,
+    precision: Precision = "auto",
+) -> None:
+    """Train everything that a preset lacks, one block after the other."""
+    with sentences():
+        from accelerate import PartialState
+
+        from atelier.training.everything import AllRequest, train_everything
+
+        request = AllRequest(
+            preset=preset,
+            run_dir=run_dir,
+            steps=steps,
+            minutes=minutes,
+            stop_after=stop_after,
+            resume=resume,
+            seed=seed,
+            precision=precision,
+        )
+        with file_errors(run_dir or Path("runs")):
+            for line in train_everything(request, begun=BEGUN):
+                if PartialState().is_main_process:
+                    typer.echo(line)
+
+
+@trainings.command("sprites")
+def train_all_sprites(
+    minutes: Minutes = None,
+    steps: Steps = None,
+    resume: Resume = False,
+    run_dir: Annotated[Path, typer.Option(help="Where the run is kept.")] = Path("runs/sprites"),
+    seed: Seed = 0,
+    only: Annotated[str | None, typer.Option(help="One of the models, and what it needs.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Where the models go. Default: RUN_DIR/models.")] = None,
+) -> None:
+    """Train the small models of part 2."""
+    with sentences():
+        from atelier.evaluation.sprites import record_measurements
+        from atelier.training.sprites import SpriteRequest, train_sprites
+
+        request = SpriteRequest(
+            only=only, out=out, run_dir=run_dir, steps=steps, minutes=minutes, resume=resume, seed=seed
+        )
+        with file_errors(run_dir):
+            for sentence in train_sprites(request, record_measurements):
+                typer.echo(sentence)
 
 
 PresetOption = Annotated[str | None, typer.Option(help="A preset's name or folder; by default the best one there is.")]

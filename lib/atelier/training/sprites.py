@@ -106,7 +106,7 @@ PLANS = {
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SpriteRequest:
     """The options of `atelier train sprites`.
 
