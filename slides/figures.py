@@ -22,8 +22,8 @@ import torch.nn.functional as F
 from atelier import Pipeline
 from atelier.drawing.attention import attention_to_words
 from atelier.drawing.drawing import Drawing
-from atelier.evaluation.evaluate import judged_world, told
-from atelier.teaching.figures import BLUE, COLOURS, GREEN, GREY, INK, ORANGE, SKY, VERMILION, sheet, tints
+from atelier.evaluation.evaluate import correct_attributes, evaluation_world
+from atelier.teaching.figures import BLUE, COLOURS, GREEN, GREY, INK, ORANGE, SKY, VERMILION, code_colours, sheet
 from atelier.weights.presets import Preset, load_preset
 from atelier.weights.sprites import load_sprite_model
 from atelier.world import SPRITES, Scene, World, caption, paint, sprites
@@ -99,7 +99,7 @@ def preset() -> Preset:
 @cache
 def world() -> World:
     """The world that the preset learned, held-out combinations and all."""
-    return judged_world(preset())
+    return evaluation_world(preset())
 
 
 @cache
@@ -124,8 +124,8 @@ def drawing(prompt: str, seed: int) -> Drawing:
 def inks(name: str = PRESET) -> Tensor:
     """The colours (codes, 3) of the preset's codes, or of those of "vqvae" or "vqgan", each where it stands alone."""
     if name == PRESET:
-        return tints(pipeline().decode, torch.arange(pipeline().vqgan.config.codes))
-    return tints(model(name).decode_codes, torch.arange(64))
+        return code_colours(pipeline().decode, torch.arange(pipeline().vqgan.config.codes))
+    return code_colours(model(name).decode_codes, torch.arange(64))
 
 
 def sprite(place: int) -> Tensor:
@@ -950,7 +950,7 @@ def never_seen() -> Said:
     drawn = pipeline().draw([caption(scene, complete=True) for scene in asked], n=9, seed=0)
     keep_pictures("novel", [each.pictures[0] for each in drawn])
     best = torch.stack([each.pictures[0] for each in drawn])
-    right = told(preset().load_classifier("judge"), world(), best, asked).all(1).sum()
+    right = correct_attributes(preset().load_classifier("judge"), world(), best, asked).all(1).sum()
     return {"novel right": str(right.item())}
 
 

@@ -20,8 +20,8 @@ from atelier.evaluation.sprites import (
     card_text,
     fine_energy,
     frechet_distance,
-    judged,
     measure,
+    predicted_kinds,
     record_measurements,
     share_recognised,
 )
@@ -45,9 +45,9 @@ from atelier.training.recipes.sprite_judge import (
     blended,
     blurred,
     halved,
+    negative_pictures,
     noise,
-    nothing,
-    strangers,
+    others_of_other_kinds,
 )
 from atelier.training.recipes.vqgan import VQGANSettings
 from atelier.training.sprites import PLANS, Plan, SpriteBatches, SpriteRequest, train_sprites
@@ -339,11 +339,11 @@ def test_a_judge_without_a_class_none_is_refused(classes: dict) -> None:
         SpriteJudgeRecipe("judge", config, ClassifierSettings())
 
 
-def test_strangers_are_of_another_kind() -> None:
+def test_others_are_of_another_kind() -> None:
     kinds = torch.tensor([0, 0, 1, 2, 2, 2])
     for _ in range(10):
-        assert (kinds[strangers(kinds)] != kinds).all()
-    assert strangers(torch.zeros(3, dtype=torch.long)).shape == (3,)
+        assert (kinds[others_of_other_kinds(kinds)] != kinds).all()
+    assert others_of_other_kinds(torch.zeros(3, dtype=torch.long)).shape == (3,)
 
 
 def test_nothing_is_made_of_blends_halves_blurs_blanks_and_noise() -> None:
@@ -361,7 +361,7 @@ def test_nothing_is_made_of_blends_halves_blurs_blanks_and_noise() -> None:
     assert blurred(picture).std() < 0.3 * picture.std()
     assert (blank(picture).var((2, 3)) < 1e-10).all()
     assert noise(picture).shape == picture.shape
-    every = nothing(black, white)
+    every = negative_pictures(black, white)
     assert every.shape == black.shape
     gray = ((every == every[:, :1, :1, :1]).flatten(1).all(1)) & (every[:, 0, 0, 0] >= 0.3)
     assert 150 < gray.sum() < 250  # blends are one half of it
@@ -481,19 +481,19 @@ def test_the_card_tells_what_was_measured(shipped: SpriteModels) -> None:
 def test_the_judge_knows_sprites_from_nothing(shipped: SpriteModels) -> None:
     judge = load_sprite_model("judge", shipped.folder)
     pictures, kinds = sprites(300, seed=77)
-    assert (judged(judge, pictures) == kinds).float().mean() >= 0.99
-    others = pictures[strangers(kinds)]
+    assert (predicted_kinds(judge, pictures) == kinds).float().mean() >= 0.99
+    others = pictures[others_of_other_kinds(kinds)]
     assert share_recognised(judge, blended(pictures, others)) <= 0.05
-    assert share_recognised(judge, nothing(pictures, others)) <= 0.05
+    assert share_recognised(judge, negative_pictures(pictures, others)) <= 0.05
     named = load_sprite_model("perceptual", shipped.folder)
-    assert (judged(named, pictures) == kinds).float().mean() >= 0.99
+    assert (predicted_kinds(named, pictures) == kinds).float().mean() >= 0.99
     assert not torch.equal(named.stem.weight, judge.stem.weight)
 
 
 @torch.no_grad()
 def test_the_gan_draws_all_subjects(shipped: SpriteModels) -> None:
     gan, judge = load_sprite_model("gan", shipped.folder), load_sprite_model("judge", shipped.folder)
-    seen = judged(judge, gan(torch.randn(200, gan.config.latent))).bincount(minlength=len(SPRITES) + 1)
+    seen = predicted_kinds(judge, gan(torch.randn(200, gan.config.latent))).bincount(minlength=len(SPRITES) + 1)
     assert (seen[:-1] > 0).all()
     assert seen[:-1].sum() / 200 > shipped["gan"].measured["recognised"] - 0.12
 
@@ -508,7 +508,7 @@ def test_reconstructions_are_as_good_as_the_card_says(name: str, shipped: Sprite
     found = shipped[name].measured
     if name != "vae":  # its reconstructions go through chance
         assert psnr(pictures, reconstructions).mean().item() == pytest.approx(found["psnr"], abs=1)
-    assert (judged(judge, reconstructions) == kinds).float().mean() > found["named"] - 0.05
+    assert (predicted_kinds(judge, reconstructions) == kinds).float().mean() > found["named"] - 0.05
 
 
 def test_the_shipped_models_bear_out_the_lessons(shipped: SpriteModels) -> None:

@@ -50,20 +50,20 @@ class SpriteJudgeRecipe(Recipe[ClassifierSettings, PictureClassifier]):
     def turns(self, parts: dict[str, nn.Module], batch: Batch, progress: float) -> Iterator[Turn]:
         """One turn: name the sprites of one half of the batch, and see that there are none in the other."""
         kinds = torch.tensor([self.kinds.index(caption) for caption in batch.captions], device=batch.pictures.device)
-        others = batch.pictures[strangers(kinds)]
+        others = batch.pictures[others_of_other_kinds(kinds)]
         whole = len(kinds) // 2  # batches are in no order
         share = TRACE * torch.rand(whole, 1, 1, 1).to(others.device)
         pictures = torch.cat(
             [
                 torch.lerp(batch.pictures[:whole], others[:whole], share),
-                nothing(batch.pictures[whole:], others[whole:]),
+                negative_pictures(batch.pictures[whole:], others[whole:]),
             ]
         )
         kinds[whole:] = len(self.kinds) - 1
         yield Turn("classifier", *parts["classifier"](pictures, {KIND: kinds}))
 
 
-def strangers(kinds: Tensor) -> Tensor:
+def others_of_other_kinds(kinds: Tensor) -> Tensor:
     """For each of n pictures, the number of a random one of another kind: kinds (n,) → (n,).
 
     Where all are of one kind, of any picture.
@@ -72,7 +72,7 @@ def strangers(kinds: Tensor) -> Tensor:
     return different.cpu().multinomial(1)[:, 0].to(kinds.device)
 
 
-def nothing(pictures: Tensor, others: Tensor) -> Tensor:
+def negative_pictures(pictures: Tensor, others: Tensor) -> Tensor:
     """Pictures (n, 3, h, w) of nothing, made of pictures and others, both (n, 3, h, w), pairwise of different kinds.
 
     Four in eight are blends, and one each of halves, blurs, blanks and noise.
