@@ -52,7 +52,7 @@ def two() -> int:
 
 @pytest.fixture
 def folder(tmp_path):
-    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "tools").mkdir(parents=True)
     (tmp_path / "source" / "9z_a_lesson.py").write_text(SOURCE, encoding="utf-8")
     return tmp_path
 
