@@ -1,4 +1,4 @@
-"""Take the picture of the page for README.md: `make pictures`. Needs chromium."""
+"""Take the picture of the page for README.md: `make pictures`. It needs Chromium."""
 
 from __future__ import annotations
 

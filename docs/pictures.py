@@ -1,4 +1,4 @@
-"""Make the pictures of the documentation: `make pictures`. All in them is painted or drawn, nothing is pasted."""
+"""Make the pictures of the documentation, from the painter and the shipped model: `make pictures`."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def sheet(title: str, pictures: Tensor, names: Sequence[str], columns: int, seam
 
 
 def contact_sheet() -> Image.Image:
-    """Every subject, setting, style and time of the full world."""
+    """A picture of every subject, setting, style, time of day and colour of the full world."""
     world = full_world()
     colours, places = world.colours[:8], ("meadow", "beach", "moon", "snow", "city", "desert", "lake")
     subjects = [
@@ -69,7 +69,7 @@ def contact_sheet() -> Image.Image:
 
 
 def gallery(pipe: Pipeline) -> Image.Image:
-    """The two best of nine for each prompt of the gallery, side by side, the prompt under them."""
+    """The two best of nine pictures for each prompt of the gallery, side by side, with the prompt below."""
     best = [drawing.pictures[:2] for drawing in pipe.draw(list(GALLERY), n=9, seed=1)]
     seam_between = torch.ones(3, best[0].shape[2], 3, device=best[0].device)
     pairs = torch.stack([torch.cat([pair[0], seam_between, pair[1]], dim=2) for pair in best])  # (6, 3, 64, 131)

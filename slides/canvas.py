@@ -1,4 +1,4 @@
-"""What the deck's figures are drawn on: a sheet measured in the slide's own pixels, in the slide's own typeface."""
+"""Drawing the deck's figures: a canvas measured in the slide's pixels, with the slide's typeface."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ FONTS = HERE / "node_modules" / "@fontsource" / "atkinson-hyperlegible-next" / "
 TYPEFACE = "Atkinson Hyperlegible Next"
 WEIGHTS = (400, 700)
 
-DENSITY = 1.5  # stored pixels for one of the slide's: sharp on a projector of 1080 lines
-POINT = 0.72  # points in a pixel of the slide, where 100 of them are an inch
-COLOURS_STORED = 128  # of a palette: more cannot be told apart from the room
+DENSITY = 1.5  # stored pixels for one pixel of the slide: sharp on a projector of 1080 lines
+POINT = 0.72  # points in a pixel of the slide, with 100 pixels to an inch
+COLOURS_STORED = 128  # in a figure's palette: with more, an audience sees no difference
 PALE_BLUE, PALE_GREEN, PALE_ORANGE, PALE_RED, PAPER = "#E3EFF7", "#E0F1EC", "#FDF1D8", "#FBE7DA", "#F4F5F7"
-SLATE, RUST = "#4B5563", "#B44A00"  # of words beside things, and of those beside VERMILION arrows
+SLATE, RUST = "#4B5563", "#B44A00"  # of labels, and of labels of VERMILION arrows
 
 PROJECTED: Any = {
     **STYLE,
@@ -50,10 +50,13 @@ PROJECTED: Any = {
 
 
 def use_typeface(scratch: Path) -> None:
-    """Teach matplotlib the deck's typeface; `scratch` takes the files in the form that it reads.
+    """Make the deck's typeface known to matplotlib.
+
+    Args:
+        scratch: folder for font files in a format that matplotlib reads.
 
     Raises:
-        FileNotFoundError: if the typeface is not installed.
+        FileNotFoundError: the typeface is not installed.
     """
     if not FONTS.is_dir():
         raise FileNotFoundError("The deck's typeface is missing: run npm ci in slides/, or `make slides`, which does.")
@@ -67,7 +70,7 @@ def use_typeface(scratch: Path) -> None:
 
 
 def canvas(width: int, height: int) -> tuple[Figure, Axes]:
-    """An empty sheet. Its axes measure in the slide's pixels, from the upper left corner."""
+    """An empty canvas. Its axes are in the slide's pixels, from the upper left corner."""
     made = Figure(figsize=(width / 100, height / 100))
     axis = made.add_axes((0, 0, 1, 1))
     axis.set(xlim=(0, width), ylim=(height, 0))
@@ -76,21 +79,21 @@ def canvas(width: int, height: int) -> tuple[Figure, Axes]:
 
 
 def plot(made: Figure, x: float, y: float, width: float, height: float, **settings: Any) -> Axes:
-    """Axes for a plot, with their upper left corner at (x, y) of a canvas; sizes in the slide's pixels."""
+    """Axes for a plot on a canvas, with the upper left corner at (x, y); sizes in the slide's pixels."""
     whole_width, whole_height = made.get_size_inches() * 100
     return made.add_axes(
         (x / whole_width, 1 - (y + height) / whole_height, width / whole_width, height / whole_height), **settings
     )
 
 
-def words(axis: Axes, x: float, y: float, text: str, size: float = 22, **settings: Any) -> None:
-    """Text, centred on (x, y) unless told otherwise; size in pixels."""
+def draw_text(axis: Axes, x: float, y: float, text: str, size: float = 22, **settings: Any) -> None:
+    """Write text centred on (x, y), unless the settings say otherwise; size in pixels."""
     settings = {"ha": "center", "va": "center", "color": INK, "linespacing": 1.25} | settings
     axis.text(x, y, text, fontsize=size * POINT, **settings)
 
 
-def hang(axis: Axes, pixels: Tensor, x: float, y: float, side: float, smooth: bool = True) -> None:
-    """A picture (3, h, w) or (h, w, 3), from 0 to 1, with its upper left corner at (x, y)."""
+def draw_picture(axis: Axes, pixels: Tensor, x: float, y: float, side: float, smooth: bool = True) -> None:
+    """Draw a picture (3, h, w) or (h, w, 3), from 0 to 1, with its upper left corner at (x, y) and a given height."""
     pixels = pixels.detach().cpu().clamp(0, 1)
     pixels = pixels.permute(1, 2, 0) if pixels.shape[0] == 3 else pixels
     limits = axis.get_xlim(), axis.get_ylim()
@@ -115,7 +118,7 @@ def box(
     line: float = 2,
     corner: float = 12,
 ) -> None:
-    """A rounded box with its upper left corner at (x, y)."""
+    """Draw a rounded box with its upper left corner at (x, y)."""
     style = f"round,pad=0,rounding_size={corner}"
     axis.add_patch(
         FancyBboxPatch((x, y), width, height, boxstyle=style, facecolor=face, edgecolor=edge, linewidth=line, zorder=1)
@@ -133,7 +136,7 @@ def network(
     edge: str = BLUE,
     size: float = 24,
 ) -> None:
-    """A network, as a trapezium that narrows or widens the way its data does; `heights` at its left and its right."""
+    """Draw a network as a trapezium that narrows or widens as its data do; `heights` are at its left and right."""
     left, right = heights
     corners = [
         (x, middle - left / 2),
@@ -144,7 +147,7 @@ def network(
     axis.add_patch(
         Polygon(corners, facecolor=face, edgecolor=edge, linewidth=2, joinstyle="round", closed=True, zorder=1)
     )
-    words(axis, x + width / 2, middle, name, size, weight="bold", zorder=3)
+    draw_text(axis, x + width / 2, middle, name, size, weight="bold", zorder=3)
 
 
 def arrow(
@@ -156,7 +159,7 @@ def arrow(
     dashed: bool = False,
     line: float = 2.4,
 ) -> None:
-    """An arrow; `bend` curves it."""
+    """Draw an arrow; `bend` curves it."""
     axis.add_patch(
         FancyArrowPatch(
             start,
@@ -175,7 +178,7 @@ def arrow(
 
 
 def flow(axis: Axes, y: float, *spans: tuple[float, float], line: float = 2.4) -> None:
-    """Arrows at one height, each from an x to another."""
+    """Draw horizontal arrows at one height, each from an x to another."""
     for start, end in spans:
         arrow(axis, (start, y), (end, y), line=line)
 
@@ -183,7 +186,7 @@ def flow(axis: Axes, y: float, *spans: tuple[float, float], line: float = 2.4) -
 def tiles(
     axis: Axes, codes: Tensor, colours: Tensor, x: float, y: float, tile: float, size: float = 0, gap: float = 2
 ) -> None:
-    """Codes (h, w) as tiles in their colours (h, w, 3), with their numbers if `size`, their height, is not 0."""
+    """Draw codes (h, w) as tiles in their colours (h, w, 3), with their numbers in a given size unless it is 0."""
     for row in range(codes.shape[0]):
         for column in range(codes.shape[1]):
             colour = colours[row, column].clamp(0, 1).tolist()
@@ -194,35 +197,35 @@ def tiles(
             if size:
                 ink = "white" if sum(colour) < 1.65 else INK
                 place = (left + (tile - gap) / 2, top + (tile - gap) / 2)
-                words(axis, *place, str(int(codes[row, column])), size, color=ink, zorder=3)
+                draw_text(axis, *place, str(int(codes[row, column])), size, color=ink, zorder=3)
 
 
 def frame(
     axis: Axes, x: float, y: float, width: float, height: float, colour: str = VERMILION, line: float = 4
 ) -> None:
-    """An empty frame around something."""
+    """Draw an empty frame."""
     corners = [(x, y), (x + width, y), (x + width, y + height), (x, y + height)]
     axis.add_patch(Polygon(corners, facecolor="none", edgecolor=colour, linewidth=line, zorder=5))
 
 
-def enclosed(axis: Axes) -> None:
-    """Leave of a plot only a thin frame around what is drawn into it."""
+def show_frame_only(axis: Axes) -> None:
+    """Hide ticks and grid of a plot, and draw a thin frame around it."""
     axis.set(xticks=[], yticks=[])
     axis.grid(False)
     for spine in axis.spines.values():
         spine.set(visible=True, color=GREY, linewidth=1.5)
 
 
-def quiet(axis: Axes, ticks: Sequence[float] = ()) -> None:
-    """Leave of a plot's frame only the line below."""
+def show_baseline_only(axis: Axes, ticks: Sequence[float] = ()) -> None:
+    """Hide grid and frame of a plot except for the line below."""
     axis.grid(False)
     axis.set_yticks(list(ticks))
     axis.spines["left"].set_visible(False)
     axis.spines["bottom"].set_color(GREY)
 
 
-def stored(picture: Image.Image, colours: int = COLOURS_STORED) -> bytes:
-    """A picture as a PNG of few colours, as small as it goes."""
+def compressed_png(picture: Image.Image, colours: int = COLOURS_STORED) -> bytes:
+    """A picture as a small PNG with few colours."""
     file = io.BytesIO()
     few = picture.convert("RGB").quantize(colours, method=Image.Quantize.MEDIANCUT, kmeans=8, dither=Image.Dither.NONE)
     few.save(file, format="png", optimize=True)
@@ -238,5 +241,5 @@ def rendered(made: Figure) -> Image.Image:
 
 
 def image(pixels: Tensor) -> Image.Image:
-    """A picture (3, h, w), from 0 to 1, pixel by pixel."""
+    """A picture (3, h, w), from 0 to 1, as an image of w × h pixels."""
     return Image.fromarray((pixels.detach().cpu().clamp(0, 1) * 255).round().to(torch.uint8).permute(1, 2, 0).numpy())

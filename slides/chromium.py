@@ -1,4 +1,4 @@
-"""Where Chromium is, for what builds the slides, photographs the page and tests both."""
+"""Find Chromium, which builds the slides, takes the page's picture, and runs the tests of both."""
 
 import os
 import shutil
@@ -7,5 +7,5 @@ NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 
 def chromium() -> str | None:
-    """Chromium's program: $CHROME_PATH, else the first of the system's; None if there is none."""
+    """The path of Chromium: $CHROME_PATH, else the first of NAMES that is installed, else None."""
     return os.environ.get("CHROME_PATH") or next(filter(None, map(shutil.which, NAMES)), None)

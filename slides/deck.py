@@ -1,8 +1,8 @@
 """Fill the deck with its figures and numbers, and build it: the second half of `make slides`.
 
-session.md is Marp's Markdown, with {{words in double braces}} where something is put in by code: a picture, the map, a
-number from a model card, what a lesson measured. Nothing that was measured is typed. What is built is self-contained:
-pictures and fonts are inside it as data, and formulas are drawn here, not in the reader's browser.
+session.md is Marp's Markdown with {{macros in double braces}}, which this module replaces by pictures, the map, numbers
+of a model card, or measurements of a lesson: no measurement is typed by hand. The built deck needs no other files:
+pictures and fonts are part of it as data, and formulas are rendered here, not in the reader's browser.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ COVERAGE = HERE / "COVERAGE.md"
 FONT_FILES = HERE / "node_modules" / "@fontsource"
 MARP = HERE / "node_modules" / ".bin" / "marp"
 
-DENSITY = 1.5  # of canvas.py: stored pixels of a figure for one of the slide's
+DENSITY = 1.5  # as in canvas.py: stored pixels of a figure for one pixel of the slide
 FONTS = (  # family, folder, weight, style
     ("Atkinson Hyperlegible Next", "atkinson-hyperlegible-next", 400, "normal"),
     ("Atkinson Hyperlegible Next", "atkinson-hyperlegible-next", 400, "italic"),
@@ -52,24 +52,24 @@ PARTS = {  # number → name, and the key of its first lesson
     "5": ("All blocks joined", "5"),
 }
 BREAK, NOTES = "\n---\n", re.compile(r"<!--(?! *_)(.*?)-->", re.DOTALL)
-MACRO = re.compile(r"\{\{(\w+)(?:\s+((?:(?!\{\{|\}\}).)*))?\}\}", re.DOTALL)  # the innermost first
+MACRO = re.compile(r"\{\{(\w+)(?:\s+((?:(?!\{\{|\}\}).)*))?\}\}", re.DOTALL)  # matches the innermost first
 
 
 class DeckError(ValueError):
-    """Something in session.md that cannot be filled in; the message says what, and on which slide."""
+    """A macro in session.md cannot be replaced; the message says which, and on which slide."""
 
 
 @dataclass(frozen=True)
 class Slide:
-    """A slide of session.md, and what its notes say of it.
+    """A slide of session.md.
 
     Attributes:
         number: from 1.
-        source: its Markdown, notes and all.
+        source: its Markdown, with the notes.
         title: its heading.
         part: "0" for the opening, then "1" to "5".
-        facts: the first lines of the notes, "Minutes: 2": name → all that was said under that name.
-        say: the rest of the notes.
+        facts: the first lines of the notes, such as "Minutes: 2": name → values of all lines with this name.
+        say: the rest of the notes, the text to be spoken.
     """
 
     number: int
@@ -81,12 +81,12 @@ class Slide:
 
     @property
     def minutes(self) -> float:
-        """How long it is talked about, or worked at."""
+        """The minutes that its notes state, or 0."""
         return float(self.facts["Minutes"][0]) if "Minutes" in self.facts else 0.0
 
 
 def slides(source: str) -> list[Slide]:
-    """The slides of a deck, without the settings that it begins with."""
+    """The slides of a deck's Markdown, without the settings at its beginning."""
     found, part = [], "0"
     for number, text in enumerate(source.split("---\n", 2)[2].split(BREAK), 1):
         heading = re.search(r"^# (.+)$", text, re.MULTILINE)
@@ -98,7 +98,7 @@ def slides(source: str) -> list[Slide]:
 
 
 def notes(text: str) -> tuple[dict[str, list[str]], str]:
-    """A slide's notes: the facts on their first lines, and what is to be said."""
+    """The facts and the spoken text of a slide's notes; see `Slide`."""
     comments = NOTES.findall(text)
     if not comments:
         return {}, ""
@@ -110,12 +110,12 @@ def notes(text: str) -> tuple[dict[str, list[str]], str]:
     return facts, say.strip()
 
 
-# ---------------------------------------------------------------------------------------------- what was measured
+# ---------------------------------------------------------------------------------------------- measurements
 
 
 @cache
 def measured(table: Path = CLAIMS_TABLE) -> dict[str, tuple[str, str]]:
-    """Claim's key → what was measured, and the verdict; a claim whose lesson is not built yet is not there."""
+    """Key of a claim → its measurement and verdict; claims of lessons that are not built yet are left out."""
     by_words = {claim.words: key for key, claim in CLAIMS.items()}
     found = {}
     for line in table.read_text(encoding="utf-8").splitlines():
@@ -127,89 +127,110 @@ def measured(table: Path = CLAIMS_TABLE) -> dict[str, tuple[str, str]]:
 
 @cache
 def numbers() -> dict[str, str]:
-    """What figures.py found out while it drew."""
+    """The numbers that figures.py has written: name → text."""
     return json.loads(NUMBERS.read_text(encoding="utf-8"))
 
 
 @cache
-def stored(name: str) -> Any:
+def read_json(name: str) -> Any:
     """A JSON file of data/ or of notebooks/."""
     return json.loads((ROOT / name).read_text(encoding="utf-8"))
 
 
-# ---------------------------------------------------------------------------------------------- what is put in
+# ---------------------------------------------------------------------------------------------- macros
 
 
-def data_of(path: Path) -> str:
-    """A picture or a font as a data address."""
+def data_url(path: Path) -> str:
+    """A picture or a font as a data URL."""
     kind = {".png": "image/png", ".woff2": "font/woff2"}[path.suffix]
     return f"data:{kind};base64,{base64.b64encode(path.read_bytes()).decode()}"
 
 
 def claim(key: str) -> str:
-    """A claim in the session's words."""
-    return html.escape(known(key), quote=False)
+    """A claim's words, as HTML."""
+    return html.escape(claim_words(key), quote=False)
 
 
-def known(key: str) -> str:
-    """A claim's words. Raises DeckError where there is no such claim."""
+def claim_words(key: str) -> str:
+    """A claim's words.
+
+    Raises:
+        DeckError: there is no such claim.
+    """
     if key not in CLAIMS:
         raise DeckError(f"There is no claim {key!r}; there are {', '.join(CLAIMS)}.")
     return CLAIMS[key].words
 
 
 def verdict(key: str) -> str:
-    """What became of a claim, as a small plate."""
-    known(key)
+    """The verdict on a claim, as a small label."""
+    claim_words(key)
     if key not in measured():
         return f'<span class="verdict open">lesson {CLAIMS[key].lesson} measures it</span>'
     outcome = measured()[key][1]
     return f'<span class="verdict {outcome.replace(" ", "-")}">{outcome}</span>'
 
 
-def found(arguments: str) -> str:
-    """A figure out of what was measured for a claim: its key, and a pattern whose first group is the figure."""
+def claim_number(arguments: str) -> str:
+    """A number from the measurement of a claim.
+
+    Args:
+        arguments: the claim's key, and a pattern whose first group is the number.
+
+    Raises:
+        DeckError: there is no such claim, or its measurement does not match the pattern.
+    """
     key, _, pattern = arguments.partition(" ")
-    known(key)
+    claim_words(key)
     match = re.search(pattern, measured().get(key, ("", ""))[0])
     if match is None:
-        raise DeckError(f"What CLAIMS.md says of {key!r} has nothing like {pattern!r} in it.")
+        raise DeckError(f"The measurement of {key!r} in CLAIMS.md does not match {pattern!r}.")
     return match[1]
 
 
 def number(name: str) -> str:
-    """What figures.py said under a name."""
+    """A number of figures.py.
+
+    Raises:
+        DeckError: there is no such number.
+    """
     if name not in numbers():
-        raise DeckError(f"figures.py says nothing of {name!r}; it knows {', '.join(numbers())}.")
+        raise DeckError(f"figures.py has no number {name!r}; it has {', '.join(numbers())}.")
     return html.escape(numbers()[name], quote=False)
 
 
-def data(arguments: str) -> str:
-    """A number of a JSON file: the file, the keys to it with dots between them, and a format."""
+def json_value(arguments: str) -> str:
+    """A number of a JSON file; the arguments are the file, the keys with dots between them, and a format."""
     file, keys, how = arguments.split()
-    value = stored(file)
+    value = read_json(file)
     for key in keys.split("."):
         value = value[key]
     return format(value, how)
 
 
-def takes(name: str) -> str:
-    """What a lesson takes to run, from notebooks/source/tools/minutes.json."""
-    table = stored("notebooks/source/tools/minutes.json")
+def lesson_minutes(name: str) -> str:
+    """The time that a lesson takes to run, from notebooks/source/tools/minutes.json."""
+    table = read_json("notebooks/source/tools/minutes.json")
     if name not in table:
         return "a few minutes"
     return f"{table[name]['cpu']:g} minutes on two CPU cores"
 
 
 def question(key: str) -> str:
-    """What a lesson answers."""
+    """The question that a lesson answers."""
     return html.escape(LESSONS[key].question, quote=False)
 
 
 def pictures(arguments: str) -> str:
-    """Pictures name-1.png, name-2.png, … in a grid: name, columns, side in pixels, classes; what they show; labels.
+    """Pictures name-1.png, name-2.png, … in a grid.
 
-    The parts stand between bars: "tower 3 150 best | nine towers | label; label; …"; the labels may be left out.
+    Args:
+        arguments: three parts with bars between them, "tower 3 150 best | nine towers | label; label; …". The first
+            part is the name, the columns, the side in pixels, and CSS classes; the second the alternative text; the
+            third, which may be left out, a label for each picture.
+
+    Raises:
+        DeckError: there are no such pictures, or not as many labels as pictures.
     """
     how, alt, *labels = [part.strip() for part in arguments.split("|")]
     name, columns, side, *classes = how.split()
@@ -223,13 +244,13 @@ def pictures(arguments: str) -> str:
     for place, file in enumerate(files):
         words = f"{alt}, {place + 1} of {len(files)}" if len(files) > 1 else alt
         caption = f"<figcaption>{under[place]}</figcaption>" if under else ""
-        figures.append(f'<figure><img alt="{html.escape(words)}" src="{data_of(file)}">{caption}</figure>')
+        figures.append(f'<figure><img alt="{html.escape(words)}" src="{data_url(file)}">{caption}</figure>')
     kind = " ".join(["pictures", *classes])
     return f'<div class="{kind}" style="--columns: {columns}; --side: {side}px">{"".join(figures)}</div>'
 
 
-def row(names: tuple[str, ...], lit: set[str]) -> str:
-    """A row of the map."""
+def map_row(names: tuple[str, ...], lit: set[str]) -> str:
+    """A row of the pipeline map, with some of its stations highlighted."""
     cells = []
     for before, name in pairwise(("", *names)):
         classes = " ".join(kind for kind, is_so in (("computes", PLACES[name].computes), ("lit", name in lit)) if is_so)
@@ -237,13 +258,21 @@ def row(names: tuple[str, ...], lit: set[str]) -> str:
     return f'<div class="map">{"".join(cells)}</div>'
 
 
-def map_(size: str, lit: str) -> str:
-    """The pipeline's map with some of its stations lit; the line of part 2 beside it where one of that line is."""
+def pipeline_map(size: str, lit: str) -> str:
+    """The pipeline map with some stations highlighted, and with the networks of part 2 if one of them is.
+
+    Args:
+        size: "mark" or "large", a CSS class; a large map always has the networks of part 2.
+        lit: names of stations, with commas between them.
+
+    Raises:
+        DeckError: a name is not on the map.
+    """
     names = {name.strip() for name in lit.split(",") if name.strip()}
     unknown = sorted(names - PLACES.keys())
     if unknown:
         raise DeckError(f"{', '.join(unknown)} is not on the map; it has {', '.join(PLACES)}.")
-    rows = [row(PIPELINE, names)] + [row(LINEAGE, names)] * bool(size == "large" or names & set(LINEAGE))
+    rows = [map_row(PIPELINE, names)] + [map_row(LINEAGE, names)] * bool(size == "large" or names & set(LINEAGE))
     here = f"Where we are: {', '.join(sorted(names))}" if names else "The map of the machine"
     return f'<nav class="{size}" aria-label="{here}">{"".join(rows)}</nav>'
 
@@ -261,18 +290,18 @@ def plan(deck: list[Slide]) -> str:
 
 
 def macros(deck: list[Slide]) -> dict[str, Callable[[str], str]]:
-    """What may stand between double braces."""
+    """Name of a macro → function of its arguments, which returns HTML."""
     return {
         "claim": claim,
         "verdict": verdict,
-        "found": found,
+        "found": claim_number,
         "number": number,
-        "data": data,
-        "takes": takes,
+        "data": json_value,
+        "takes": lesson_minutes,
         "question": question,
         "pictures": pictures,
-        "mark": lambda lit: map_("mark", lit),
-        "map": lambda lit: map_("large", lit),
+        "mark": lambda lit: pipeline_map("mark", lit),
+        "map": lambda lit: pipeline_map("large", lit),
         "plan": lambda _: plan(deck),
     }
 
@@ -281,68 +310,68 @@ def macros(deck: list[Slide]) -> dict[str, Callable[[str], str]]:
 
 
 def filled(source: str) -> str:
-    """The deck as Marp takes it: all that stands between double braces put in, pictures as data, notes completed.
+    """The deck for Marp: macros replaced, pictures as data URLs, measurements added to the notes.
 
     Raises:
-        DeckError: on the first thing that cannot be put in.
+        DeckError: a macro cannot be replaced.
     """
     deck = slides(source)
     known_macros = macros(deck)
     head = source.split("---\n", 2)[1]
-    made = [_filled_slide(slide, known_macros) for slide in deck]
+    made = [_fill_slide(slide, known_macros) for slide in deck]
     return f"---\n{head}---\n{BREAK.join(made)}"
 
 
-def _filled_slide(slide: Slide, known_macros: dict[str, Callable[[str], str]]) -> str:
-    def put_in(match: re.Match[str]) -> str:
+def _fill_slide(slide: Slide, known_macros: dict[str, Callable[[str], str]]) -> str:
+    def replace(match: re.Match[str]) -> str:
         if match[1] not in known_macros:
             raise DeckError(f"There is no {match[1]!r}; there are {', '.join(known_macros)}.")
         return known_macros[match[1]](match[2] or "")
 
     try:
-        text = NOTES.sub(lambda match: _completed(match[1]), slide.source)
+        text = NOTES.sub(lambda match: _complete_notes(match[1]), slide.source)
         while MACRO.search(text):
-            text = MACRO.sub(put_in, text)
-        return _inlined(text)
+            text = MACRO.sub(replace, text)
+        return _inline_pictures(text)
     except (DeckError, KeyError, OSError) as fault:
         raise DeckError(f"Slide {slide.number}, “{slide.title}”: {fault}") from fault
 
 
-def _completed(note: str) -> str:
-    """Notes with what was measured for their claims at their end."""
+def _complete_notes(note: str) -> str:
+    """Notes with the measurements of their claims added at the end."""
     facts, _ = notes(f"<!--{note}-->")
     lines = [
-        f"Measured, “{known(key)}”: {measured()[key][0]} → {measured()[key][1]}"
+        f"Measured, “{claim_words(key)}”: {measured()[key][0]} → {measured()[key][1]}"
         for key in facts.get("Claim", ())
         if key in measured()
     ]
     return f"<!--{note.rstrip()}\n\n{chr(10).join(lines)}\n-->" if lines else f"<!--{note}-->"
 
 
-def _inlined(text: str) -> str:
-    """Markdown whose pictures are data, each figure as wide as it was drawn."""
+def _inline_pictures(text: str) -> str:
+    """Markdown whose pictures are data URLs, each figure with the width in which it was drawn."""
 
     def background(match: re.Match[str]) -> str:
-        return f"![{match[1]}]({data_of(HERE / match[2])})"
+        return f"![{match[1]}]({data_url(HERE / match[2])})"
 
     def picture(match: re.Match[str]) -> str:
         path = HERE / match[2]
         with Image.open(path) as opened:
             width = round(opened.width / DENSITY)
-        return f'<img alt="{html.escape(match[1])}" width="{width}" src="{data_of(path)}">'
+        return f'<img alt="{html.escape(match[1])}" width="{width}" src="{data_url(path)}">'
 
     text = re.sub(r"!\[(bg[^\]]*)\]\((figures/[^)]+)\)", background, text)
     return re.sub(r"!\[([^\]]*)\]\((figures/[^)]+)\)", picture, text)
 
 
-def dressed(theme: str) -> str:
-    """The theme with its fonts inside."""
+def with_fonts(theme: str) -> str:
+    """The theme with its fonts as data URLs."""
     faces = []
     for family, folder, weight, style in FONTS:
         file = FONT_FILES / folder / "files" / f"{folder}-latin-{weight}-{style}.woff2"
         faces.append(
             f'@font-face {{ font-family: "{family}"; font-weight: {weight}; font-style: {style}; '
-            f'src: url("{data_of(file)}") format("woff2"); }}'
+            f'src: url("{data_url(file)}") format("woff2"); }}'
         )
     return theme.replace("/* {{fonts}} */", "\n".join(faces))
 
@@ -351,7 +380,7 @@ def dressed(theme: str) -> str:
 
 
 def coverage(deck: list[Slide]) -> str:
-    """COVERAGE.md: what of the session each slide takes up, in which lesson it is built, and what was measured."""
+    """The text of COVERAGE.md: for each slide the points of the session, the lesson, the claims and the verdicts."""
     lines = [
         "# What the slides cover",
         "",
@@ -384,15 +413,25 @@ def coverage(deck: list[Slide]) -> str:
 
 
 def browser() -> str:
-    """Chromium, or a sentence about what to do."""
+    """The path of Chromium.
+
+    Raises:
+        DeckError: it is not installed.
+    """
     path = chromium()
     if path is None:
-        raise DeckError("The PDF and the PPTX need Chromium. Install it, or name it: CHROME_PATH=/path/to/chromium.")
+        raise DeckError(
+            "The PDF and the PPTX need Chromium. Install it, or set its path: CHROME_PATH=/path/to/chromium."
+        )
     return path
 
 
 def marp(*options: str) -> None:
-    """Run Marp on the filled deck."""
+    """Run Marp on the filled deck.
+
+    Raises:
+        DeckError: Marp or Chromium is not installed.
+    """
     if not MARP.is_file():
         raise DeckError("Marp is not installed: run npm ci in slides/, or `make slides`, which does.")
     environment = os.environ | {"CHROME_PATH": browser(), "CHROME_NO_SANDBOX": "1"}
@@ -401,14 +440,18 @@ def marp(*options: str) -> None:
 
 
 def write_filled() -> None:
-    """Write what Marp takes into scratch/."""
+    """Write the filled deck and the theme into scratch/."""
     SCRATCH.mkdir(exist_ok=True)
     (SCRATCH / "session.md").write_text(filled(SOURCE.read_text(encoding="utf-8")), encoding="utf-8")
-    (SCRATCH / "theme.css").write_text(dressed(THEME.read_text(encoding="utf-8")), encoding="utf-8")
+    (SCRATCH / "theme.css").write_text(with_fonts(THEME.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 def formats(names: list[str]) -> Iterator[tuple[str, ...]]:
-    """Marp's options for each format that is asked for."""
+    """Marp's options for each of the named formats, or for all if there is no name.
+
+    Raises:
+        DeckError: there is no such format.
+    """
     options = {
         "html": ("--output", "built/session.html"),
         "pdf": ("--pdf", "--pdf-notes", "--pdf-outlines", "--output", "built/session.pdf"),
@@ -416,12 +459,12 @@ def formats(names: list[str]) -> Iterator[tuple[str, ...]]:
     }
     for name in names or options:
         if name not in options:
-            raise DeckError(f"The deck is not built as {name!r}; it is built as {', '.join(options)}.")
+            raise DeckError(f"There is no format {name!r}; there are {', '.join(options)}.")
         yield options[name]
 
 
 def main(names: list[str]) -> int:
-    """Build the formats named, or all of them."""
+    """Build the named formats, or all of them. Returns the exit status."""
     try:
         wanted = list(formats(names))
         write_filled()

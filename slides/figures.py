@@ -1,8 +1,8 @@
 """Draw every figure of the deck from the library and the shipped weights: the first half of `make slides`.
 
-Each function below draws one figure, or a family of pictures, into slides/figures, and returns what the slides' text
-says of it, by name; the numbers go to figures/numbers.json, from where deck.py puts them into the deck. All chance is
-seeded: the same weights give the same figures.
+Each function below draws one figure, or several pictures, into slides/figures, and returns the numbers that the text of
+the slides uses, by name. They are written to figures/numbers.json, from which deck.py puts them into the deck. All
+random numbers are seeded: the same weights give the same figures.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ import torch.nn.functional as F
 from atelier import Pipeline
 from atelier.drawing.attention import attention_to_words
 from atelier.drawing.drawing import Drawing
-from atelier.evaluation.evaluate import judged_world, told
-from atelier.teaching.figures import BLUE, COLOURS, GREEN, GREY, INK, ORANGE, SKY, VERMILION, sheet, tints
+from atelier.evaluation.evaluate import correct_attributes, evaluation_world
+from atelier.teaching.figures import BLUE, COLOURS, GREEN, GREY, INK, ORANGE, SKY, VERMILION, code_colours, sheet
 from atelier.weights.preset import Preset, load_preset
 from atelier.weights.sprites import load_sprite_model
 from atelier.world import SPRITES, Scene, World, caption, paint, sprites
@@ -39,19 +39,19 @@ from canvas import (
     arrow,
     box,
     canvas,
-    enclosed,
+    compressed_png,
+    draw_picture,
+    draw_text,
     flow,
     frame,
-    hang,
     image,
     network,
     plot,
-    quiet,
     rendered,
-    stored,
+    show_baseline_only,
+    show_frame_only,
     tiles,
     use_typeface,
-    words,
 )
 from matplotlib.colors import to_rgb
 from matplotlib.figure import Figure
@@ -71,7 +71,7 @@ STRAWBERRY = "a stained glass window with an image of a blue strawberry"
 FOOD = "a photo of the food of china"
 BERRY = "a photo of a blue strawberry on the moon"
 GIRAFFE = "a giraffe on the moon"
-CONFIDENT = 0.9  # a sprite counts as recognised when the judge is at least so sure of its kind
+CONFIDENT = 0.9  # a sprite counts as recognised if the judge gives its kind at least this probability
 HERO = 640  # pixels of a painted scene that fills a slide's side
 
 HEROES = {
@@ -84,33 +84,33 @@ HEROES = {
     "thanks": Scene(None, "white", "lake", "sunset", "photo", seed=8),
 }
 
-Said = dict[str, str] | None
+Numbers = dict[str, str] | None
 
 
-# ---------------------------------------------------------------------------------------------- what is shipped
+# ---------------------------------------------------------------------------------------------- models and data
 
 
 @cache
 def preset() -> Preset:
-    """The preset that the deck's pictures come from."""
+    """The preset that draws the deck's pictures."""
     return load_preset(PRESET)
 
 
 @cache
 def world() -> World:
-    """The world that the preset learned, held-out combinations and all."""
-    return judged_world(preset())
+    """The world that the preset learned."""
+    return evaluation_world(preset())
 
 
 @cache
 def pipeline() -> Pipeline:
-    """The whole machine, on the CPU so that its numbers are the same everywhere."""
+    """The preset's pipeline, on the CPU so that its numbers are the same everywhere."""
     return Pipeline.from_pretrained(PRESET, device="cpu")
 
 
 @cache
 def model(name: str) -> Any:
-    """A small model of part 2."""
+    """A sprite model of part 2."""
     return load_sprite_model(name)
 
 
@@ -121,76 +121,81 @@ def drawing(prompt: str, seed: int) -> Drawing:
 
 
 @cache
-def inks(name: str = PRESET) -> Tensor:
-    """The colours (codes, 3) of the preset's codes, or of those of "vqvae" or "vqgan", each where it stands alone."""
+def palette(name: str = PRESET) -> Tensor:
+    """The colours (codes, 3) of the codes of the preset, or of "vqvae" or "vqgan"; see `code_colours`."""
     if name == PRESET:
-        return tints(pipeline().decode, torch.arange(pipeline().vqgan.config.codes))
-    return tints(model(name).decode_codes, torch.arange(64))
+        return code_colours(pipeline().decode, torch.arange(pipeline().vqgan.config.codes))
+    return code_colours(model(name).decode_codes, torch.arange(64))
 
 
 def sprite(place: int) -> Tensor:
-    """A sprite (1, 3, 32, 32) of six, which all figures of autoencoders share."""
+    """One of the six sprites that all figures of autoencoders share, (1, 3, 32, 32)."""
     return sprites(6, seed=3)[0][place : place + 1]
 
 
 @torch.no_grad()
-def invented(number: int, seed: int) -> Tensor:
-    """What the GAN draws, (number, 3, 32, 32)."""
+def generated_sprites(number: int, seed: int) -> Tensor:
+    """Sprites that the GAN draws, (number, 3, 32, 32)."""
     return model("gan")(torch.randn(number, model("gan").config.latent, generator=torch.Generator().manual_seed(seed)))
 
 
 @torch.no_grad()
-def through_words(name: str, given: Tensor) -> tuple[Tensor, Tensor]:
-    """What "vqvae" or "vqgan" gives back for a sprite (1, 3, 32, 32), (3, 32, 32), and the codes between, (8, 8)."""
+def reconstruct(name: str, given: Tensor) -> tuple[Tensor, Tensor]:
+    """A sprite (1, 3, 32, 32) through "vqvae" or "vqgan": its reconstruction (3, 32, 32) and its codes (8, 8)."""
     drawn, quantized = model(name)(given)
     return drawn[0], quantized.indices[0]
 
 
 @cache
 def evaluation() -> dict[str, Any]:
-    """What the preset's evaluation measured."""
+    """The preset's evaluation, from its evaluation.json."""
     return json.loads((preset().folder / "evaluation.json").read_text(encoding="utf-8"))
 
 
 @torch.no_grad()
 def recognised(pictures: Tensor) -> Tensor:
-    """The kind (n,) that the judge sees in sprites (n, 3, 32, 32), a number of SPRITES, or -1 where it sees none."""
+    """The kind (n,) that the judge recognises in sprites (n, 3, 32, 32), an index into SPRITES, or -1."""
     confidence, kind = model("judge")(pictures)["kind"].softmax(1).max(1)
     return torch.where((confidence >= CONFIDENT) & (kind < len(SPRITES)), kind, -1)
 
 
-# ---------------------------------------------------------------------------------------------- keeping them
+# ---------------------------------------------------------------------------------------------- saving
 
 
-def keep(name: str, made: Figure) -> None:
-    """Write a figure."""
-    (FIGURES / f"{name}.png").write_bytes(stored(rendered(made)))
+def save_figure(name: str, made: Figure) -> None:
+    """Write a figure as name.png."""
+    (FIGURES / f"{name}.png").write_bytes(compressed_png(rendered(made)))
 
 
-def keep_pictures(name: str, pictures: Tensor | Sequence[Tensor]) -> None:
-    """Write pictures as name-1.png, name-2.png, …, pixel by pixel: the deck enlarges them."""
+def save_pictures(name: str, pictures: Tensor | Sequence[Tensor]) -> None:
+    """Write pictures as name-1.png, name-2.png, …, in their own size; the deck enlarges them."""
     for number, picture in enumerate(pictures, 1):
-        (FIGURES / f"{name}-{number}.png").write_bytes(stored(image(picture), 160))
+        (FIGURES / f"{name}-{number}.png").write_bytes(compressed_png(image(picture), 160))
 
 
 # ---------------------------------------------------------------------------------------------- opening
 
 
-def heroes() -> Said:
+def heroes() -> Numbers:
     """The painted scenes of the title slides."""
     for (name, _), picture in zip(HEROES.items(), paint(list(HEROES.values()), HERO), strict=True):
-        (FIGURES / f"hero-{name}.png").write_bytes(stored(image(picture), 160))
+        (FIGURES / f"hero-{name}.png").write_bytes(compressed_png(image(picture), 160))
     return None
 
 
-def first_drawing() -> Said:
-    """The session's first prompt, drawn; and painted pictures of the two things that training kept apart."""
+def first_drawing() -> Numbers:
+    """The session's first prompt, drawn; and painted pictures of its subject and of its setting, apart."""
     drawn = drawing(TOWER, TOWER_SEED)
-    keep_pictures("tower", drawn.pictures)
-    keep_pictures("first-tower", drawn.pictures[:1])
-    dice = [("photo", "lake", 3), ("cartoon", "city", 5), ("watercolour", "meadow", 4), ("stained glass", "snow", 6)]
+    save_pictures("tower", drawn.pictures)
+    save_pictures("first-tower", drawn.pictures[:1])
+    variants = [
+        ("photo", "lake", 3),
+        ("cartoon", "city", 5),
+        ("watercolour", "meadow", 4),
+        ("stained glass", "snow", 6),
+    ]
     towers = [
-        Scene("Eiffel tower", "brown", place, "day", style, size="large", seed=seed) for style, place, seed in dice
+        Scene("Eiffel tower", "brown", place, "day", style, size="large", seed=seed) for style, place, seed in variants
     ]
     moons = [
         Scene(subject, colour, "moon", "night", style, size="large", seed=seed)
@@ -201,24 +206,24 @@ def first_drawing() -> Said:
             ("butterfly", "purple", "stained glass", 6),
         )
     ]
-    keep_pictures("seen-tower", paint(towers, 128))
-    keep_pictures("seen-moon", paint(moons, 128))
+    save_pictures("seen-tower", paint(towers, 128))
+    save_pictures("seen-moon", paint(moons, 128))
     return {"all four by chance": f"{prod(map(len, world().attributes.values())):,}"}
 
 
 # ---------------------------------------------------------------------------------------------- part 1
 
 
-def machine() -> Said:
-    """The three blocks, with what passes between them on the first drawing."""
+def machine() -> Numbers:
+    """The three blocks, with their inputs and outputs for the first drawing."""
     drawn = drawing(TOWER, TOWER_SEED)
     codes = drawn.codes[0]
     made, axis = canvas(1136, 350)
-    words(axis, 86, 175, "“the Eiffel\ntower landing\non the moon”", 25, style="italic")
-    tiles(axis, codes, inks()[codes], 340, 70, 26.2)
-    hang(axis, drawn.pictures[0], 704, 70, 210)
+    draw_text(axis, 86, 175, "“the Eiffel\ntower landing\non the moon”", 25, style="italic")
+    tiles(axis, codes, palette()[codes], 340, 70, 26.2)
+    draw_picture(axis, drawn.pictures[0], 704, 70, 210)
     score = f"{(drawn.scores or [0.0])[0]:.0f}"
-    words(axis, 1098, 173, score, 62, weight="bold", color=GREEN)
+    draw_text(axis, 1098, 173, score, 62, weight="bold", color=GREEN)
     for x, name, what, face, edge in (
         (194, "BART", "translates", PALE_BLUE, BLUE),
         (571, "VQ-GAN", "draws", PALE_BLUE, BLUE),
@@ -226,19 +231,19 @@ def machine() -> Said:
     ):
         wide = 86 if name == "CLIP" else 108
         box(axis, x, 122, wide, 106, face, edge)
-        words(axis, x + wide / 2, 160, name, 23, weight="bold")
-        words(axis, x + wide / 2, 194, what, 20)
+        draw_text(axis, x + wide / 2, 160, name, 23, weight="bold")
+        draw_text(axis, x + wide / 2, 194, what, 20)
     flow(axis, 175, (168, 191), (306, 335), (550, 568), (682, 700), (918, 941), (1033, 1058), line=2)
     for x, name in ((86, "a prompt"), (444, "64 codes"), (809, "a picture"), (1098, "a score")):
-        words(axis, x, 36, name, 24, color=SLATE)
+        draw_text(axis, x, 36, name, 24, color=SLATE)
     for x, name in ((444, "8 × 8 numbers, 0 to 1023"), (809, "64 × 64 pixels")):
-        words(axis, x, 312, name, 20, color=SLATE)
-    keep("machine", made)
+        draw_text(axis, x, 312, name, 20, color=SLATE)
+    save_figure("machine", made)
     return None
 
 
-def writing() -> Said:
-    """A prompt's tokens, and the picture while its codes are written."""
+def writing() -> Numbers:
+    """A prompt's tokens, and the picture after every eight codes."""
     pipe = pipeline()
     pieces = ["<s>", *(piece.strip() for piece in pipe.tokenizer.pieces(TOWER)), "</s>"]
     ids = pipe.tokenizer.encode([TOWER], len(pieces))[0].tolist()
@@ -246,25 +251,25 @@ def writing() -> Said:
     for place, (piece, number) in enumerate(zip(pieces, ids, strict=True)):
         x, mark = place * 126.6, piece.startswith("<")
         box(axis, x, 2, 121, 58, PAPER if mark else PALE_BLUE, GREY if mark else BLUE, 1.5)
-        words(axis, x + 60, 30, piece, 25, color="#6B7280" if mark else INK)
-        words(axis, x + 60, 88, str(number), 25, weight="bold", color="#6B7280" if mark else BLUE)
+        draw_text(axis, x + 60, 30, piece, 25, color="#6B7280" if mark else INK)
+        draw_text(axis, x + 60, 88, str(number), 25, weight="bold", color="#6B7280" if mark else BLUE)
     drawn = drawing(TOWER, TOWER_SEED)
     stages = list(pipe.stream(TOWER, n=9, seed=TOWER_SEED, rank=False))
     best = next(place for place, codes in enumerate(stages[-1].codes) if torch.equal(codes, drawn.codes[0]))
     side = 134
     for place, stage in enumerate(stages):
         x = place * (side + 9.15)
-        hang(axis, stage.pictures[best], x, 206, side)
-        words(axis, x + side / 2, 375, str(8 * (place + 1)), 24, weight="bold")
-    words(axis, 0, 158, "BART’s encoder reads them all at once. Its decoder writes 64 codes, one after the other:", 24,
-          ha="left", color=SLATE)  # fmt: skip
-    words(axis, 0, 408, "codes written so far", 20, ha="left", color=SLATE)
-    keep("writing", made)
+        draw_picture(axis, stage.pictures[best], x, 206, side)
+        draw_text(axis, x + side / 2, 375, str(8 * (place + 1)), 24, weight="bold")
+    below = "BART’s encoder reads them all at once. Its decoder writes 64 codes, one after the other:"
+    draw_text(axis, 0, 158, below, 24, ha="left", color=SLATE)
+    draw_text(axis, 0, 408, "codes written so far", 20, ha="left", color=SLATE)
+    save_figure("writing", made)
     return None
 
 
 def false_colours(numbers: Tensor) -> Tensor:
-    """A map (c, h, w) as a picture (3, h, w): its three main directions as red, green and blue."""
+    """A feature map (c, h, w) as a picture (3, h, w): its three principal components as red, green and blue."""
     cells = numbers.flatten(1).T
     centred = cells - cells.mean(0)
     main = centred @ torch.linalg.svd(centred, full_matrices=False).Vh[:3].T
@@ -273,8 +278,8 @@ def false_colours(numbers: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def painting() -> Said:
-    """Codes on their way through the VQ-GAN's decoder."""
+def painting() -> Numbers:
+    """The feature maps of the VQ-GAN's decoder, from codes to a picture."""
     pipe, drawn = pipeline(), drawing(TOWER, TOWER_SEED)
     decoder = pipe.vqgan.decoder
     maps = [pipe.vqgan.quantize.lookup(drawn.codes[:1])]
@@ -289,24 +294,24 @@ def painting() -> Said:
     labels = [*(f"{each.shape[1]} numbers in a cell" for each in maps), "red, green, blue"]
     for place, (picture, label) in enumerate(zip(shown, labels, strict=True)):
         x = place * (side + gap)
-        hang(axis, picture, x, 44, side, smooth=place == len(shown) - 1)
-        words(axis, x + side / 2, 20, f"{picture.shape[1]} × {picture.shape[2]}", 25, weight="bold")
-        words(axis, x + side / 2, 310, label, 21, color=SLATE)
+        draw_picture(axis, picture, x, 44, side, smooth=place == len(shown) - 1)
+        draw_text(axis, x + side / 2, 20, f"{picture.shape[1]} × {picture.shape[2]}", 25, weight="bold")
+        draw_text(axis, x + side / 2, 310, label, 21, color=SLATE)
         if place:
             arrow(axis, (x - gap + 10, 44 + side / 2), (x - 10, 44 + side / 2))
-    keep("painting", made)
+    save_figure("painting", made)
     return None
 
 
 @torch.no_grad()
-def taken_away() -> Said:
-    """The machine with each of its blocks taken away in turn."""
+def without_blocks() -> Numbers:
+    """The pipeline without each of its blocks in turn."""
     pipe, drawn = pipeline(), drawing(STRAWBERRY, 0)
     codes = drawn.codes[0]
     without_bart = torch.randint(1024, (1, 8, 8), generator=torch.Generator().manual_seed(0))
-    flat = F.interpolate(inks()[codes].permute(2, 0, 1)[None], scale_factor=8.0)[0]
+    flat = F.interpolate(palette()[codes].permute(2, 0, 1)[None], scale_factor=8.0)[0]
     careless = pipe.draw(STRAWBERRY, n=9, seed=5, guidance=1.0, temperature=1.6).pictures[-1]
-    keep_pictures("without", [drawn.pictures[0], pipe.decode(without_bart)[0], flat, careless])
+    save_pictures("without", [drawn.pictures[0], pipe.decode(without_bart)[0], flat, careless])
     return None
 
 
@@ -314,55 +319,55 @@ def taken_away() -> Said:
 
 
 @torch.no_grad()
-def lineage() -> Said:
-    """What each network of part 2 makes: a draw of the GAN, and one sprite given back by each of the others."""
+def lineage() -> Numbers:
+    """The output of each network of part 2: a sprite drawn by the GAN, and one reconstructed by each of the others."""
     given = sprites(6, seed=7)[0][3:4]
-    drawn = invented(40, seed=7)
+    drawn = generated_sprites(40, seed=7)
     house = drawn[recognised(drawn) == SPRITES.index("house")][0]
     made = [
         house,
         model("autoencoder")(given)[0],
         model("vae").decode(model("vae").encode(given).mean)[0],
-        through_words("vqvae", given)[0],
-        through_words("vqgan", given)[0],
+        reconstruct("vqvae", given)[0],
+        reconstruct("vqgan", given)[0],
     ]
-    keep_pictures("lineage", made)
+    save_pictures("lineage", made)
     return None
 
 
 @torch.no_grad()
-def gan_game() -> Said:
-    """Generator and discriminator, and the way the gradient takes."""
+def gan_game() -> Numbers:
+    """Generator and discriminator, and the path of the gradient."""
     real = sprites(1, seed=7, colours=("red",))[0][0]
-    drawn = invented(30, seed=7)
+    drawn = generated_sprites(30, seed=7)
     drawn = drawn[recognised(drawn) == 0][0]
     made, axis = canvas(1136, 360)
-    words(axis, 60, 250, "$z$", 42)
-    words(axis, 60, 298, "16 random\nnumbers", 21, color=SLATE, va="top")
+    draw_text(axis, 60, 250, "$z$", 42)
+    draw_text(axis, 60, 298, "16 random\nnumbers", 21, color=SLATE, va="top")
     network(axis, 160, 250, 180, (60, 150), "G", PALE_ORANGE, ORANGE, 34)
-    hang(axis, drawn, 420, 190, 124, smooth=False)
-    words(axis, 482, 160, "drawn, $G(z)$", 22)
-    hang(axis, real, 420, 8, 124, smooth=False)
-    words(axis, 405, 70, "painted, $x$", 22, ha="right")
+    draw_picture(axis, drawn, 420, 190, 124, smooth=False)
+    draw_text(axis, 482, 160, "drawn, $G(z)$", 22)
+    draw_picture(axis, real, 420, 8, 124, smooth=False)
+    draw_text(axis, 405, 70, "painted, $x$", 22, ha="right")
     network(axis, 690, 160, 180, (190, 70), "D", PALE_BLUE, BLUE, 34)
-    words(axis, 1040, 160, "painted\nor drawn?", 28, weight="bold")
+    draw_text(axis, 1040, 160, "painted\nor drawn?", 28, weight="bold")
     flow(axis, 250, (95, 152), (348, 410))
     flow(axis, 160, (885, 955))
     arrow(axis, (554, 70), (680, 125))
     arrow(axis, (554, 250), (680, 200))
     arrow(axis, (790, 245), (260, 330), VERMILION, -0.22, dashed=True)
-    words(axis, 742, 334, "the gradient: how to look painted", 22, color=RUST, ha="left")
-    keep("gan-game", made)
+    draw_text(axis, 742, 334, "the gradient: how to look painted", 22, color=RUST, ha="left")
+    save_figure("gan-game", made)
     return None
 
 
 @torch.no_grad()
-def gan_draws() -> Said:
-    """What the shipped generator draws, and how often it draws what."""
-    drawn = invented(1000, seed=11)
+def gan_draws() -> Numbers:
+    """What the shipped generator draws, and how often it draws each kind of sprite."""
+    drawn = generated_sprites(1000, seed=11)
     kinds = recognised(drawn)
     counts = torch.tensor([(kinds == kind).float().mean().item() for kind in range(len(SPRITES))])
-    (FIGURES / "gan-1.png").write_bytes(stored(sheet(drawn[:25], 5, 3, 6)))
+    (FIGURES / "gan-1.png").write_bytes(compressed_png(sheet(drawn[:25], 5, 3, 6)))
     made, axis = canvas(520, 420)
     below = plot(made, 150, 46, 360, 330)
     order = counts.argsort()
@@ -376,47 +381,55 @@ def gan_draws() -> Said:
     below.grid(False)
     for side in ("left", "bottom"):
         below.spines[side].set_visible(False)
-    words(axis, 150, 18, "of 1,000 pictures, by the judge", 21, ha="left", color=SLATE)
-    words(axis, 150 + 360 * (100 / 6) / (100 * counts.max().item() * 1.22), 398, "a fair share", 19, color=SLATE)
-    keep("gan-kinds", made)
+    draw_text(axis, 150, 18, "of 1,000 pictures, by the judge", 21, ha="left", color=SLATE)
+    draw_text(axis, 150 + 360 * (100 / 6) / (100 * counts.max().item() * 1.22), 398, "a fair share", 19, color=SLATE)
+    save_figure("gan-kinds", made)
     rarest = int(counts.argmin())
     return {"gan rarest": SPRITES[rarest], "gan rarest share": f"{counts[rarest]:.0%}"}
 
 
 @torch.no_grad()
-def autoencoder() -> Said:
+def autoencoder() -> Numbers:
     """A picture, two numbers, a picture."""
     given = sprite(2)
     z = model("autoencoder").encode(given)
     made, axis = canvas(1136, 300)
-    hang(axis, given[0], 10, 30, 210, smooth=False)
+    draw_picture(axis, given[0], 10, 30, 210, smooth=False)
     network(axis, 282, 135, 190, (200, 80), "encoder", size=26)
     box(axis, 518, 72, 104, 126, "white", INK, 2.5)
     for line, value in enumerate(z[0].tolist()):
-        words(axis, 570, 108 + 54 * line, f"{value:.1f}".replace("-", "−"), 32, weight="bold")
+        draw_text(axis, 570, 108 + 54 * line, f"{value:.1f}".replace("-", "−"), 32, weight="bold")
     network(axis, 668, 135, 190, (80, 200), "decoder", size=26)
-    hang(axis, model("autoencoder").decode(z)[0], 916, 30, 210, smooth=False)
+    draw_picture(axis, model("autoencoder").decode(z)[0], 916, 30, 210, smooth=False)
     flow(axis, 135, (228, 276), (478, 512), (628, 662), (864, 910))
     for x, name in ((115, "$x$: 3,072 numbers"), (377, r"$e_\theta$"), (570, "$z$: two"), (763, r"$d_\varphi$"),
                     (1021, r"$\hat x$")):  # fmt: skip
-        words(axis, x, 272, name, 27)
-    keep("autoencoder", made)
+        draw_text(axis, x, 272, name, 27)
+    save_figure("autoencoder", made)
     return None
 
 
 class Plane(NamedTuple):
-    """A latent plane: where sprites lie in it, what the judge sees in what is decoded from it, and its extent."""
+    """A latent plane.
+
+    Attributes:
+        points: latents (n, 2) of sprites.
+        kinds: (n,), of these sprites.
+        seen: (side, side), the kinds that the judge recognises in what is decoded, from the lower left.
+        centre: (2,), of the part that is shown.
+        half: half the side of this part.
+    """
 
     points: Tensor
     kinds: Tensor
-    seen: Tensor  # (side, side), from the lower left
+    seen: Tensor
     centre: Tensor
     half: float
 
 
 @torch.no_grad()
 def plane(name: str, half: float | None) -> Plane:
-    """The latent plane of "autoencoder" or "vae"."""
+    """The latent plane of "autoencoder" or "vae"; half the side of what is shown, or None to fit all sprites."""
     pictures, kinds = sprites(1200, seed=5)
     encoded = model(name).encode(pictures)
     points = encoded if isinstance(encoded, Tensor) else encoded.mean
@@ -429,7 +442,7 @@ def plane(name: str, half: float | None) -> Plane:
 
 
 def draw_plane(name: str, found: Plane, size: int, walk: tuple[Tensor, Tensor], rings: bool) -> Figure:
-    """A plane as a map: coloured where the judge sees something, white where it sees nothing."""
+    """Draw a plane as a map: coloured where the judge recognises a sprite, white elsewhere."""
     made, _ = canvas(size, size)
     land = plot(made, 4, 4, size - 8, size - 8)
     colours = torch.tensor([to_rgb(colour) for colour in COLOURS[: len(SPRITES)]])
@@ -443,7 +456,7 @@ def draw_plane(name: str, found: Plane, size: int, walk: tuple[Tensor, Tensor], 
         for radius in (1, 2):
             land.add_patch(Circle((0, 0), radius, fill=False, edgecolor=INK, linewidth=2, linestyle=(0, (3, 2))))
             plate = {"facecolor": "white", "linewidth": 0, "pad": 1.5}
-            words(land, 0, -radius, f"{radius}σ", 20, weight="bold", bbox=plate, zorder=6)
+            draw_text(land, 0, -radius, f"{radius}σ", 20, weight="bold", bbox=plate, zorder=6)
     start, end = walk
     land.plot(*torch.stack([start, end]).T, color=INK, linewidth=3.5, solid_capstyle="round")
     side = 0.085 * half
@@ -457,41 +470,44 @@ def draw_plane(name: str, found: Plane, size: int, walk: tuple[Tensor, Tensor], 
         edge = Rectangle(corner, 2 * side, 2 * side, fill=False, edgecolor=colour, linewidth=line, zorder=6)
         land.add_patch(edge)
     land.set(xlim=extent[:2], ylim=extent[2:])
-    enclosed(land)
+    show_frame_only(land)
     return made
 
 
 def centres(found: Plane) -> Tensor:
-    """The middle of each kind's sprites (6, 2)."""
+    """The median of each kind's latents, (6, 2)."""
     return torch.stack([found.points[found.kinds == kind].median(0).values for kind in range(len(SPRITES))])
 
 
 @torch.no_grad()
 def strip(name: str, start: Tensor, end: Tensor, number: int) -> Tensor:
-    """What is decoded along a straight line of the plane, (number, 3, 32, 32)."""
+    """Pictures decoded along a straight line in the plane, (number, 3, 32, 32)."""
     share = torch.linspace(0, 1, number)[:, None]
     return model(name).decode(start + share * (end - start))
 
 
-def emptiest(name: str, found: Plane) -> tuple[Tensor, Tensor]:
-    """The two kinds between which the judge sees least."""
+def least_recognised_walk(name: str, found: Plane) -> tuple[Tensor, Tensor]:
+    """The centres of the two kinds between which the judge recognises the fewest pictures."""
     pairs = list(combinations(centres(found), 2))
     seen = [(recognised(strip(name, *pair, 41)) >= 0).float().mean().item() for pair in pairs]
     return pairs[seen.index(min(seen))]
 
 
-def gaps() -> Said:
+def gaps() -> Numbers:
     """The autoencoder's plane, and a walk across a gap."""
     found = plane("autoencoder", None)
-    walk = emptiest("autoencoder", found)
-    keep("ae-plane", draw_plane("autoencoder", found, 470, walk, rings=False))
-    keep_pictures("ae-walk", strip("autoencoder", *walk, 7))
+    walk = least_recognised_walk("autoencoder", found)
+    save_figure("ae-plane", draw_plane("autoencoder", found, 470, walk, rings=False))
+    save_pictures("ae-walk", strip("autoencoder", *walk, 7))
     return None
 
 
-def morphs() -> Said:
-    """The VAE's plane, and a walk across an overlap: of all straight walks that end in what the judge sees, one that
-    passes no third kind and fewest pictures that it sees nothing in, of those that do pass one."""
+def morphs() -> Numbers:
+    """The VAE's plane, and a walk across an overlap.
+
+    The walk is a straight line between two centres on which the judge recognises no third kind. Of several such lines
+    it is the one with the largest share of pictures that are not recognised, where shares above a quarter count alike.
+    """
     found = plane("vae", 2.6)
     pairs = list(combinations(centres(found), 2))
 
@@ -501,84 +517,84 @@ def morphs() -> Said:
         return abs(len(kinds) - 2), -min(0.25, (seen < 0).float().mean().item())
 
     walk = min(pairs, key=rank)
-    keep("vae-plane", draw_plane("vae", found, 470, walk, rings=True))
-    keep_pictures("vae-walk", strip("vae", *walk, 7))
+    save_figure("vae-plane", draw_plane("vae", found, 470, walk, rings=True))
+    save_pictures("vae-walk", strip("vae", *walk, 7))
     return None
 
 
 @torch.no_grad()
-def cloud() -> Said:
-    """The VAE: a picture becomes a cloud, and a point of it is drawn."""
+def cloud() -> Numbers:
+    """The VAE: a picture becomes a normal distribution, and a sample of it is decoded."""
     given = sprite(2)
     posterior = model("vae").encode(given)
     made, axis = canvas(1136, 320)
-    hang(axis, given[0], 0, 40, 200, smooth=False)
+    draw_picture(axis, given[0], 0, 40, 200, smooth=False)
     network(axis, 246, 140, 158, (190, 80), "encoder", size=25)
     for y, name in ((76, r"$\mu$"), (204, r"$\sigma$")):
         box(axis, 456, y - 38, 76, 76, "white", INK, 2.5)
-        words(axis, 494, y, name, 36)
+        draw_text(axis, 494, y, name, 36)
     for spread, shade in ((58, 0.10), (40, 0.16), (23, 0.26)):
         axis.add_patch(Circle((646, 140), spread, facecolor=BLUE, alpha=shade, linewidth=0))
     axis.add_patch(Circle((671, 122), 8, facecolor=VERMILION, edgecolor="white", linewidth=2, zorder=6))
-    words(axis, 646, 244, r"$z = \mu + \sigma\,\varepsilon$", 30)
-    words(axis, 646, 290, r"$\varepsilon \sim \mathcal{N}(0, I)$", 26)
+    draw_text(axis, 646, 244, r"$z = \mu + \sigma\,\varepsilon$", 30)
+    draw_text(axis, 646, 290, r"$\varepsilon \sim \mathcal{N}(0, I)$", 26)
     network(axis, 742, 140, 150, (80, 190), "decoder", size=25)
-    hang(axis, model("vae").decode(posterior.mean)[0], 936, 40, 200, smooth=False)
+    draw_picture(axis, model("vae").decode(posterior.mean)[0], 936, 40, 200, smooth=False)
     for start, end in (((206, 140), (242, 140)), ((408, 118), (452, 84)), ((408, 162), (452, 196)),
                        ((538, 84), (584, 112)), ((538, 196), (584, 168)), ((684, 126), (738, 138)),
                        ((896, 140), (930, 140))):  # fmt: skip
         arrow(axis, start, end)
-    words(axis, 100, 272, "$x$", 30)
-    words(axis, 1036, 272, r"$\hat x$", 30)
-    keep("cloud", made)
+    draw_text(axis, 100, 272, "$x$", 30)
+    draw_text(axis, 1036, 272, r"$\hat x$", 30)
+    save_figure("cloud", made)
     return None
 
 
 @torch.no_grad()
-def sentence() -> Said:
-    """A picture as a grid of words of the codebook."""
+def sentence() -> Numbers:
+    """A picture as a grid of codes."""
     given = sprite(4)
-    drawn, codes = through_words("vqvae", given)
+    drawn, codes = reconstruct("vqvae", given)
     made, axis = canvas(1136, 330)
-    hang(axis, given[0], 0, 20, 290, smooth=False)
-    tiles(axis, codes, inks("vqvae")[codes], 423, 20, 36.3, 17)
-    hang(axis, drawn, 846, 20, 290, smooth=False)
+    draw_picture(axis, given[0], 0, 20, 290, smooth=False)
+    tiles(axis, codes, palette("vqvae")[codes], 423, 20, 36.3, 17)
+    draw_picture(axis, drawn, 846, 20, 290, smooth=False)
     flow(axis, 165, (305, 408), (728, 831))
-    keep("sentence", made)
+    save_figure("sentence", made)
     return None
 
 
 @torch.no_grad()
-def layer_added() -> Said:
-    """The autoencoder's chain with the VQ layer in it."""
+def layer_added() -> Numbers:
+    """The autoencoder with the VQ layer between encoder and decoder."""
     given = sprite(4)
-    drawn, codes = through_words("vqvae", given)
+    drawn, codes = reconstruct("vqvae", given)
     made, axis = canvas(1136, 420)
-    hang(axis, given[0], 0, 105, 170, smooth=False)
+    draw_picture(axis, given[0], 0, 105, 170, smooth=False)
     network(axis, 212, 190, 150, (160, 90), "encoder", size=25)
     network(axis, 774, 190, 150, (90, 160), "decoder", size=25)
-    hang(axis, drawn, 966, 105, 170, smooth=False)
+    draw_picture(axis, drawn, 966, 105, 170, smooth=False)
     box(axis, 424, 78, 288, 236, PALE_ORANGE, ORANGE, 3, 18)
-    words(axis, 568, 108, "the VQ layer", 26, weight="bold")
-    tiles(axis, codes, inks("vqvae")[codes], 499, 134, 17.5, 0)
-    words(axis, 568, 294, "8 × 8 codes", 20)
+    draw_text(axis, 568, 108, "the VQ layer", 26, weight="bold")
+    tiles(axis, codes, palette("vqvae")[codes], 499, 134, 17.5, 0)
+    draw_text(axis, 568, 294, "8 × 8 codes", 20)
     flow(axis, 190, (176, 208), (368, 420), (716, 770), (930, 962))
-    words(axis, 394, 156, "$z_e$", 28)
-    words(axis, 743, 156, "$z_q$", 28)
+    draw_text(axis, 394, 156, "$z_e$", 28)
+    draw_text(axis, 743, 156, "$z_q$", 28)
     box(axis, 424, 358, 288, 58, "white", INK, 2)
-    for place, colour in enumerate(inks("vqvae")[torch.arange(0, 64, 4)].tolist()):
+    for place, colour in enumerate(palette("vqvae")[torch.arange(0, 64, 4)].tolist()):
         box(axis, 436 + 16.6 * place, 369, 14, 36, tuple(colour), GREY, 0.6, 2)
-    words(axis, 408, 387, "codebook", 24, ha="right", weight="bold")
+    draw_text(axis, 408, 387, "codebook", 24, ha="right", weight="bold")
     arrow(axis, (568, 355), (568, 319), ORANGE)
     arrow(axis, (840, 124), (296, 124), VERMILION, 0.34, dashed=True)
-    words(axis, 1136, 40, "the gradient goes straight through", 22, color=RUST, ha="right")
-    keep("layer-added", made)
+    draw_text(axis, 1136, 40, "the gradient goes straight through", 22, color=RUST, ha="right")
+    save_figure("layer-added", made)
     return None
 
 
 @torch.no_grad()
-def layer_closely() -> Said:
-    """Vectors of the encoder, each with the row of the codebook that is nearest to it, in two main directions."""
+def nearest_codes() -> Numbers:
+    """Vectors of the encoder and their nearest rows of the codebook, in two principal components."""
     pictures = sprites(6, seed=3)[0]
     caught: list[Tensor] = []
     layer = model("vqvae").quantize
@@ -598,39 +614,39 @@ def layer_closely() -> Said:
         pair = torch.stack([flat[place], book[own[place]]])
         land.plot(*pair.T, color=GREY, linewidth=1.1, zorder=1)
     land.scatter(*flat[chosen].T, s=16, color=BLUE, zorder=2, linewidths=0)
-    land.scatter(*book.T, s=170, c=inks("vqvae").numpy(), edgecolors=INK, linewidths=1.8, zorder=3, marker="s")
+    land.scatter(*book.T, s=170, c=palette("vqvae").numpy(), edgecolors=INK, linewidths=1.8, zorder=3, marker="s")
     both = torch.cat([book, flat[chosen]])
     (left, bottom), (right, top) = both.quantile(torch.tensor([0.01, 0.99]), dim=0).tolist()
     wide, high = 0.06 * (right - left), 0.06 * (top - bottom)
     land.set(xlim=(left - wide, right + wide), ylim=(bottom - high, top + high))
-    enclosed(land)
-    keep("layer-closely", made)
+    show_frame_only(land)
+    save_figure("layer-closely", made)
     return None
 
 
 @torch.no_grad()
-def codebook() -> Said:
-    """The codebook's 64 words, each as the decoder paints it, and one picture that uses some of them."""
+def codebook() -> Numbers:
+    """The codebook's 64 codes as the decoder paints them, and the codes of one picture."""
     given = sprite(1)
     codes = model("vqvae").encode(given).indices[0]
     patches = model("vqvae").decode_codes(torch.arange(64)[:, None, None].expand(-1, 3, 3))[:, :, 4:8, 4:8]
     made, axis = canvas(1136, 400)
-    words(axis, 0, 18, "the codebook: 64 words", 24, ha="left", weight="bold")
+    draw_text(axis, 0, 18, "the codebook: 64 words", 24, ha="left", weight="bold")
     used = set(codes.flatten().tolist())
     for code in range(64):
         row, column = divmod(code, 16)
         x, y = 44.5 * column, 48 + 84 * row
-        hang(axis, patches[code], x, y, 40, smooth=False)
-        words(axis, x + 20, y + 56, str(code), 17, color=INK if code in used else GREY, weight="bold")
-    words(axis, 786, 18, "one picture’s sentence", 24, ha="left", weight="bold")
-    tiles(axis, codes, inks("vqvae")[codes], 786, 48, 41, 18)
-    keep("codebook", made)
+        draw_picture(axis, patches[code], x, y, 40, smooth=False)
+        draw_text(axis, x + 20, y + 56, str(code), 17, color=INK if code in used else GREY, weight="bold")
+    draw_text(axis, 786, 18, "one picture’s sentence", 24, ha="left", weight="bold")
+    tiles(axis, codes, palette("vqvae")[codes], 786, 48, 41, 18)
+    save_figure("codebook", made)
     return None
 
 
 @torch.no_grad()
-def between() -> Said:
-    """Half-way between the same two sprites: in the VAE's plane, and in the VQ-VAE's grid."""
+def between() -> Numbers:
+    """Interpolation between the same two sprites: of the VAE's latents, and of the VQ-VAE's."""
     ends = sprites(6, seed=3)[0][[2, 3]]
     share = torch.linspace(0, 1, 7)
     means = model("vae").encode(ends).mean
@@ -638,26 +654,26 @@ def between() -> Said:
     grids = model("vqvae").encode(ends).z_q
     layer = model("vqvae").quantize
     mixed = torch.cat([layer((grids[0] + part * (grids[1] - grids[0]))[None]).z_q for part in share])
-    keep_pictures("between-vae", smooth)
-    keep_pictures("between-vq", model("vqvae").decode(mixed))
+    save_pictures("between-vae", smooth)
+    save_pictures("between-vq", model("vqvae").decode(mixed))
     return None
 
 
 @torch.no_grad()
-def vqgan_machine() -> Said:
-    """The VQ-VAE with a critic of patches behind it."""
+def vqgan_machine() -> Numbers:
+    """The VQ-VAE followed by a patch discriminator."""
     given = sprite(3)
-    drawn, codes = through_words("vqgan", given)
+    drawn, codes = reconstruct("vqgan", given)
     made, axis = canvas(1136, 386)
-    hang(axis, given[0], 0, 22, 160, smooth=False)
+    draw_picture(axis, given[0], 0, 22, 160, smooth=False)
     network(axis, 196, 102, 126, (150, 90), "encoder", size=22)
     tile = 132 / codes.shape[0]
-    tiles(axis, codes, inks("vqgan")[codes], 360, 36, tile, 15)
+    tiles(axis, codes, palette("vqgan")[codes], 360, 36, tile, 15)
     network(axis, 530, 102, 126, (90, 150), "decoder", size=22)
-    hang(axis, drawn, 694, 22, 160, smooth=False)
+    draw_picture(axis, drawn, 694, 22, 160, smooth=False)
     box(axis, 902, 40, 226, 124, PALE_RED, VERMILION, 3, 16)
-    words(axis, 1015, 86, "patch", 26, weight="bold")
-    words(axis, 1015, 120, "discriminator", 26, weight="bold")
+    draw_text(axis, 1015, 86, "patch", 26, weight="bold")
+    draw_text(axis, 1015, 120, "discriminator", 26, weight="bold")
     flow(axis, 102, (165, 192), (326, 355), (496, 526), (660, 690), (860, 898), line=2)
     marks = torch.tensor([[1, 0, 1, 1], [0, 0, 1, 1], [1, 1, 0, 1]])
     shades = {1: GREEN, 0: VERMILION}
@@ -666,19 +682,19 @@ def vqgan_machine() -> Said:
             x, y = 945 + 36 * column, 208 + 36 * row
             box(axis, x, y, 32, 32, shades[int(marks[row, column])], "white", 0, 4)
     arrow(axis, (1015, 168), (1015, 203))
-    words(axis, 1015, 354, "painted or drawn,\npatch by patch?", 21, color=SLATE)
-    words(axis, 80, 210, "$x$", 28)
-    words(axis, 774, 210, r"$\hat x$", 28)
+    draw_text(axis, 1015, 354, "painted or drawn,\npatch by patch?", 21, color=SLATE)
+    draw_text(axis, 80, 210, "$x$", 28)
+    draw_text(axis, 774, 210, r"$\hat x$", 28)
     arrow(axis, (80, 240), (774, 240), INK, 0.10, dashed=False, line=2)
     arrow(axis, (774, 240), (80, 240), INK, -0.10, dashed=False, line=2)
-    words(axis, 427, 318, "perceptual distance: do they look alike to a network?", 22, color=SLATE)
-    keep("vqgan-machine", made)
+    draw_text(axis, 427, 318, "perceptual distance: do they look alike to a network?", 22, color=SLATE)
+    save_figure("vqgan-machine", made)
     return None
 
 
 @torch.no_grad()
-def sharper() -> Said:
-    """The same sprites painted, and drawn from the same number of codes without and with a critic."""
+def sharper() -> Numbers:
+    """The same sprites as painted, and reconstructed from equally many codes without and with a discriminator."""
     pictures = sprites(12, seed=8)[0][[0, 3, 4, 8]]
     rows = {
         "painted": pictures,
@@ -686,7 +702,7 @@ def sharper() -> Said:
         "sharp": model("vqgan")(pictures)[0],
     }
     for name, drawn in rows.items():
-        keep_pictures(f"sharp-{name}", drawn)
+        save_pictures(f"sharp-{name}", drawn)
     return None
 
 
@@ -694,8 +710,8 @@ def sharper() -> Said:
 
 
 @torch.no_grad()
-def translation() -> Said:
-    """A caption on its way through BART: tokens, a vector for each, codes, a picture."""
+def translation() -> Numbers:
+    """A caption in BART: tokens, a vector for each, codes, a picture."""
     pipe, drawn = pipeline(), drawing(BERRY, 3)
     codes = drawn.codes[0]
     pieces = [piece.strip() for piece in pipe.tokenizer.pieces(BERRY)]
@@ -704,7 +720,7 @@ def translation() -> Said:
     made, axis = canvas(1136, 410)
     step = 330 / len(pieces)
     for row, piece in enumerate(pieces):
-        words(axis, 122, 50 + (row + 0.5) * step, piece, 25, ha="right")
+        draw_text(axis, 122, 50 + (row + 0.5) * step, piece, 25, ha="right")
     network(axis, 142, 215, 130, (330, 230), "encoder", size=23)
     drawn_state = axis.imshow(
         state, extent=(306, 436, 380, 50), cmap="PuOr", vmin=-2.5, vmax=2.5, aspect="auto", interpolation="nearest"
@@ -712,39 +728,39 @@ def translation() -> Said:
     drawn_state.set_zorder(2)
     axis.set(xlim=(0, 1136), ylim=(410, 0))
     network(axis, 470, 215, 130, (230, 300), "decoder", size=23)
-    tiles(axis, codes, inks()[codes], 640, 77, 34.5, 13)
+    tiles(axis, codes, palette()[codes], 640, 77, 34.5, 13)
     arrow(axis, (778, 368), (535, 372), VERMILION, -0.28)
-    words(axis, 770, 394, "what is written is read again", 21, color=RUST, ha="left")
+    draw_text(axis, 770, 394, "what is written is read again", 21, color=RUST, ha="left")
     flow(axis, 215, (922, 958))
-    hang(axis, drawn.pictures[0], 966, 130, 170)
+    draw_picture(axis, drawn.pictures[0], 966, 130, 170)
     flow(axis, 215, (276, 300), (440, 465), (604, 634), line=2)
     for x, name in ((80, "words"), (371, "a vector for each"), (778, "64 codes"), (1051, "a picture")):
-        words(axis, x, 22, name, 23, color=SLATE)
-    keep("translation", made)
+        draw_text(axis, x, 22, name, 23, color=SLATE)
+    save_figure("translation", made)
     return None
 
 
 @torch.no_grad()
-def attention() -> Said:
-    """Where the codes of one picture looked at each word."""
+def attention() -> Numbers:
+    """The attention of one picture's codes to four words."""
     drawn = drawing(BERRY, 3)
     seen = attention_to_words(pipeline(), BERRY, drawn.codes[:1])
     shares = seen.shares[0].float()
     shown = [seen.words.index(word) for word in ("photo", "blue", "strawberry", "moon")]
-    pale = 0.45 * drawn.pictures[0].mean(0, keepdim=True) + 0.55  # (1, 64, 64): what was not looked at is grey
+    pale = 0.45 * drawn.pictures[0].mean(0, keepdim=True) + 0.55  # (1, 64, 64): grey where there is no attention
     ink = torch.tensor(to_rgb(VERMILION))[:, None, None]
     maps = []
     for place in shown:
         share = shares[:, :, place]
-        light = ((share - share.min()) / (share.max() - share.min())) ** 1.7  # so that the most stands out
+        light = ((share - share.min()) / (share.max() - share.min())) ** 1.7  # so that the largest shares stand out
         large = 0.9 * F.interpolate(light[None, None], (64, 64), mode="nearest")[0]
         maps.append((1 - large) * pale + large * ink)
-    keep_pictures("attention", [drawn.pictures[0], *maps])
+    save_pictures("attention", [drawn.pictures[0], *maps])
     return None
 
 
-def guided() -> Said:
-    """Two prompts at rising guidance."""
+def guided() -> Numbers:
+    """Two prompts with increasing guidance."""
     values = (0.0, 0.5, 1.0, 1.5, 3.0, 12.0)
     prompts = ["a photo of a blue strawberry on the beach", "a cartoon of a green cat in a meadow"]
     rows = [[], []]
@@ -753,19 +769,19 @@ def guided() -> Said:
         for row, each in zip(rows, drawn, strict=True):
             row.append(each.pictures[0])
     for name, row in zip(("strawberry", "cat"), rows, strict=True):
-        keep_pictures(f"guided-{name}", row)
+        save_pictures(f"guided-{name}", row)
     return {f"guidance {place}": f"g = {value:g}" for place, value in enumerate(values, 1)}
 
 
 @torch.no_grad()
-def other_book() -> Said:
-    """What BART wrote, decoded with the codebook, and with the codebook's rows shuffled."""
+def shuffled_codebook() -> Numbers:
+    """BART's codes, decoded with the codebook, and with the codebook's rows shuffled."""
     prompts = [TOWER, STRAWBERRY, "a watercolour of a purple house in a forest", "a cartoon of a red car in the snow"]
     drawn = pipeline().draw([*prompts, SUNSET], n=4, seed=3)
     codes = torch.stack([each.codes[0] for each in drawn])
     shuffled = torch.randperm(pipeline().vqgan.config.codes, generator=torch.Generator().manual_seed(0))
-    keep_pictures("book-right", pipeline().decode(codes))
-    keep_pictures("book-wrong", pipeline().decode(shuffled[codes]))
+    save_pictures("book-right", pipeline().decode(codes))
+    save_pictures("book-wrong", pipeline().decode(shuffled[codes]))
     return None
 
 
@@ -788,22 +804,22 @@ def paired(size: int) -> tuple[Tensor, list[str]]:
 
 
 @torch.no_grad()
-def pairs() -> Said:
+def pairs() -> Numbers:
     """Pictures and captions, as a CLIP is trained on them."""
-    keep_pictures("pair", paired(128)[0])
+    save_pictures("pair", paired(128)[0])
     return {f"pair {place}": text for place, text in enumerate(paired(8)[1], 1)}
 
 
 @torch.no_grad()
-def matrix() -> Said:
-    """How CLIP finds five pictures and five captions to go together."""
+def matrix() -> Numbers:
+    """CLIP's scores of five pictures and five captions."""
     pictures, texts = paired(64)
     scores = torch.tensor([pipeline().score(text, pictures) for text in texts]).T  # (pictures, texts)
     made, axis = canvas(600, 480)
     side = 76
     for place in range(5):
-        hang(axis, pictures[place], 4, 96 + side * place + 3, side - 6)
-        words(axis, 112 + side * place + side / 2, 62, f"$T_{place + 1}$", 30)
+        draw_picture(axis, pictures[place], 4, 96 + side * place + 3, side - 6)
+        draw_text(axis, 112 + side * place + side / 2, 62, f"$T_{place + 1}$", 30)
         for column in range(5):
             score = scores[place, column].item()
             shade = max(0.0, min(1.0, (score + 15) / 100))
@@ -811,17 +827,17 @@ def matrix() -> Said:
             box(axis, x + 2, y + 2, side - 4, side - 4, (BLUE, shade), "white", 0, 6)
             own = place == column
             ink = "white" if shade > 0.55 else INK
-            words(axis, x + side / 2, y + side / 2, f"{score:.0f}".replace("-", "−"), 27 if own else 22, color=ink,
+            draw_text(axis, x + side / 2, y + side / 2, f"{score:.0f}".replace("-", "−"), 27 if own else 22, color=ink,
                   weight="bold" if own else "normal", zorder=3)  # fmt: skip
-    words(axis, 4, 62, "$I_i$", 30, ha="left")
-    words(axis, 112 + 2.5 * side, 20, "captions", 22, color=SLATE)
-    keep("matrix", made)
+    draw_text(axis, 4, 62, "$I_i$", 30, ha="left")
+    draw_text(axis, 112 + 2.5 * side, 20, "captions", 22, color=SLATE)
+    save_figure("matrix", made)
     return None
 
 
 @torch.no_grad()
-def zero_shot() -> Said:
-    """A classifier made of sentences, at work on one picture."""
+def zero_shot() -> Numbers:
+    """Zero-shot classification of one picture with sentences as labels."""
     pipe = pipeline()
     subjects = [name for name in world().subjects if name not in ("food of china", "Eiffel tower")][:7]
     labels = [f"a photo of a red {name} by a lake in the mountains" for name in subjects]
@@ -832,31 +848,31 @@ def zero_shot() -> Said:
     logits = clip.logit_scale.exp() * clip.encode_image(picture) @ clip.encode_text(ids).T
     share = logits.softmax(1)[0]
     made, axis = canvas(1136, 400)
-    hang(axis, picture[0], 0, 62, 290)
-    words(axis, 145, 28, "a picture", 23, color=SLATE)
-    words(axis, 330, 28, "labels, written down", 23, color=SLATE, ha="left")
-    words(axis, 952, 28, "CLIP’s answer", 23, color=SLATE, ha="left")
+    draw_picture(axis, picture[0], 0, 62, 290)
+    draw_text(axis, 145, 28, "a picture", 23, color=SLATE)
+    draw_text(axis, 330, 28, "labels, written down", 23, color=SLATE, ha="left")
+    draw_text(axis, 952, 28, "CLIP’s answer", 23, color=SLATE, ha="left")
     for row, (label, part) in enumerate(zip(labels, share.tolist(), strict=True)):
         y = 84 + 44 * row
         best = part == share.max()
-        words(axis, 330, y, label, 22.5, ha="left", weight="bold" if best else "normal")
+        draw_text(axis, 330, y, label, 22.5, ha="left", weight="bold" if best else "normal")
         box(axis, 952, y - 14, 4 + 120 * part, 28, ORANGE if best else "#D5D9E0", "white", 0, 4)
-        words(axis, 964 + 120 * part, y, f"{part:.0%}", 22, ha="left", weight="bold" if best else "normal")
-    keep("zero-shot", made)
+        draw_text(axis, 964 + 120 * part, y, f"{part:.0%}", 22, ha="left", weight="bold" if best else "normal")
+    save_figure("zero-shot", made)
     return None
 
 
-def relevance() -> Said:
+def relevance() -> Numbers:
     """Three drawings of the session's prompt with their scores, as on its slide."""
     drawn = drawing(SUNSET, 0)
     places = (0, 7, 8)
-    keep_pictures("sunset", [drawn.pictures[place] for place in places])
+    save_pictures("sunset", [drawn.pictures[place] for place in places])
     scores = drawn.scores or []
     return {f"sunset score {number}": f"{scores[place]:.2f}" for number, place in enumerate(places, 1)}
 
 
-def best_of() -> Said:
-    """How often CLIP's favourite of so many pictures is right, from the preset's evaluation."""
+def best_of() -> Numbers:
+    """How often CLIP's best of several pictures is right, from the preset's evaluation."""
     chosen = evaluation()["ranking"]
     made, _ = canvas(1136, 400)
     below = plot(made, 76, 16, 790, 318)
@@ -883,15 +899,15 @@ def best_of() -> Said:
     below.set_yticklabels([f"{tick} %" for tick in (92, 94, 96, 98, 100)])
     below.set_xlabel("CLIP chooses the best of")
     below.minorticks_off()
-    keep("best-of", made)
+    save_figure("best-of", made)
     return None
 
 
 # ---------------------------------------------------------------------------------------------- part 5
 
 
-def whole_pipeline() -> Said:
-    """The session's last figure, with the shapes that pass."""
+def whole_pipeline() -> Numbers:
+    """The session's last figure, the whole pipeline, with the shapes of its tensors."""
     pipe = pipeline()
     drawn = drawing(STRAWBERRY, 2)
     made, axis = canvas(1136, 412)
@@ -904,40 +920,40 @@ def whole_pipeline() -> Said:
         ("CLIP", "ranks", "(9,)\nscores", PALE_GREEN, GREEN),
     )
     box(axis, 2, 2, 1132, 58, "white", GREY, 2)
-    words(axis, 568, 31, f"“{STRAWBERRY}”", 25, style="italic")
+    draw_text(axis, 568, 31, f"“{STRAWBERRY}”", 25, style="italic")
     for place, (name, what, passed, face, edge) in enumerate(stations):
         x = 2 + place * (width + gap)
         box(axis, x, 128, width, 104, face, edge, 2.5)
-        words(axis, x + width / 2, 164, name, 27, weight="bold")
-        words(axis, x + width / 2, 200, what, 22)
-        words(axis, x + width / 2, 292, passed, 23, color=edge if place < 4 else "#00704F", linespacing=1.35)
+        draw_text(axis, x + width / 2, 164, name, 27, weight="bold")
+        draw_text(axis, x + width / 2, 200, what, 22)
+        draw_text(axis, x + width / 2, 292, passed, 23, color=edge if place < 4 else "#00704F", linespacing=1.35)
         if place:
             arrow(axis, (x - gap + 6, 180), (x - 6, 180))
     arrow(axis, (width / 2, 62), (width / 2, 122))
     box(axis, width + gap - 18, 104, 2 * width + gap + 36, 152, "none", ORANGE, 2.5, 16)
-    words(axis, width + gap + width + gap / 2, 84, "BART", 24, weight="bold", color="#8A5A00")
+    draw_text(axis, width + gap + width + gap / 2, 84, "BART", 24, weight="bold", color="#8A5A00")
     side = 58
     for place, picture in enumerate(drawn.pictures[:9]):
-        hang(axis, picture, 568 - 4.5 * (side + 8) + 4 + place * (side + 8), 348, side)
+        draw_picture(axis, picture, 568 - 4.5 * (side + 8) + 4 + place * (side + 8), 348, side)
     frame(axis, 568 - 4.5 * (side + 8) + 4 - 3, 345, side + 6, side + 6, GREEN, 3.5)
-    keep("pipeline", made)
+    save_figure("pipeline", made)
     return None
 
 
-def examples() -> Said:
+def examples() -> Numbers:
     """The examples of the session's last slides."""
-    keep_pictures("strawberry", drawing(STRAWBERRY, 2).pictures)
-    keep_pictures("first-strawberry", drawing(STRAWBERRY, 2).pictures[:1])
+    save_pictures("strawberry", drawing(STRAWBERRY, 2).pictures)
+    save_pictures("first-strawberry", drawing(STRAWBERRY, 2).pictures[:1])
     food, lake = drawing(FOOD, 0), drawing(SUNSET, 1)
-    keep_pictures("food", food.pictures[[0, 1, 2, 3, 8]])
-    keep_pictures("lake", lake.pictures[:5])
+    save_pictures("food", food.pictures[[0, 1, 2, 3, 8]])
+    save_pictures("lake", lake.pictures[:5])
     return None
 
 
 @torch.no_grad()
-def never_seen() -> Said:
-    """Combinations that training never showed: one right picture of each of eight captions."""
-    asked = [
+def never_seen() -> Numbers:
+    """Held-out combinations: CLIP's best picture of each of eight captions, and how many of them are right."""
+    scenes = [
         Scene("strawberry", "blue", "beach", "day", "photo", size="large", seed=1),
         Scene("cat", "green", "city", "day", "cartoon", size="large", seed=1),
         Scene("mushroom", "purple", "moon", "night", "photo", size="large", seed=1),
@@ -947,15 +963,15 @@ def never_seen() -> Said:
         Scene("car", "red", "forest", "day", "stained glass", size="large", seed=1),
         Scene("hot-air balloon", "red", "forest", "day", "cartoon", size="large", seed=1),
     ]
-    drawn = pipeline().draw([caption(scene, complete=True) for scene in asked], n=9, seed=0)
-    keep_pictures("novel", [each.pictures[0] for each in drawn])
+    drawn = pipeline().draw([caption(scene, complete=True) for scene in scenes], n=9, seed=0)
+    save_pictures("novel", [each.pictures[0] for each in drawn])
     best = torch.stack([each.pictures[0] for each in drawn])
-    right = told(preset().load_classifier("judge"), world(), best, asked).all(1).sum()
+    right = correct_attributes(preset().load_classifier("judge"), world(), best, scenes).all(1).sum()
     return {"novel right": str(right.item())}
 
 
-def held_out_bars() -> Said:
-    """Seen and held-out captions by the judge, from the preset's evaluation."""
+def held_out_bars() -> Numbers:
+    """The judge's shares for seen and held-out captions, from the preset's evaluation."""
     names = ("subject", "setting", "colour", "style", "all")
     made, _ = canvas(520, 400)
     below = plot(made, 2, 40, 516, 310)
@@ -967,42 +983,42 @@ def held_out_bars() -> Said:
             below.text(place, value + 1.5, f"{value:.0f}", ha="center", fontsize=18 * 0.72, weight="bold")
     below.set(xticks=range(5), ylim=(0, 128))
     below.set_xticklabels([*names[:-1], "all four"])
-    quiet(below)
+    show_baseline_only(below)
     below.legend(loc="upper left", ncols=2, borderaxespad=0)
-    keep("held-out", made)
+    save_figure("held-out", made)
     return None
 
 
-def any_prompt() -> Said:
-    """A prompt with a word that the model never read."""
+def any_prompt() -> Numbers:
+    """A prompt with a word that the model does not know."""
     drawn = pipeline().draw(GIRAFFE, n=4, seed=0)
-    keep_pictures("giraffe", drawn.pictures)
+    save_pictures("giraffe", drawn.pictures)
     return {"giraffe": drawn.remarks[0]}
 
 
-DRAWN: tuple[Callable[[], Said], ...] = (
+FIGURE_FUNCTIONS: tuple[Callable[[], Numbers], ...] = (
     heroes, first_drawing,
-    machine, writing, painting, taken_away,
-    lineage, gan_game, gan_draws, autoencoder, gaps, cloud, morphs, sentence, layer_added, layer_closely, codebook,
+    machine, writing, painting, without_blocks,
+    lineage, gan_game, gan_draws, autoencoder, gaps, cloud, morphs, sentence, layer_added, nearest_codes, codebook,
     between, vqgan_machine, sharper,
-    translation, attention, guided, other_book,
+    translation, attention, guided, shuffled_codebook,
     pairs, matrix, zero_shot, relevance, best_of,
     whole_pipeline, examples, never_seen, held_out_bars, any_prompt,
 )  # fmt: skip
 
 
 def main() -> None:
-    """Draw them all anew."""
+    """Draw all figures again, and write the numbers."""
     torch.manual_seed(0)
     shutil.rmtree(FIGURES, ignore_errors=True)
     FIGURES.mkdir()
     use_typeface(SCRATCH / "fonts")
-    said: dict[str, str] = {}
+    numbers: dict[str, str] = {}
     with mpl.rc_context(PROJECTED):
-        for draw in DRAWN:
-            said |= draw() or {}
-    numbers = json.dumps(said, indent=2, ensure_ascii=False, sort_keys=True)
-    (FIGURES / NUMBERS_FILE).write_text(numbers + "\n", encoding="utf-8")
+        for draw in FIGURE_FUNCTIONS:
+            numbers |= draw() or {}
+    text = json.dumps(numbers, indent=2, ensure_ascii=False, sort_keys=True)
+    (FIGURES / NUMBERS_FILE).write_text(text + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ import torch
 from apple_gpu import AppleGPU
 from atelier.decoding import pick
 from atelier.drawing.pipeline import Pipeline
-from atelier.evaluation.evaluate import CHOICES, best_of
+from atelier.evaluation.evaluate import CANDIDATE_COUNTS, best_of
 from atelier.training.recipes.normalization import effective_dimensions
 from atelier.training.run import Request, run_training
 from atelier.world import caption, small_world
@@ -39,7 +39,7 @@ def test_codes_are_picked_as_on_every_device() -> None:
 
 
 def test_measures_are_those_of_every_device() -> None:
-    codebook, right = torch.rand(50, 4), torch.rand(20, max(CHOICES)).round()
+    codebook, right = torch.rand(50, 4), torch.rand(20, max(CANDIDATE_COUNTS)).round()
     expected = effective_dimensions(codebook), best_of(right)
     with AppleGPU():
         assert (effective_dimensions(codebook), best_of(right)) == expected

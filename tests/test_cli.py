@@ -12,6 +12,7 @@ import atelier
 import pytest
 from atelier.cli import app
 from atelier.errors import AtelierError
+from atelier.training.run import TRAINED
 from PIL import Image
 from tiny_preset import filled_preset
 from typer.testing import CliRunner, Result
@@ -187,3 +188,25 @@ def test_paint_makes_a_captioned_folder(tmp_path: Path) -> None:
 def test_python_m_atelier_is_atelier():
     shown = subprocess.run([sys.executable, "-m", "atelier", "--help"], capture_output=True, text=True, check=True)
     assert "Usage: atelier" in shown.stdout
+
+
+@pytest.mark.parametrize(
+    "words",
+    [["sprites", "--data", "x"], ["vqgan", "--only", "gan"], ["all", "--data", "x"], ["all", "--batch-size", "3"]],
+)
+def test_an_option_of_another_training_is_refused(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    result = run("train", *words, "--steps", "1")
+    assert result.exit_code == 2
+    assert f"No such option: {words[1]}" in result.output
+    assert not Path("runs").exists()
+
+
+@pytest.mark.parametrize("block", TRAINED)
+def test_every_block_has_a_command_to_train_it(block: str) -> None:
+    result = run("train", block, "--help")
+    assert result.exit_code == 0
+    assert f"train {block} [OPTIONS]" in result.output
+    assert block in run("train", "--help").output

@@ -48,11 +48,11 @@ def test_what_is_missing_is_named_with_its_range(colab: ModuleType) -> None:
 
 
 def test_lessons_need_nothing_that_colab_is_not_given(colab: ModuleType) -> None:
-    hidden = "; ".join(f"sys.modules[{name!r}] = None" for name in sorted(colab.NOT_HERE))
+    hidden = "; ".join(f"sys.modules[{name!r}] = None" for name in sorted(colab.NOT_ON_COLAB))
     command = f"import sys; {hidden}; import atelier.teaching, atelier.teaching.exercises"
     subprocess.run([sys.executable, "-c", command], check=True)
     for source in (ROOT / "notebooks" / "source").glob("*.py"):
-        assert not [name for name in colab.NOT_HERE if f"import {name}" in source.read_text(encoding="utf-8")]
+        assert not [name for name in colab.NOT_ON_COLAB if f"import {name}" in source.read_text(encoding="utf-8")]
 
 
 def test_constraints_keep_each_version_that_pip_can_read(colab: ModuleType) -> None:

@@ -1,4 +1,4 @@
-"""The doctor: a sound machine gets no FAIL, and each of the things that go wrong gets its own remedy."""
+"""The doctor: on a sound machine no check fails, and each fault has its own remedy."""
 
 import importlib
 import importlib.metadata
@@ -25,7 +25,7 @@ FREE_PORT = 47853
 
 @pytest.fixture(autouse=True)
 def sound(tmp_path, monkeypatch) -> Path:
-    """A machine on which all is well, with a preset that draws in no time; the preset's folder."""
+    """Make all checks succeed, with a preset that draws quickly. Returns the preset's folder."""
     monkeypatch.setenv("ATELIER_DATA", str(tmp_path))
     monkeypatch.setattr(doctor, "PORTS", {FREE_PORT: "a test"})
     monkeypatch.setattr(doctor, "_driver_sees_a_gpu", lambda: False)
@@ -45,6 +45,7 @@ def test_a_sound_machine_has_no_failures():
 
 
 def without(name: str):
+    """A version look-up that does not find a package."""
     version = importlib.metadata.version
 
     def lookup(asked: str) -> str:
@@ -56,6 +57,7 @@ def without(name: str):
 
 
 def broken(name: str):
+    """An import function that fails for a module."""
     load = importlib.import_module
 
     def loaded(asked: str):
@@ -90,7 +92,7 @@ def full_gpu(patch, folder):
     patch.setattr(torch.cuda, "is_available", lambda: True)
     patch.setattr(torch.cuda, "mem_get_info", lambda: (0.2e9, 16e9))
     patch.setattr(torch.cuda, "get_device_name", lambda _: "a GPU")
-    patch.setattr(doctor, "LOOKS", {"gpu": doctor._gpu})
+    patch.setattr(doctor, "CHECKS", {"gpu": doctor._gpu})
 
 
 def full_disk(patch, folder):
@@ -104,7 +106,7 @@ def little_memory(patch, folder):
 def altered_weights(patch, folder):
     file = folder / "clip.safetensors"
     file.write_bytes(file.read_bytes()[:-1] + b"\0")
-    patch.setattr(doctor, "LOOKS", {"weights": doctor._weights})
+    patch.setattr(doctor, "CHECKS", {"weights": doctor._weights})
 
 
 def no_widgets(patch, folder):
@@ -118,7 +120,7 @@ def foreign_kernel(patch, folder):
 
 
 def slow_drawing(patch, folder):
-    patch.setattr(doctor, "SLOW", 0.0)
+    patch.setattr(doctor, "MOST_SECONDS", 0.0)
 
 
 def no_drawing(patch, folder):
@@ -174,7 +176,7 @@ def test_command_prints_lines_or_json_and_fails_where_something_fails(monkeypatc
     shown = CliRunner().invoke(app, ["doctor"])
     assert shown.exit_code == 0, shown.output
     assert all(line.startswith("OK ") for line in shown.stdout.splitlines())
-    monkeypatch.setattr(doctor, "SLOW", 0.0)
+    monkeypatch.setattr(doctor, "MOST_SECONDS", 0.0)
     shown = CliRunner().invoke(app, ["doctor"])
     assert shown.exit_code == 1
     assert "FAIL  drawing" in shown.stdout

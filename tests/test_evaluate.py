@@ -1,4 +1,4 @@
-"""The judge's arithmetic, on a pipeline whose right answers are known."""
+"""The evaluation of a preset, on pipelines and judges whose results are known."""
 
 import dataclasses
 import json
@@ -11,23 +11,22 @@ import torch
 from atelier.drawing.pipeline import Pipeline
 from atelier.evaluation.card import card, draw_curves, table, write_card
 from atelier.evaluation.evaluate import (
-    ATTRIBUTES,
     Evaluation,
     Novelty,
     Retrieval,
     Shares,
     best_of,
-    different,
+    correct_attributes,
+    distinct_scenes,
     evaluate,
+    evaluation_world,
     judge_accuracy,
-    judged_world,
     novelty,
     reconstruction,
     retrieval,
-    told,
 )
 from atelier.weights.preset import Preset
-from atelier.world import Scene, parse, small_world
+from atelier.world import ATTRIBUTES, Scene, parse, small_world
 from tiny_preset import filled_preset
 from torch import Tensor, nn
 
@@ -39,13 +38,17 @@ def preset(tmp_path_factory: pytest.TempPathFactory) -> Preset:
     return filled_preset(tmp_path_factory.mktemp("presets") / "tiny")
 
 
-class Oracle(nn.Module):
-    """A judge that says what it was told to, whatever it is shown."""
+class FixedJudge(nn.Module):
+    """A judge that gives the same answers for all pictures.
+
+    Args:
+        answers: attribute → the class for each picture.
+    """
 
     def __init__(self, answers: dict[str, list[int]]) -> None:
         super().__init__()
         self.answers = answers
-        self.anything = nn.Parameter(torch.zeros(1))
+        self.unused = nn.Parameter(torch.zeros(1))
 
     def forward(self, pictures: Tensor) -> dict[str, Tensor]:
         classes = {name: len(values) for name, values in WORLD.attributes.items()}
@@ -53,12 +56,13 @@ class Oracle(nn.Module):
         return {name: nn.functional.one_hot(row, classes[name]).float() for name, row in rows.items()}
 
 
-def test_told_compares_attribute_by_attribute() -> None:
+def test_each_attribute_is_compared_by_itself() -> None:
     scenes = [Scene("cat", "red", "moon", "day", "photo"), Scene("car", "blue", "beach", "day", "cartoon")]
     labels = [WORLD.labels(scene) for scene in scenes]
     answers = {name: [label[name] for label in labels] for name in ATTRIBUTES}
     answers["colour"] = [answers["colour"][0], 0]
-    right = told(Oracle(answers), WORLD, torch.zeros(2, 3, 8, 8), scenes)  # ty: ignore[invalid-argument-type]
+    judge = FixedJudge(answers)
+    right = correct_attributes(judge, WORLD, torch.zeros(2, 3, 8, 8), scenes)  # ty: ignore[invalid-argument-type]
     assert right.tolist() == [[True] * 4, [True, True, False, True]]
 
 
@@ -96,7 +100,7 @@ def test_the_best_of_k_is_the_mean_over_all_choices_of_k() -> None:
 
 
 def test_reconstruction_of_a_perfect_autoencoder_is_perfect(preset: Preset) -> None:
-    """An identity in the VQ-GAN's place: the error is nothing but clamping, so PSNR has no bound."""
+    """In place of the VQ-GAN, a module that returns the pictures plus 0.1 and uses every code."""
     vqgan = preset.load_vqgan()
 
     class Identity(nn.Module):
@@ -104,7 +108,7 @@ def test_reconstruction_of_a_perfect_autoencoder_is_perfect(preset: Preset) -> N
 
         def __init__(self) -> None:
             super().__init__()
-            self.anything = nn.Parameter(torch.zeros(1))
+            self.unused = nn.Parameter(torch.zeros(1))
 
         def forward(self, pictures: Tensor):
             n = len(pictures)
@@ -117,10 +121,12 @@ def test_reconstruction_of_a_perfect_autoencoder_is_perfect(preset: Preset) -> N
     assert used == 1
 
 
-class Clairvoyant(nn.Module):
-    """A CLIP whose text tower reads all four attributes, and whose image tower knows what was painted.
+class KnowingCLIP(nn.Module):
+    """A CLIP and its tokenizer in one, whose vectors are the four attributes of the captions and of the pictures.
 
-    It is tokenizer and CLIP in one; `blind` attributes are those that its image tower does not see.
+    Args:
+        monkeypatch: replaces the painter, so that pictures are their scenes' labels.
+        blind: attributes that its image tower does not see.
     """
 
     config = SimpleNamespace(context_length=4, image_size=8)
@@ -146,11 +152,11 @@ class Clairvoyant(nn.Module):
         return (hot * torch.tensor([[[float(name in self.seen)] for name in ATTRIBUTES]])).flatten(1)
 
 
-def test_retrieval_is_whole_for_a_clip_that_sees_all_and_less_for_one_that_does_not(
+def test_retrieval_is_perfect_for_a_clip_that_sees_all_attributes_and_worse_for_one_that_does_not(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for blind, low, high in (((), 1.0, 1.0), (("colour",), 0.75, 0.97), (ATTRIBUTES, 1 / 64, 1 / 64)):
-        clip = Clairvoyant(monkeypatch, blind)
+        clip = KnowingCLIP(monkeypatch, blind)
         pipeline = SimpleNamespace(clip=clip, tokenizer=clip, clip_tokenizer=clip, device="cpu")
         found = retrieval(pipeline, WORLD, "never", draws=4)  # ty: ignore[invalid-argument-type]
         assert low <= found <= high, (blind, found)
@@ -166,24 +172,24 @@ def test_novelty_counts_what_was_held_out_and_only_that() -> None:
     right = torch.zeros(2, 4, 4)  # two captions, four pictures; subject, setting, colour, style
     right[0, :3, 2] = 1  # three of four are blue
     right[0, :1, 0] = 1  # one of them is a strawberry
-    right[1, :, 2] = 1  # the tower's colour is nothing new, its place is never found
+    right[1, :, 2] = 1  # the tower's colour was not held out; its setting was, and is never right
     assert novelty([blue, moon], right) == {"setting": Novelty(0, 0), "colour": Novelty(0.75, 0.25)}
 
 
 def test_a_judge_of_another_world_is_refused(preset: Preset) -> None:
     names = {**preset.classifier_sizes.attributes, "colour": ("red", "crimson")}
     other = dataclasses.replace(preset, classifier=dataclasses.replace(preset.classifier_sizes, attributes=names))
-    assert judged_world(preset) == WORLD
+    assert evaluation_world(preset) == WORLD
     with pytest.raises(ValueError, match="knows other names"):
-        judged_world(other)
+        evaluation_world(other)
     with pytest.raises(ValueError, match="world"):
-        judged_world(dataclasses.replace(preset, world=""))
+        evaluation_world(dataclasses.replace(preset, world=""))
 
 
-def test_different_keeps_one_scene_of_a_kind() -> None:
+def test_distinct_scenes_differ_in_an_attribute() -> None:
     a, b = Scene("cat", "red", "moon", "day", "photo", seed=1), Scene("cat", "red", "moon", "night", "photo", seed=2)
     c = dataclasses.replace(a, colour="blue")
-    assert different([a, b, c]) == [a, c]
+    assert distinct_scenes([a, b, c]) == [a, c]
 
 
 def test_judge_accuracy_is_a_share_for_each_attribute(preset: Preset) -> None:
@@ -199,7 +205,7 @@ def evaluation() -> Evaluation:
     return Evaluation(shares, shares, 22.25, 0.99, Retrieval(0.98, 0.97), new, {"64": ones, "128": ones}, ones, {})
 
 
-def test_the_card_says_what_was_measured(preset: Preset, tmp_path: Path) -> None:
+def test_the_card_has_the_measurements(preset: Preset, tmp_path: Path) -> None:
     text = card(preset, evaluation(), {"bart": [{"step": 10, "seconds": 90, "loss": 3.0}]}, 500, 1000)
     for piece in (
         "62.5 %",

@@ -247,8 +247,6 @@ def test_invalid_shares_are_refused_before_anything_is_trained(tmp_path, trained
         ([], "needs an end"),
         (["--minutes", "0"], "minutes was 0.0"),
         (["--minutes", "1", "--stop-after", "-1"], "stop_after was -1"),
-        (["--minutes", "1", "--data", "."], "Training all has no option --data"),
-        (["--minutes", "1", "--batch-size", "3"], "Training all has no option --batch-size"),
         (["--minutes", "1", "--precision", "fp7"], "precision was 'fp7'"),
         (["--minutes", "1", "--run-dir", "damaged"], "finished.json cannot be read"),
     ],

@@ -1,52 +1,52 @@
-"""Pictures that a notebook stores, and the codebook's colours and tiles, number by number."""
+"""The figures of the lessons: pictures with few shades, the colours of codes, codes drawn as tiles."""
 
 import pytest
 import torch
-from atelier.teaching.figures import INK, coarse, draw_tiles, figure, tints
+from atelier.teaching.figures import INK, code_colours, draw_tiles, figure, posterize
 from torch import Tensor
 
 
 @pytest.mark.parametrize("shades", [16, 32])
-def test_coarse_pictures_have_few_shades_and_hardly_differ(shades: int) -> None:
+def test_posterized_pictures_have_few_shades_and_hardly_differ(shades: int) -> None:
     pictures = torch.rand(2, 3, 16, 16, generator=torch.Generator().manual_seed(0), requires_grad=True)
-    few = coarse(pictures, shades=shades)
+    few = posterize(pictures, shades=shades)
     assert len(few.unique()) == shades
     assert (few - pictures).abs().max() <= 0.5 / (shades - 1) + 1e-6
     assert not few.requires_grad
 
 
-def test_coarse_pictures_are_clipped_and_have_32_shades_unless_told() -> None:
-    assert len(coarse(torch.linspace(-1, 2, 1200).view(1, 3, 20, 20)).unique()) == 32
-    assert coarse(torch.tensor([-0.5, 1.5]).view(2, 1, 1, 1).expand(2, 3, 1, 1)).unique().tolist() == [0.0, 1.0]
+def test_posterized_pictures_are_clipped_and_have_32_shades_by_default() -> None:
+    assert len(posterize(torch.linspace(-1, 2, 1200).view(1, 3, 20, 20)).unique()) == 32
+    assert posterize(torch.tensor([-0.5, 1.5]).view(2, 1, 1, 1).expand(2, 3, 1, 1)).unique().tolist() == [0.0, 1.0]
 
 
 @pytest.mark.parametrize("before", [(), (5,), (2, 5)])
 def test_only_larger_pictures_shrink(before: tuple[int, ...]) -> None:
     pictures = torch.rand(*before, 3, 8, 8)
-    assert coarse(pictures, side=8).equal(coarse(pictures))
+    assert posterize(pictures, side=8).equal(posterize(pictures))
     means = pictures.unflatten(-1, (4, 2)).unflatten(-3, (4, 2)).mean((-1, -3))  # of 2 × 2 pixels
-    assert coarse(pictures, side=4).equal(coarse(means))
+    assert posterize(pictures, side=4).equal(posterize(means))
 
 
 BOOK = torch.tensor([[0.1, 0.2, 0.3], [1.0, 0.0, 0.5], [0.9, 0.9, 0.8]])
 
 
 def decode(vectors: Tensor) -> Tensor:
-    """A decoder of 4 × 4 pixels a cell whose pictures are spoiled at their edges, as padding does it."""
+    """A decoder of 4 × 4 pixels for each cell whose pictures are wrong at the edges, as with padding."""
     pictures = vectors.repeat_interleave(4, dim=2).repeat_interleave(4, dim=3)
     for edge in (pictures[:, :, :3], pictures[:, :, -3:], pictures[..., :3], pictures[..., -3:]):
         edge.fill_(7.0)
     return pictures
 
 
-def test_tint_of_a_code_is_the_colour_of_its_middle_cell() -> None:
+def test_colour_of_a_code_is_the_colour_of_its_middle_cell() -> None:
     order = torch.tensor([2, 0, 1, 2])
-    assert tints(lambda codes: decode(BOOK[codes].permute(0, 3, 1, 2)), order).allclose(BOOK[order])
-    assert tints(decode, BOOK).allclose(BOOK)
-    assert tints(decode, 2 * BOOK).allclose((2 * BOOK).clamp(0, 1))
+    assert code_colours(lambda codes: decode(BOOK[codes].permute(0, 3, 1, 2)), order).allclose(BOOK[order])
+    assert code_colours(decode, BOOK).allclose(BOOK)
+    assert code_colours(decode, 2 * BOOK).allclose((2 * BOOK).clamp(0, 1))
 
 
-def test_tiles_stand_where_their_codes_stand() -> None:
+def test_tiles_are_in_the_places_of_their_codes() -> None:
     _, axis = figure(2, 2)
     codes = torch.tensor([[0, 1, 2], [2, 2, 0]])
     draw_tiles(axis, codes, BOOK, x=5, y=1, tile=2)

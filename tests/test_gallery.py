@@ -1,4 +1,4 @@
-"""A drawing as HTML and as PNG files that say how they were drawn."""
+"""A drawing as HTML and as PNG files that contain the settings with which they were drawn."""
 
 import base64
 import io
@@ -26,7 +26,7 @@ def files(markup: str, kind: str) -> list[bytes]:
     return [base64.b64decode(data) for data in re.findall(rf'src="data:image/{kind};base64,([^"]+)"', markup)]
 
 
-def test_png_tells_how_it_was_made():
+def test_png_contains_its_settings():
     facts = settings(drawing(), preset="laptop", guidance=1.5)
     with Image.open(io.BytesIO(png(Image.new("RGB", (4, 4)), facts))) as image:
         assert json.loads(image.info["atelier"]) == {"prompt": PROMPT, "seed": 3, "preset": "laptop", "guidance": 1.5}

@@ -1,8 +1,9 @@
-"""The instructor's guide: its plans add up and grant what was measured, lesson by lesson, exercise by exercise.
+"""The instructor's guide: the times of its plans add up and fit the measured minutes of slides, lessons and exercises.
 
-A plan is a heading such as "### Half a day: 9:00 to 12:30, 210 minutes" and a table whose rows say from when, what and
-how long. In a row, "slides 2" are those of the deck's part 2, "run 2d" is a lesson that runs, "read 2d" reads all of
-it, "read 2d §2–4" its sections 2 to 4, "exercises 2d.1, 2d.3" are just these. A notebook runs while slides are shown.
+A plan is a heading such as "### Half a day: 9:00 to 12:30, 210 minutes" and a table whose rows state the start, what is
+done, and the minutes. In a row, "slides 2" are those of the deck's part 2, "run 2d" runs a lesson, "read 2d" reads all
+of it, "read 2d §2–4" its sections 2 to 4, and "exercises 2d.1, 2d.3" are these two exercises. A notebook runs while
+slides are shown.
 """
 
 import hashlib
@@ -18,7 +19,7 @@ from pathlib import Path
 import build_lessons
 import nbformat
 import pytest
-from atelier.doctor import LOOKS, PORTS
+from atelier.doctor import CHECKS, PORTS
 from atelier.teaching.lessons import LESSONS, NOTEBOOKS, minutes
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -29,17 +30,25 @@ DECK = ROOT / "slides" / "session.md"
 PLAN = re.compile(r"^#{2,4} (?P<name>.+): (?P<start>\d+:\d\d) to (?P<end>\d+:\d\d), (?P<minutes>\d+) minutes$", re.M)
 ROW = re.compile(r"^\| (?P<start>\d+:\d\d) \| (?P<what>.+?) \| (?P<minutes>\d+) \|$", re.M)
 PLANS = ["Half a day", "One day", "First day", "Second day", "Only part 2", "Only CLIP"]
-TOLERANCE = 2.0  # minutes by which the overview may lag behind the newest measurement
+TOLERANCE = 2.0  # minutes by which the overview may differ from the newest measurement
 
 
 def clock(text: str) -> int:
-    """9:30 → 570."""
+    """A time of day in minutes: 9:30 → 570."""
     hours, rest = text.split(":")
     return 60 * int(hours) + int(rest)
 
 
 @dataclass(frozen=True)
 class Row:
+    """A row of a plan.
+
+    Attributes:
+        start: in minutes after midnight.
+        what: what is done.
+        minutes: how long.
+    """
+
     start: int
     what: str
     minutes: int
@@ -47,6 +56,15 @@ class Row:
 
 @dataclass(frozen=True)
 class Plan:
+    """A plan of a guide.
+
+    Attributes:
+        name: of its heading.
+        start, end: of its heading, in minutes after midnight.
+        minutes: of its heading.
+        rows: of its table.
+    """
+
     name: str
     start: int
     end: int
@@ -55,6 +73,7 @@ class Plan:
 
 
 def plans() -> dict[str, Plan]:
+    """Name → plan, of all plans in the guides."""
     headings = list(PLAN.finditer(TEXT))
     found = {}
     for heading in headings:
@@ -70,7 +89,7 @@ def plans() -> dict[str, Plan]:
 
 @cache
 def deck_minutes() -> dict[str, float]:
-    """Part of the deck → minutes that the notes of its slides state; part 0 comes before part 1."""
+    """Part of the deck → the sum of the minutes in its slides' notes; part 0 comes before part 1."""
     part, found = "0", {}
     for slide in DECK.read_text(encoding="utf-8").split("\n---\n"):
         if begins := re.search(r'<div class="digit">(\d)</div>', slide):
@@ -94,22 +113,22 @@ def section_minutes(key: str) -> dict[int, float]:
 
 @cache
 def exercise_minutes() -> dict[str, int]:
-    """Exercise → minutes that its heading states."""
+    """Exercise → the minutes in its heading."""
     sources = "\n".join(path.read_text(encoding="utf-8") for path in (NOTEBOOKS / "source").glob("*.py"))
     headings = re.findall(r"^# ### Exercise ([\w.]+) · .+, (\d+) minutes\)$", sources, flags=re.M)
     return {key: int(stated) for key, stated in headings}
 
 
-def listed(word: str, what: str) -> list[str]:
-    """The keys after a word: of "run 2a, 2b" those are 2a and 2b."""
+def keys_after(word: str, what: str) -> list[str]:
+    """The keys after a word, for "run 2a, 2b" the keys 2a and 2b."""
     lists = re.findall(rf"\b{word} (\d\w?(?:, \d\w?)*)", what)
     return [key for keys in lists for key in keys.split(", ")]
 
 
-def need(what: str) -> float:
-    """Minutes for what a row of a plan lists, 0 if nothing of it was measured."""
-    slides = sum(deck_minutes()[part] for part in listed("slides", what))
-    running = sum(minutes()[LESSONS[key].name].cpu or 0 for key in listed("run", what))
+def needed_minutes(what: str) -> float:
+    """The measured minutes of what a row of a plan lists, 0 if nothing in it was measured."""
+    slides = sum(deck_minutes()[part] for part in keys_after("slides", what))
+    running = sum(minutes()[LESSONS[key].name].cpu or 0 for key in keys_after("run", what))
     reading = 0.0
     for key, first, last in re.findall(r"\bread (\d\w?)(?: §(\d)(?:–(\d))?)?(?![\w.])", what):
         chosen = range(int(first), int(last or first) + 1) if first else ()
@@ -121,17 +140,20 @@ def need(what: str) -> float:
 # ---------------------------------------------------------------------------------------------- the plans
 
 
-def test_needs_are_counted() -> None:
+def test_needed_minutes_add_up_what_a_row_lists() -> None:
     deck, table = deck_minutes(), minutes()
     whole = table["2d_vq_vae"].read
     assert sum(section_minutes("2d").values()) == pytest.approx(whole, abs=3)
-    assert need("slides 1; run 1") == max(deck["1"], table["1_building_blocks"].cpu or 0)
-    assert need("read 2d") == whole
-    assert need("read 2d §2–3, then exercises 2d.1, 2d.3") == sum(section_minutes("2d")[each] for each in (2, 3)) + 11
-    assert need("a break") == 0
+    assert needed_minutes("slides 1; run 1") == max(deck["1"], table["1_building_blocks"].cpu or 0)
+    assert needed_minutes("read 2d") == whole
+    assert (
+        needed_minutes("read 2d §2–3, then exercises 2d.1, 2d.3")
+        == sum(section_minutes("2d")[each] for each in (2, 3)) + 11
+    )
+    assert needed_minutes("a break") == 0
 
 
-def test_all_plans_are_there() -> None:
+def test_the_guides_have_all_plans() -> None:
     assert list(plans()) == PLANS
 
 
@@ -148,36 +170,36 @@ def test_plan_adds_up(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", PLANS)
-def test_plan_grants_what_was_measured(name: str) -> None:
+def test_plan_allows_the_measured_minutes(name: str) -> None:
     for row in plans()[name].rows:
-        measured = need(row.what)
+        measured = needed_minutes(row.what)
         if measured:
-            wanted = f"{name}: “{row.what}” has {row.minutes} minutes and needs {measured:g}"
-            assert measured <= row.minutes + 0.5, f"{wanted}: give it more."
-            assert row.minutes <= 1.2 * measured + 5, f"{wanted}: give it less."
+            stated = f"{name}: “{row.what}” has {row.minutes} minutes and needs {measured:g}"
+            assert measured <= row.minutes + 0.5, f"{stated}: give it more."
+            assert row.minutes <= 1.2 * measured + 5, f"{stated}: give it less."
 
 
-def test_two_days_hold_the_whole_course() -> None:
+def test_the_two_day_plan_has_the_whole_course() -> None:
     what = " ".join(row.what for name in ("First day", "Second day") for row in plans()[name].rows)
     assert set(re.findall(r"\bread (\d\w?)(?! §)(?![\w.])", what)) == LESSONS.keys()
-    assert set(listed("run", what)) == LESSONS.keys()
+    assert set(keys_after("run", what)) == LESSONS.keys()
     assert set(re.findall(r"\b\d\w?\.\d\b", what)) == exercise_minutes().keys()
-    assert sorted(listed("slides", what)) == sorted(deck_minutes())
+    assert sorted(keys_after("slides", what)) == sorted(deck_minutes())
 
 
 def test_every_lesson_of_a_plan_is_run_before_it_is_read_or_practised() -> None:
     for plan in plans().values():
         run: set[str] = set()
         for row in plan.rows:
-            run |= set(listed("run", row.what))
+            run |= set(keys_after("run", row.what))
             used = re.findall(r"\bread (\d\w?)", row.what) + re.findall(r"\b(\d\w?)\.\d\b", row.what)
             assert set(used) <= run, f"{plan.name}: “{row.what}” uses a lesson that was not run."
 
 
-# ---------------------------------------------------------------------------------------------- what else it states
+# ---------------------------------------------------------------------------------------------- other statements
 
 
-def test_overview_says_what_was_measured() -> None:
+def test_overview_has_the_measured_minutes() -> None:
     rows = re.findall(r"^\| (\d\w?) [^|]+\| ([\d.]+) \| ([\d.]+) \| (\d+) \|$", TEXT, flags=re.M)
     assert [key for key, *_ in rows] == list(LESSONS)
     for key, read, run, exercises in rows:
@@ -187,19 +209,19 @@ def test_overview_says_what_was_measured() -> None:
         assert int(exercises) == sum(each for name, each in exercise_minutes().items() if name.startswith(f"{key}."))
 
 
-def test_it_names_what_there_is() -> None:
+def test_targets_files_checks_and_ports_in_the_guides_exist() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     for target in set(re.findall(r"(?:`|^)make ([a-z-]+)", TEXT, flags=re.M)):
         assert re.search(rf"^{target}:", makefile, flags=re.M), f"there is no make {target}"
     for path in set(re.findall(r"\]\((?!https?:|#)([^)#]+)", TEXT)):
         assert (ROOT / "slides" / path).exists(), f"{path} is not there"
     for what in set(re.findall(r"FAIL +(\w+)", TEXT)):
-        assert what in {*LOOKS, "torchvision"}, f"the doctor has no line {what}"
+        assert what in {*CHECKS, "torchvision"}, f"the doctor has no line {what}"
     assert all(str(port) in TEXT for port in PORTS)
 
 
-def test_packages_come_from_the_stick_alone(tmp_path: Path) -> None:
-    """By the variables that the guide sets, pip and uv find what lies in the folder, and ask nobody else."""
+def test_packages_are_installed_from_the_usb_stick_alone(tmp_path: Path) -> None:
+    """With the variables that the guide sets, pip and uv use the packages in the folder and no index."""
     metadata = "Metadata-Version: 2.1\nName: leaf\nVersion: 1.0\n"
     stick = tmp_path / "wheels"
     stick.mkdir()
@@ -216,13 +238,13 @@ def test_packages_come_from_the_stick_alone(tmp_path: Path) -> None:
     variables = dict(word.split("=", 1) for line in exported for word in line.split())
     assert variables.keys() == {"PIP_NO_INDEX", "PIP_FIND_LINKS", "UV_OFFLINE", "UV_FIND_LINKS"}
     given = {name: value.replace("/media/stick/wheels", str(stick)) for name, value in variables.items()}
-    nobody = "http://127.0.0.1:9/simple"  # whoever asks there gets no answer
-    ours = {name: value for name, value in os.environ.items() if not name.startswith(("PIP_", "UV_"))}
-    theirs = {"PIP_CONFIG_FILE": os.devnull, "PIP_INDEX_URL": nobody, "UV_INDEX_URL": nobody, "UV_NO_CONFIG": "1"}
+    no_index = "http://127.0.0.1:9/simple"  # no server answers there
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith(("PIP_", "UV_"))}
+    indexes = {"PIP_CONFIG_FILE": os.devnull, "PIP_INDEX_URL": no_index, "UV_INDEX_URL": no_index, "UV_NO_CONFIG": "1"}
     for tool in ("pip", "uv pip"):
         target = tmp_path / tool
         command = [sys.executable, "-m", *tool.split(), "install", "--quiet", "--require-hashes"]
         command += ["--target", str(target), "-r", str(wanted)]
         cache = {"UV_CACHE_DIR": str(tmp_path / "cache")}
-        subprocess.run(command, env=ours | theirs | cache | given, check=True, timeout=60)
+        subprocess.run(command, env=inherited | indexes | cache | given, check=True, timeout=60)
         assert (target / "leaf.py").is_file()

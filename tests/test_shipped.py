@@ -9,7 +9,7 @@ import pytest
 import torch
 from atelier import Pipeline
 from atelier.evaluation.card import CARD_FILE, CURVES_FILE, EVALUATION_FILE
-from atelier.evaluation.evaluate import drawn, reconstruction, retrieval
+from atelier.evaluation.evaluate import drawing_accuracy, reconstruction, retrieval
 from atelier.training.data import CaptionedFolder, save_captioned
 from atelier.weights.preset import Preset, find_presets, load_preset
 from atelier.world import WORLDS, caption, full_world, parse
@@ -65,7 +65,7 @@ def test_the_weights_do_what_the_evaluation_found(laptop: Preset, pipe: Pipeline
     psnr, _, _ = reconstruction(pipe.vqgan, judge, world, 100)
     assert abs(psnr - found["psnr"]) < 0.5
     for kind, name in (("never", "seen"), ("only", "held_out")):
-        shares, _ = drawn(pipe, judge, world, kind, prompts=30)
+        shares, _ = drawing_accuracy(pipe, judge, world, kind, prompts=30)
         for attribute in ("subject", "setting", "colour", "style"):
             expected = found[name][attribute]
             error = (expected * (1 - expected) / 30) ** 0.5

@@ -36,7 +36,7 @@ SESSION_PROMPTS = {
 WORLDS = [small_world(), studio_world(), full_world()]
 
 
-def test_full_world_is_as_large_as_promised() -> None:
+def test_full_world_has_the_promised_size() -> None:
     world = full_world()
     assert len(world.subjects) >= 30
     assert len(world.settings) >= 16
@@ -47,7 +47,7 @@ def test_full_world_is_as_large_as_promised() -> None:
         assert set(names) < set(world.attributes[attribute])
 
 
-def test_studio_world_is_as_large_as_promised() -> None:
+def test_studio_world_has_the_promised_size() -> None:
     world = studio_world()
     assert len(world.subjects) >= 20
     assert len(world.settings) >= 12
@@ -71,8 +71,8 @@ def test_held_out_list_covers_every_kind_in_every_world() -> None:
 
 
 @pytest.mark.parametrize("world", WORLDS, ids=lambda world: world.name)
-def test_half_a_million_scenes_hold_nothing_held_out(world: World) -> None:
-    """Three worlds make one and a half million. The combinations are looked for in the scenes' own fields."""
+def test_half_a_million_scenes_have_no_held_out_combination(world: World) -> None:
+    """One and a half million in all three worlds. The test compares the scenes' fields, not what `is_held_out` says."""
     forbidden = set(HELD_OUT)
     seen = set()
     for scene in world.sample(500_000, seed=1):
@@ -88,7 +88,7 @@ def test_half_a_million_scenes_hold_nothing_held_out(world: World) -> None:
     assert possible - forbidden <= seen, "sampling misses combinations that are allowed"
 
 
-def test_only_held_out_and_allowed_do_as_they_say() -> None:
+def test_held_out_scenes_are_sampled_alone_or_among_others() -> None:
     only = small_world().sample(300, seed=2, held_out="only")
     assert all(map(is_held_out, only))
     share = sum(map(is_held_out, small_world().sample(5000, seed=2, held_out="allowed"))) / 5000
@@ -107,21 +107,21 @@ def test_held_out_combinations_come_equally_often(world: World) -> None:
     assert all(shown.count(combination) >= 180 // len(inside) for combination in inside)
 
 
-def test_a_world_without_held_out_combinations_says_so() -> None:
+def test_sampling_held_out_scenes_of_a_world_without_any_is_an_error() -> None:
     world = replace(small_world(), subjects=("sailing boat", "house"), settings=("moon", "beach"))
     with pytest.raises(ValueError, match="none of the held-out combinations"):
         world.sample(1, seed=0, held_out="only")
 
 
 @pytest.mark.parametrize(("field", "name", "near"), [("colour", "crimson", "brown"), ("subject", "kat", "cat")])
-def test_painting_an_unknown_name_gets_a_sentence(field: str, name: str, near: str) -> None:
+def test_the_error_for_an_unknown_name_has_the_nearest_known_one(field: str, name: str, near: str) -> None:
     scene = replace(Scene("cat", "red", "moon", "day", "photo"), **{field: name})
     with pytest.raises(ValueError, match=f"no {field} '{name}'.*'{near}'"):
         paint([scene])
 
 
 def test_random_numbers_stay_below_one() -> None:
-    """Seeds whose hash has its 24 upper bits set: rounded to float32, they would be 1 and beyond the last pattern."""
+    """The first seed's hash begins with 24 ones, which rounds to 1 in float32 and would index past the last pattern."""
     seeds = [1722016968, *range(200_000)]
     numbers = uniform(seeds, 16, torch.device("cpu"))
     assert numbers.max() < 1
@@ -190,7 +190,7 @@ def test_the_sessions_prompts_parse_and_are_painted(prompt: str, expected: dict)
 @pytest.mark.parametrize(
     ("text", "named"), [("a giraffe on the moon", "giraffe"), ("on the left", "neither"), ("", "neither")]
 )
-def test_parse_says_what_it_cannot_read(text: str, named: str) -> None:
+def test_the_error_of_parse_says_what_is_wrong(text: str, named: str) -> None:
     with pytest.raises(ValueError, match=named):
         parse(text)
 
@@ -234,7 +234,7 @@ def test_scenes_that_differ_give_pictures_that_differ() -> None:
         assert (picture - pictures[0]).abs().max() > 0.2, change
 
 
-def test_every_subject_setting_and_style_leaves_its_mark() -> None:
+def test_every_subject_setting_and_style_can_be_seen() -> None:
     world = full_world()
     empty = paint([Scene(None, "white", None, "day", "photo", seed=3)], 64)
     things = paint([Scene(name, "red", None, "day", "photo", seed=3) for name in world.subjects], 64)
@@ -247,7 +247,7 @@ def test_every_subject_setting_and_style_leaves_its_mark() -> None:
         assert distance.min() > 5
 
 
-def test_sprites_are_big_and_in_turn() -> None:
+def test_sprites_are_large_and_their_kinds_take_turns() -> None:
     pictures, kinds = sprites(60, seed=0)
     assert pictures.shape == (60, 3, 32, 32)
     assert kinds.bincount().tolist() == [10] * 6
@@ -267,8 +267,12 @@ def test_the_painter_runs_on_a_gpu() -> None:
     assert (paint(scenes, 64, "cuda").cpu() - paint(scenes, 64)).abs().max() < 0.02
 
 
-class Waits(TorchDispatchMode):
-    """Counts what makes the processor wait for a device: numbers that are read back, shapes that depend on numbers."""
+class CountWaits(TorchDispatchMode):
+    """Counts operations for which the CPU has to wait for the device: reading numbers back, shapes that depend on them.
+
+    Attributes:
+        count: of these operations so far.
+    """
 
     count = 0
 
@@ -277,13 +281,13 @@ class Waits(TorchDispatchMode):
         return func(*args, **(kwargs or {}))
 
 
-def test_painting_never_waits_for_the_device_and_makes_its_own_numbers_once(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_painting_never_waits_for_the_device_and_makes_constants_once(monkeypatch: pytest.MonkeyPatch) -> None:
     scenes = full_world().sample(200, seed=11)
     first = paint(scenes, 16)
     made = []
     original = torch.tensor
     monkeypatch.setattr(torch, "tensor", lambda *given, **named: made.append(given) or original(*given, **named))
-    with Waits() as waits:
+    with CountWaits() as waits:
         assert torch.equal(paint(scenes, 16), first)
     assert waits.count == 0
     kinds = {(s.style, s.setting) for s in scenes} | {(s.style, name) for s in scenes for name in (s.subject, s.second)}

@@ -1,4 +1,4 @@
-"""The site's configuration, for Sphinx. stage.py puts it beside the pages; `make site` builds them."""
+"""The site's configuration for Sphinx. stage.py copies it into the folder of the pages; `make site` builds them."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ myst_heading_anchors = 4
 myst_links_external_new_tab = True
 exclude_patterns = ["_extra", "_static"]
 
-# Nothing is fetched from elsewhere: make_site.py puts the packages of npm beside the pages.
+# Pages fetch nothing from other servers: make_site.py copies the packages of npm into the site.
 mathjax_path = "mathjax/tex-chtml.js"
 mathjax3_config = mathjax4_config = {
     "loader": {"paths": {"mathjax-newcm": "[mathjax]/newcm"}},
@@ -36,7 +36,7 @@ mathjax3_config = mathjax4_config = {
 }
 nb_ipywidgets_js = {"widgets/embed.js": {}}
 
-# The reference comes out of the docstrings, in the order in which a file is read.
+# The reference is made from the docstrings, in the order of the source.
 autodoc_preserve_defaults = True
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
@@ -78,13 +78,13 @@ html_theme_options = {
 }
 
 
-def leave_out_what_says_nothing(*event: Any) -> None:
-    """Without the docstrings that Python itself gives to a NamedTuple's fields."""
-    lines = event[-1]  # before it: the application, and what and whose the docstring is
+def drop_default_docstrings(*event: Any) -> None:
+    """Drop the default docstrings of the fields of a NamedTuple."""
+    lines = event[-1]  # the last argument; those before it say which docstring this is
     if lines and lines[0].startswith("Alias for field number"):
         lines[:] = [""]
 
 
 def setup(app: Sphinx) -> None:
-    """Called by Sphinx."""
-    app.connect("autodoc-process-docstring", leave_out_what_says_nothing)
+    """Connect this module's functions to Sphinx, which calls this."""
+    app.connect("autodoc-process-docstring", drop_default_docstrings)

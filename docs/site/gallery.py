@@ -1,4 +1,4 @@
-"""The gallery: what the shipped model draws for each prompt of data/prompts.txt, the best four of nine."""
+"""The gallery: the best four of nine pictures that the shipped model draws for each prompt of data/prompts.txt."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from atelier.drawing.drawing import Drawing
 from PIL import Image
 
 PROMPTS = Path(__file__).resolve().parents[2] / "data" / "prompts.txt"
-SHOWN, DRAWN, SIDE, SEED = 4, 9, 256, 1
-FIRST = "a stained glass window with an image of a blue strawberry"  # what the front page shows
+SHOWN, CANDIDATES, SIDE, SEED = 4, 9, 256, 1
+FRONT_PROMPT = "a stained glass window with an image of a blue strawberry"  # what the front page shows
 INTRODUCTION = f"""\
 # Gallery
 
@@ -39,24 +39,29 @@ def sections(text: str) -> Iterator[tuple[str, list[str]]]:
 
 def front_pictures(pipe: Pipeline, figures: Path) -> str:
     """The front page's nine pictures, as HTML."""
-    return _drawn(pipe.draw(FIRST, n=DRAWN, seed=SEED), "front", figures, DRAWN)
+    return _drawing_html(pipe.draw(FRONT_PROMPT, n=CANDIDATES, seed=SEED), "front", figures, CANDIDATES)
 
 
 def gallery_page(pipe: Pipeline, figures: Path) -> str:
-    """The page's text; its pictures are written into the folder `figures`. Sections of other worlds are left out."""
+    """The text of the gallery.
+
+    Args:
+        pipe: draws the pictures. Sections with words that it does not know are left out.
+        figures: folder to write the pictures to.
+    """
     parts = [INTRODUCTION]
     for heading, prompts in sections(PROMPTS.read_text(encoding="utf-8")):
-        drawings = pipe.draw(prompts, n=DRAWN, seed=SEED) if prompts else []
-        if drawings and not any(drawing.remarks for drawing in drawings):  # no word that the model does not know
+        drawings = pipe.draw(prompts, n=CANDIDATES, seed=SEED) if prompts else []
+        if drawings and not any(drawing.remarks for drawing in drawings):  # the model knows all words
             names = [f"drawn-{len(parts)}-{number}" for number in range(len(drawings))]
-            shown = [_drawn(drawing, name, figures) for drawing, name in zip(drawings, names, strict=True)]
+            shown = [_drawing_html(drawing, name, figures) for drawing, name in zip(drawings, names, strict=True)]
             title, _, more = heading.partition(": ")
             parts += [f"## {title.rstrip('.')}", more.capitalize(), *shown]
     return "\n\n".join([*parts, WORLD]) + "\n"
 
 
-def _drawn(drawing: Drawing, name: str, figures: Path, number: int = SHOWN) -> str:
-    """One prompt and its best pictures, as HTML."""
+def _drawing_html(drawing: Drawing, name: str, figures: Path, number: int = SHOWN) -> str:
+    """A prompt and its best pictures, as HTML; writes the pictures into the folder `figures`."""
     cells = []
     for place in range(number):
         file = f"{name}-{place}.webp"

@@ -1,4 +1,4 @@
-"""Build the site: `make site`. It lands in build/site/html, whole in itself, for any web server or a stick."""
+"""Build the site into build/site/html: `make site`. It fetches nothing from other servers, and works from a disk."""
 
 from __future__ import annotations
 
@@ -23,19 +23,23 @@ FAMILIES = {"next": "Atkinson Hyperlegible Next", "mono": "Atkinson Hyperlegible
 
 
 def vendor(static: Path) -> None:
-    """Copy what pages fetch into the folder `static`: the typeface, MathJax, and what shows ipywidgets."""
+    """Copy what pages fetch into the folder `static`: the typeface, MathJax, and the scripts that show ipywidgets.
+
+    Raises:
+        FileNotFoundError: the packages of npm are not installed.
+    """
     if not PACKAGES.is_dir():
         raise FileNotFoundError("docs/site/node_modules is missing: run `npm ci` in docs/site, or `make site`.")
-    spoken = {f"{language}.json" for language in ("base", "en", "nemeth")}  # formulas can be read aloud, in English
+    english = {f"{language}.json" for language in ("base", "en", "nemeth")}  # for screen readers, in English only
 
-    def foreign(folder: str, names: list[str]) -> set[str]:
-        return set(names) - spoken if Path(folder).name == "mathmaps" else set()
+    def other_languages(folder: str, names: list[str]) -> set[str]:
+        return set(names) - english if Path(folder).name == "mathmaps" else set()
 
     static.mkdir(parents=True)
     (static / "site.css").write_text(_faces(static) + (HERE / "static" / "site.css").read_text(encoding="utf-8"))
     mathjax = static / "mathjax"
     for part in ("a11y", "input", "sre", "ui"):
-        shutil.copytree(PACKAGES / "mathjax" / part, mathjax / part, ignore=foreign)
+        shutil.copytree(PACKAGES / "mathjax" / part, mathjax / part, ignore=other_languages)
     shutil.copy(PACKAGES / "mathjax" / "tex-chtml.js", mathjax)
     shutil.copytree(PACKAGES / "@mathjax" / "mathjax-newcm-font" / "chtml", mathjax / "newcm" / "chtml")
     widgets = static / "widgets"
@@ -46,7 +50,7 @@ def vendor(static: Path) -> None:
 
 
 def _faces(static: Path) -> str:
-    """The typeface's files beside the style sheet, and the rules that name them."""
+    """Copy the typeface's files into the folder `static`, and return the CSS rules that name them."""
     fonts = static / "fonts"
     fonts.mkdir()
     rules = []
@@ -64,7 +68,7 @@ def _faces(static: Path) -> str:
 
 
 def main(
-    target: Annotated[Path, typer.Option(help="The folder to build in. An earlier build in it goes.")] = BUILT,
+    target: Annotated[Path, typer.Option(help="The folder to build in. An earlier build in it is deleted.")] = BUILT,
 ) -> None:
     """Build the site into TARGET/html."""
     source, html = target / "source", target / "html"

@@ -1,4 +1,4 @@
-"""The reference: a page for each module of the library, made out of its docstrings, and a page that lists them."""
+"""The reference: a page for each module of the library, made from its docstrings, and a page that lists them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 
 import atelier
 
-ROOMS = {  # in the order in which one meets them; the first is what stands at the library's top
+SECTIONS = {  # package → heading, in the order of the page; the first is the library's top level
     "": "Atelier",
     "blocks": "Blocks: one a file, importing only torch",
     "world": "The painted world",
@@ -23,8 +23,8 @@ ROOMS = {  # in the order in which one meets them; the first is what stands at t
 INTRODUCTION = """\
 # Reference
 
-Everything public in the library, out of its docstrings; each page leads to the source. For most uses
-{py:obj}`~atelier.drawing.pipeline.Pipeline` is all that one needs:
+Everything public in the library, from its docstrings; each page links to the source. For most uses
+{py:obj}`~atelier.drawing.pipeline.Pipeline` is all you need:
 
 ```python
 from atelier import Pipeline
@@ -37,19 +37,19 @@ LEFT_OUT = {"atelier.__main__", "atelier.teaching.terms", "atelier.teaching.exer
 
 
 def modules() -> dict[str, Path]:
-    """Dotted name → file of all modules that have a page."""
+    """Dotted name → file, for all modules that have a page."""
     root = Path(atelier.__path__[0])
     found = {}
     for path in sorted(root.rglob("*.py")):
         parts = path.relative_to(root.parent).with_suffix("").parts
         name = ".".join(parts[:-1] if path.name == PACKAGE else parts)
-        if not any(f"{name}.".startswith(f"{out}.") for out in LEFT_OUT) and _says_something(path):
+        if not any(f"{name}.".startswith(f"{out}.") for out in LEFT_OUT) and _has_content(path):
             found[name] = path
     return found
 
 
-def _says_something(path: Path) -> bool:
-    """Whether the module defines or gathers anything, and is not only a package's docstring."""
+def _has_content(path: Path) -> bool:
+    """Whether the module contains more than its docstring."""
     return len(ast.parse(path.read_text(encoding="utf-8")).body) > 1
 
 
@@ -60,17 +60,20 @@ def summary(path: Path) -> str:
 
 
 def reference_pages() -> dict[str, str]:
-    """Page's name → its Markdown: one for each module, and "index"."""
+    """Name of a page → its Markdown, for each module and for "index"."""
     found = modules()
-    rooms = [_room(heading, {n: p for n, p in found.items() if room_of(n) == room}) for room, heading in ROOMS.items()]
+    sections = [
+        _section(heading, {n: p for n, p in found.items() if section_of(n) == section})
+        for section, heading in SECTIONS.items()
+    ]
     pages = {name: _module_page(name, path) for name, path in found.items()}
-    return pages | {"index": "\n".join([INTRODUCTION, *rooms])}
+    return pages | {"index": "\n".join([INTRODUCTION, *sections])}
 
 
-def room_of(name: str) -> str:
-    """The room of ROOMS that a module belongs to: atelier.blocks.vq to blocks, atelier.doctor to the first."""
-    room = name.partition(".")[2].partition(".")[0]
-    return room if room in ROOMS else ""
+def section_of(name: str) -> str:
+    """The key of SECTIONS to which a module belongs: "blocks" for atelier.blocks.vq, "" for atelier.doctor."""
+    section = name.partition(".")[2].partition(".")[0]
+    return section if section in SECTIONS else ""
 
 
 def _module_page(name: str, path: Path) -> str:
@@ -82,12 +85,12 @@ def _module_page(name: str, path: Path) -> str:
 
 
 def _exported(package: str, name: str) -> str:
-    """A package's name, as a link to where it is defined; numbers and texts have no page of their own."""
+    """A name that a package exports, as a link to its definition; numbers and strings have no page of their own."""
     home = getattr(getattr(import_module(package), name), "__module__", "")
     return f"{{py:obj}}`~{home}.{name}`" if home.startswith("atelier.") else f"`{name}`"
 
 
-def _room(heading: str, here: dict[str, Path]) -> str:
+def _section(heading: str, here: dict[str, Path]) -> str:
     entries = "\n\n".join(f"[{name}]({name}.md)\n: {summary(path)}" for name, path in here.items())
     tree = "\n".join(here)
     return f"## {heading}\n\n{entries}\n\n```{{toctree}}\n:hidden:\n\n{tree}\n```\n"

@@ -1,4 +1,4 @@
-"""Lay out everything that the site's pages are made of, in the repository's own folders, so that links hold."""
+"""Put the sources of the site's pages into a folder, arranged as in the repository, so that links between them work."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from reference import reference_pages
 
 HERE = Path(__file__).parent
 ROOT = HERE.parents[1]
-AS_THEY_ARE = (  # pages, and the files that they link to
+PAGES = (  # pages, and the files that they link to
     "CONTRIBUTING.md",
     "CITATION.cff",
     "data/README.md",
@@ -33,8 +33,8 @@ AS_THEY_ARE = (  # pages, and the files that they link to
     "slides/TEACH_A_PART.md",
     "slides/COVERAGE.md",
 )
-BESIDE_THE_PAGES = ("slides/built/session.html", "slides/built/session.pdf", "notebooks/*.ipynb")
-LOOKS = {  # the picture on a lesson's card: one of the deck's figures
+DOWNLOADS = ("slides/built/session.html", "slides/built/session.pdf", "notebooks/*.ipynb")
+CARD_FIGURES = {  # key of a lesson → the deck's figure on its card
     "1": "machine",
     "2a": "gan-1",
     "2b": "ae-plane",
@@ -48,15 +48,15 @@ LOOKS = {  # the picture on a lesson's card: one of the deck's figures
 
 
 def stage(target: Path) -> None:
-    """Fill the folder `target`, which must be empty or missing, with pages, figures and what stands beside them."""
+    """Write pages, figures and downloads into the folder `target`, which must be empty or missing."""
     figures = target / "_extra" / "_figures"
     figures.mkdir(parents=True)
-    _copy(AS_THEY_ARE, target)
+    _copy(PAGES, target)
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     _write(target / "README.md", set_up_page(readme, repository()))
-    _copy(BESIDE_THE_PAGES, target / "_extra")
-    for look in LOOKS.values():
-        shutil.copy(ROOT / "slides" / "figures" / f"{look}.png", figures)
+    _copy(DOWNLOADS, target / "_extra")
+    for name in CARD_FIGURES.values():
+        shutil.copy(ROOT / "slides" / "figures" / f"{name}.png", figures)
     places = {}
     for lesson in LESSONS.values():
         notebook = nbformat.read(ROOT / "notebooks" / f"{lesson.name}.ipynb", as_version=4)
@@ -90,7 +90,12 @@ def _write(path: Path, text: str) -> None:
 
 
 def set_up_page(readme: str, home: str) -> str:
-    """README.md as a page; where the course has a home, "owner/name", it says how to fetch it."""
+    """README.md as a page.
+
+    Args:
+        readme: its text.
+        home: the course's "owner/name", or ""; if given, the page says how to clone the repository.
+    """
     page = re.sub("^# .*", "# Set it up, use it", readme)
     if home:
         page = page.replace("cd atelier ", f"git clone https://github.com/{home} atelier\ncd atelier ", 1)
@@ -98,7 +103,12 @@ def set_up_page(readme: str, home: str) -> str:
 
 
 def linked_claims(table: str, places: dict[str, str]) -> str:
-    """The table of claims, each cell's identity a link to the cell. places: cell → the lesson's name."""
+    """The table of claims with a link to each cell.
+
+    Args:
+        table: the text of CLAIMS.md.
+        places: id of a cell → name of its lesson.
+    """
     table = table.replace("\n| claim", "\n{.claims}\n| claim", 1)  # for the style sheet
     return re.sub(
         r"\| (?P<cell>\d\w?-\d{3}) \|",
@@ -108,7 +118,12 @@ def linked_claims(table: str, places: dict[str, str]) -> str:
 
 
 def front_page(claims: str, drawn: str) -> str:
-    """front.md with the drawn pictures, the lessons' cards and the numbers that have been measured."""
+    """The text of the front page: front.md with pictures, the lessons' cards and measured numbers.
+
+    Args:
+        claims: the text of CLAIMS.md.
+        drawn: the pictures, as HTML.
+    """
     parts = {
         "drawn": drawn,
         "lessons": '<div class="lessons">\n' + "\n".join(map(_card, LESSONS.values())) + "\n</div>",
@@ -127,15 +142,15 @@ def _card(lesson: Lesson) -> str:
         )
     return (
         f'<a href="notebooks/{lesson.name}.html">'
-        f'<span class="look"><img src="_figures/{LOOKS[lesson.key]}.png" alt="" loading="lazy"></span>'
+        f'<span class="look"><img src="_figures/{CARD_FIGURES[lesson.key]}.png" alt="" loading="lazy"></span>'
         f'<span class="words"><b>{lesson.key} · {escape(lesson.title)}</b> <span>{escape(lesson.question)}</span> '
         f"<small>{takes}</small></span></a>"
     )
 
 
 def _facts(claims: str) -> str:
-    """What was measured, as big numbers: of the claims, and of the shipped preset by its own record."""
-    verdict = re.findall(r"\| ([\w ]+) \|$", claims, re.MULTILINE)[1:]  # the first is the table's head
+    """Four numbers about the course, as HTML, from the table of claims and the shipped preset's evaluation."""
+    verdict = re.findall(r"\| ([\w ]+) \|$", claims, re.MULTILINE)[1:]  # the first match is the table's header
     evaluation = json.loads((ROOT / "data" / "laptop" / EVALUATION_FILE).read_text(encoding="utf-8"))
     held_out = evaluation["held_out"]["all_best_of_9"]
     longest = max(takes.cpu or 0 for takes in minutes(ROOT / "notebooks").values())
@@ -152,7 +167,7 @@ def _facts(claims: str) -> str:
 
 
 def glossary_page() -> str:
-    """All terms with their meanings, each with the lesson that introduces it."""
+    """The text of the glossary: all terms, each with its meaning and the lesson that introduces it."""
     entries = "\n\n".join(
         f"{name}\n  {term.meaning} *Lesson [{term.lesson}](notebooks/{LESSONS[term.lesson].name}.ipynb)*"
         for name, term in sorted(TERMS.items(), key=lambda item: item[0].lower())

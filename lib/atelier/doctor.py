@@ -1,4 +1,4 @@
-"""Is this machine ready for the course? A list of findings, each a sentence, and a remedy for each that is not good."""
+"""Check whether this machine is ready for the course: a finding for each check, with a remedy where it failed."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 LEAST_PYTHON = (3, 11)
-PACKAGES = {  # distribution → the module that it brings
+PACKAGES = {  # distribution → the module to import
     "torch": "torch",
     "torchvision": "torchvision",
     "transformers": "transformers",
@@ -26,16 +26,24 @@ PACKAGES = {  # distribution → the module that it brings
     "safetensors": "safetensors",
     "matplotlib": "matplotlib",
 }
-PROMPT, SLOW = "the Eiffel tower landing on the moon", 60.0  # seconds for nine pictures beyond which lessons drag
+PROMPT = "the Eiffel tower landing on the moon"
+MOST_SECONDS = 60.0  # for nine pictures; on a slower machine the lessons take too long
 GIGABYTE = 1e9
 LEAST_DISK, LEAST_MEMORY, LEAST_GPU_MEMORY = 1.0, 2.0, 1.0  # gigabytes
 PORTS = {8888: "JupyterLab", 7860: "the page"}
-AGAIN = "Make the environment again: make clean setup (without make, see README.md, “Two commands”)."
+REBUILD = "Make the environment again: make clean setup (without make, see README.md, “Two commands”)."
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing that was looked at: `what` it is, whether it is `good`, a sentence about it, and what to do if not."""
+    """The result of one check.
+
+    Attributes:
+        what: what was checked.
+        good: whether it is as it should be.
+        text: what was found.
+        remedy: what to do if it is not good.
+    """
 
     what: str
     good: bool
@@ -48,12 +56,12 @@ class Finding:
 
 
 def examine() -> Iterator[Finding]:
-    """Look at everything that the course needs, from Python to a drawing. Whatever fails is a finding, too."""
-    for what, look in LOOKS.items():
+    """Run all checks, from Python to a drawing. A check that raises an exception yields a finding, too."""
+    for what, check in CHECKS.items():
         try:
-            yield from look()
-        except Exception as fault:  # whatever it is: finding it is what a doctor is for
-            yield Finding(what, False, f"{type(fault).__name__}: {fault}".splitlines()[0], AGAIN)
+            yield from check()
+        except Exception as error:  # a broken installation may raise any exception, and the other checks should run
+            yield Finding(what, False, f"{type(error).__name__}: {error}".splitlines()[0], REBUILD)
 
 
 def _python() -> Iterator[Finding]:
@@ -68,21 +76,22 @@ def _packages() -> Iterator[Finding]:
         try:
             version = importlib.metadata.version(distribution)
         except importlib.metadata.PackageNotFoundError:
-            yield Finding(distribution, False, "is not installed", AGAIN)
+            yield Finding(distribution, False, "is not installed", REBUILD)
             continue
         try:
             importlib.import_module(module)
-        except Exception as fault:  # a broken build raises anything
-            said = (str(fault) or type(fault).__name__).splitlines()[0]
-            yield Finding(distribution, False, f"{version} is there, but cannot be imported: {said}", _mend(module))
+        except Exception as error:  # a broken build may raise any exception
+            message = (str(error) or type(error).__name__).splitlines()[0]
+            text = f"{version} is installed, but cannot be imported: {message}"
+            yield Finding(distribution, False, text, _import_remedy(module))
         else:
             yield Finding(distribution, True, version)
 
 
-def _mend(module: str) -> str:
+def _import_remedy(module: str) -> str:
     if module == "torchvision":
-        return f"torch and torchvision must come from the same place and fit each other. {AGAIN}"
-    return AGAIN
+        return f"torch and torchvision must come from the same place, in versions that fit together. {REBUILD}"
+    return REBUILD
 
 
 def _gpu() -> Iterator[Finding]:
@@ -91,29 +100,29 @@ def _gpu() -> Iterator[Finding]:
     if torch.cuda.is_available():
         free, whole = (number / GIGABYTE for number in torch.cuda.mem_get_info())
         text = f"{torch.cuda.get_device_name(0)}, {free:.0f} of {whole:.0f} GB free"
-        remedy = "Another program holds the GPU's memory: end it, or restart the other notebooks' kernels."
+        remedy = "Another program holds the GPU's memory: end it, or restart the kernels of other notebooks."
         yield Finding("gpu", free > LEAST_GPU_MEMORY, text, remedy)
     elif _driver_sees_a_gpu():
         remedy = (
-            "Update the NVIDIA driver, or install a build of torch for the driver that there is. "
+            "Update the NVIDIA driver, or install a build of torch for the installed driver. "
             "Until then the lessons run on the CPU, more slowly."
         )
-        yield Finding("gpu", False, "there is one, but torch cannot use it", remedy)
+        yield Finding("gpu", False, "there is a GPU, but torch cannot use it", remedy)
     else:
-        yield Finding("gpu", True, f"none; {os.cpu_count()} CPU cores, {torch.get_num_threads()} threads")
+        yield Finding("gpu", True, f"no GPU; {os.cpu_count()} CPU cores, {torch.get_num_threads()} threads")
 
 
 def _driver_sees_a_gpu() -> bool:
     command = shutil.which("nvidia-smi")
     if command is None:
         return False
-    seen = subprocess.run([command, "--list-gpus"], capture_output=True, text=True, timeout=30)
-    return seen.returncode == 0 and "GPU 0" in seen.stdout
+    listed = subprocess.run([command, "--list-gpus"], capture_output=True, text=True, timeout=30)
+    return listed.returncode == 0 and "GPU 0" in listed.stdout
 
 
 def _disk() -> Iterator[Finding]:
     free = shutil.disk_usage(Path(__file__)).free / GIGABYTE
-    remedy = f"Free some space: the lessons want {LEAST_DISK:g} GB, the published weights up to 12 GB."
+    remedy = f"Free some space: the lessons need {LEAST_DISK:g} GB, the published weights up to 12 GB."
     yield Finding("disk", free > LEAST_DISK, f"{free:.1f} GB free", remedy)
 
 
@@ -122,7 +131,7 @@ def _memory() -> Iterator[Finding]:
 
     memory = psutil.virtual_memory()
     free, whole = memory.available / GIGABYTE, memory.total / GIGABYTE
-    remedy = f"Close other programs and shut down notebooks that you do not use: a lesson wants {LEAST_MEMORY:g} GB."
+    remedy = f"Close other programs and shut down notebooks that you do not use: a lesson needs {LEAST_MEMORY:g} GB."
     yield Finding("memory", free > LEAST_MEMORY, f"{free:.1f} of {whole:.1f} GB free", remedy)
 
 
@@ -139,8 +148,8 @@ def _weights() -> Iterator[Finding]:
             preset = load_preset(folder)
             for file in preset.files:
                 preset.check(file)
-        except PresetError as fault:
-            yield Finding("weights", False, str(fault), _restore(name))
+        except PresetError as error:
+            yield Finding("weights", False, str(error), _restore(name))
         else:
             state = "complete, hashes right" if preset.complete else "not trained yet"
             yield Finding("weights", True, f"{name}: {preset.picture_size} pixels, {state}")
@@ -148,50 +157,50 @@ def _weights() -> Iterator[Finding]:
         sprites = read_sprite_models()
         for file in sprites.files:
             check_recorded(sprites.folder / file, sprites.files, MODELS_FILE)
-    except PresetError as fault:
-        yield Finding("weights", False, str(fault), _restore("sprites"))
+    except PresetError as error:
+        yield Finding("weights", False, str(error), _restore("sprites"))
     else:
         yield Finding("weights", True, f"sprites: {len(SPRITE_MODELS)} small models, hashes right")
 
 
 def _restore(name: str) -> str:
-    return f"Bring back what was shipped: git restore data/{name}. What was downloaded: atelier download {name}."
+    return f"If it was shipped with the course: git restore data/{name}. If you downloaded it: atelier download {name}."
 
 
 def _jupyter() -> Iterator[Finding]:
     from packaging.version import Version
 
-    wanted = {"jupyterlab": "4.2", "ipywidgets": "7.7", "jupyterlab_widgets": "1.1", "ipykernel": "6"}
+    needed = {"jupyterlab": "4.2", "ipywidgets": "7.7", "jupyterlab_widgets": "1.1", "ipykernel": "6"}
     found: dict[str, str] = {}
-    for name in wanted:
+    for name in needed:
         try:
             found[name] = importlib.metadata.version(name)
         except importlib.metadata.PackageNotFoundError:
             found[name] = "missing"
-    bad = [name for name, least in wanted.items() if found[name] == "missing" or Version(found[name]) < Version(least)]
+    bad = [name for name, least in needed.items() if found[name] == "missing" or Version(found[name]) < Version(least)]
     text = ", ".join(f"{name} {version}" for name, version in found.items())
-    remedy = f"Without {' and '.join(bad)} of a version of today no lesson's sliders move. {AGAIN}"
+    remedy = f"The sliders of the lessons need a newer {' and '.join(bad)}. {REBUILD}"
     yield Finding("jupyter", not bad, text, remedy)
 
 
 def _kernel() -> Iterator[Finding]:
-    """The kernel that JupyterLab starts must be this Python: another one has none of the course's packages."""
+    """The kernel that JupyterLab starts must be this Python, since another Python lacks the course's packages."""
     from jupyter_client.kernelspec import KernelSpecManager
 
     starts = Path(KernelSpecManager().get_kernel_spec("python3").argv[0])
-    here = Path(sys.executable).parent  # two environments may share one Python, but never a folder of scripts
+    here = Path(sys.executable).parent  # two environments may share one Python, but each has its own folder of scripts
     other = starts.is_absolute() and not starts.parent.samefile(here)
     text = "python3 is another Python than this one" if other else "python3 is this Python"
-    remedy = f"Register this one: {Path(sys.executable).name} -m ipykernel install --sys-prefix."
+    remedy = f"Register this Python: {Path(sys.executable).name} -m ipykernel install --sys-prefix."
     yield Finding("kernel", not other, text, remedy)
 
 
 def _ports() -> Iterator[Finding]:
     for port, user in PORTS.items():
-        with socket.socket() as asked:
-            taken = asked.connect_ex(("127.0.0.1", port)) == 0
+        with socket.socket() as connection:
+            taken = connection.connect_ex(("127.0.0.1", port)) == 0
         text = f"{port}, for {user}, is {'taken' if taken else 'free'}"
-        remedy = f"Another program listens there: end it, or name another port, --port {port + 1}."
+        remedy = f"Another program uses the port: end it, or choose another port, --port {port + 1}."
         yield Finding("port", not taken, text, remedy)
 
 
@@ -204,11 +213,11 @@ def _drawing() -> Iterator[Finding]:
     pipeline.draw(PROMPT, seed=0)
     seconds = time.perf_counter() - loaded
     text = f"nine pictures in {seconds:.1f} s with {pipeline.name}, loaded in {loaded - start:.1f} s"
-    remedy = "Close other programs; on a machine as slow as this, take Colab, or fewer pictures: --n 1."
-    yield Finding("drawing", seconds < SLOW, text, remedy)
+    remedy = "Close other programs; if it is still as slow, use Colab, or draw fewer pictures: --n 1."
+    yield Finding("drawing", seconds < MOST_SECONDS, text, remedy)
 
 
-LOOKS: dict[str, Callable[[], Iterator[Finding]]] = {
+CHECKS: dict[str, Callable[[], Iterator[Finding]]] = {
     "python": _python,
     "packages": _packages,
     "gpu": _gpu,

@@ -25,7 +25,7 @@ import torch
 from atelier import Pipeline
 from atelier.decoding import Sampling, decode, uniform_numbers
 from atelier.drawing.attention import attention_to_words
-from atelier.evaluation.evaluate import judged_world, told
+from atelier.evaluation.evaluate import correct_attributes, evaluation_world
 from atelier.teaching import (
     BLUE,
     COLOURS,
@@ -46,7 +46,7 @@ from atelier.teaching import (
     slider,
     verdict,
 )
-from atelier.teaching.figures import coarse, draw_tiles, plain, tints
+from atelier.teaching.figures import code_colours, draw_tiles, hide_axes, posterize
 from atelier.weights.preset import load_preset
 from atelier.weights.sprites import load_sprite_model
 from atelier.world import caption, sprites
@@ -122,8 +122,8 @@ def draw_road() -> Figure:
     whole, axes = figure(9.6, 1.9, 1, 9)
     steps = zip(axes, pictures, [*names, "5\nall joined"], [*adds, "draws for you"], strict=True)
     for axis, pixels, name, what in steps:
-        # `coarse` leaves 32 shades of each colour: hardly seen, and the notebook's file stays small.
-        axis.imshow(coarse(pixels).permute(1, 2, 0), interpolation="nearest")
+        # `posterize` leaves 32 shades of each colour: hardly seen, and the notebook's file stays small.
+        axis.imshow(posterize(pixels).permute(1, 2, 0), interpolation="nearest")
         axis.set_title(name, loc="center", fontsize=9.5)
         axis.set_xlabel(what, fontsize=8.5)
         axis.set(xticks=[], yticks=[])
@@ -132,7 +132,7 @@ def draw_road() -> Figure:
     return whole
 
 
-inks = tints(pipe.decode, torch.arange(1024))  # (1024, 3): what is painted where nothing stands but this one code
+inks = code_colours(pipe.decode, torch.arange(1024))  # (1024, 3): the colour that each code alone is painted in
 scores = pipe.score(PROMPT, drawing.pictures)  # nine numbers, the highest first
 show(
     draw_road(),
@@ -189,12 +189,12 @@ show(
 def draw_machine() -> Figure:
     """The prompt on its way through the three blocks."""
     made, axis = figure(9.6, 2.15)
-    plain(axis)
+    hide_axes(axis)
     axis.text(
         1.15, 1.5, "“the Eiffel\ntower landing\non the moon”", ha="center", va="center", fontsize=10, style="italic"
     )
     draw_tiles(axis, drawing.codes[0], inks, 5.2, 0, 3 / 8, 4.6)
-    axis.imshow(coarse(drawing.pictures[0]).permute(1, 2, 0), extent=(11.2, 14.2, 0, 3), interpolation="nearest")
+    axis.imshow(posterize(drawing.pictures[0]).permute(1, 2, 0), extent=(11.2, 14.2, 0, 3), interpolation="nearest")
     axis.text(18.2, 1.5, f"{scores[0]:.1f}", ha="center", va="center", fontsize=20, weight="bold", color=BLUE)
     for x, name, words in [(2.9, "BART", "translates"), (8.9, "VQ-GAN", "paints"), (14.9, "CLIP", "ranks")]:
         box = FancyBboxPatch((x, 0.85), 1.7, 1.3, boxstyle="round,pad=0,rounding_size=0.15", facecolor=ORANGE, lw=0)
@@ -261,7 +261,7 @@ print("a word it does not know is cut up:", pipe.tokenizer.pieces("a giraffe"))
 def draw_tokens(words: list[str], numbers: list[int]) -> Figure:
     """Words as coloured tiles, and their numbers under them."""
     made, axis = figure(9.4, 1.35)
-    plain(axis)
+    hide_axes(axis)
     for place, (word, number) in enumerate(zip(words, numbers, strict=True)):
         mark = word.startswith("<")
         colour = "#E5E7EB" if mark else COLOURS[place % 6] + "55"
@@ -341,7 +341,7 @@ stages = list(pipe.stream(PROMPT, n=9, seed=1, rank=False))  # after each row of
 best = next(i for i, codes in enumerate(stages[-1].codes) if torch.equal(codes, drawing.codes[0]))
 show(
     picture_grid(
-        coarse(torch.stack([stage.pictures[best] for stage in stages])),
+        posterize(torch.stack([stage.pictures[best] for stage in stages])),
         columns=8,
         titles=[f"{8 * row} codes" for row in range(1, 9)],
         inches=1.15,
@@ -369,7 +369,7 @@ def draw_choice(row: int, column: int) -> tuple[Figure, str]:
     top = likely[8 * row + column].topk(10)
     written = drawing.codes[0, row, column].item()
     made, (left, right) = figure(8.6, 2.9, 1, 2, width_ratios=(1, 1.9))
-    plain(left)
+    hide_axes(left)
     draw_tiles(left, drawing.codes[0], inks, size=5.5)
     left.add_patch(Rectangle((column, 7 - row), 1, 1, fill=False, edgecolor=VERMILION, lw=2.5))
     left.set(xlim=(-0.05, 8.05), ylim=(-0.05, 8.05))
@@ -408,7 +408,7 @@ def lit(picture: Tensor, share: Tensor) -> Tensor:
 
 show(
     picture_grid(
-        coarse(torch.stack([lit(drawing.pictures[0], shares[0, :, :, place]) for place in range(len(seen.words))])),
+        posterize(torch.stack([lit(drawing.pictures[0], shares[0, :, :, place]) for place in range(len(seen.words))])),
         columns=len(seen.words),
         titles=[f"“{word}”" for word in seen.words],
         inches=1.3,
@@ -433,7 +433,7 @@ row, column = divmod(book[codes.flatten()].norm(dim=1).argmax().item(), 8)  # a 
 number = int(codes[row, column])
 first = min(max(number - 6, 0), 1024 - 13)
 made, axes = figure(9.4, 3.3, 1, 3, width_ratios=(1, 1, 1.1))
-plain(axes[0])
+hide_axes(axes[0])
 draw_tiles(axes[0], codes, inks, size=5.5)
 axes[0].add_patch(Rectangle((column, 7 - row), 1, 1, fill=False, edgecolor=VERMILION, lw=2.5))
 axes[0].set(xlim=(-0.05, 8.05), ylim=(-0.05, 8.05), title="64 codes")
@@ -483,7 +483,7 @@ pictures = [*(false_colours(numbers) for numbers in maps[:-1]), drawing.pictures
 titles = ["the codes' vectors", *(f"{numbers.shape[0]} numbers a cell" for numbers in maps[1:-1]), "the picture"]
 made, axes = figure(9.4, 2.25, 1, len(pictures))
 for axis, pixels, title in zip(axes, pictures, titles, strict=True):
-    plain(axis)
+    hide_axes(axis)
     axis.imshow(pixels.permute(1, 2, 0), interpolation="nearest")
     axis.set_title(f"{title}\n{pixels.shape[1]} × {pixels.shape[2]}", loc="center", fontsize=9, fontweight="normal")
 show(
@@ -502,12 +502,12 @@ show(
 
 # %%
 made, axes = figure(9.6, 2.7, 2, 9, height_ratios=(1.2, 1), sharey="row")
-shown = coarse(drawing.pictures).permute(0, 2, 3, 1)  # (9, 64, 64, 3)
+shown = posterize(drawing.pictures).permute(0, 2, 3, 1)  # (9, 64, 64, 3)
 for place, (picture, score) in enumerate(zip(shown, scores, strict=True)):
     above, below = axes[:, place]
-    plain(above)
+    hide_axes(above)
     above.imshow(picture, interpolation="nearest")
-    plain(below)
+    hide_axes(below)
     below.bar(0, score, width=0.7, color=ORANGE if place == 0 else SKY)
     below.text(0, score + 3, f"{score:.1f}", ha="center", fontsize=9.5, weight="bold" if place == 0 else "normal")
     below.set(xlim=(-0.6, 0.6), ylim=(0, 95))
@@ -534,14 +534,14 @@ made, axis = figure(9.0, 4.6)
 axis.imshow(table, cmap="Blues", vmin=0, vmax=130, extent=(0, 5, 0, 5), interpolation="nearest")
 for place, picture in enumerate(bests):
     axis.imshow(
-        coarse(picture).permute(1, 2, 0), extent=(place + 0.03, place + 0.97, 5.06, 6.0), interpolation="nearest"
+        posterize(picture).permute(1, 2, 0), extent=(place + 0.03, place + 0.97, 5.06, 6.0), interpolation="nearest"
     )
     for line in range(5):
         weight = "bold" if table[line].argmax() == place else "normal"
         axis.text(
             place + 0.5, 4.5 - line, f"{table[line, place]:.0f}", ha="center", va="center", fontsize=13, weight=weight
         )
-plain(axis)
+hide_axes(axis)
 axis.set(xlim=(0, 5), ylim=(0, 6.02), yticks=[4.5, 3.5, 2.5, 1.5, 0.5])
 axis.set_yticklabels([sentence.replace(" with", "\nwith").replace(" landing", "\nlanding") for sentence in SENTENCES])
 axis.tick_params(length=0)
@@ -616,7 +616,7 @@ for remark in mine.remarks:
 
 # %%
 preset = load_preset("laptop")
-judge, world = preset.load_classifier("judge").to(pipe.device), judged_world(preset)
+judge, world = preset.load_classifier("judge").to(pipe.device), evaluation_world(preset)
 scenes = world.sample(30, seed=5, held_out="only", complete=True)
 prompts = [caption(scene, complete=True) for scene in scenes]
 print(*prompts[:4], sep="\n")
@@ -625,7 +625,7 @@ print(*prompts[:4], sep="\n")
 # %%
 def right(pictures: Tensor) -> Tensor:
     """Whether the judge finds all four things in each of 30 pictures, one for each prompt: (30,), 1 or 0."""
-    return told(judge, world, pictures, scenes).all(1).float().cpu()
+    return correct_attributes(judge, world, pictures, scenes).all(1).float().cpu()
 
 
 @torch.no_grad()
@@ -666,9 +666,9 @@ for axis, place in zip(axes[0], some, strict=False):
     axis.set_title(f"{scene.colour} {scene.subject},\n{scene.setting}", loc="center", fontsize=9, fontweight="normal")
 for line, (name, pictures) in zip(axes, machines.items(), strict=True):
     for axis, place in zip(line, some, strict=False):
-        plain(axis)
-        axis.imshow(coarse(pictures[place]).permute(1, 2, 0), interpolation="nearest")
-    plain(line[-1])
+        hide_axes(axis)
+        axis.imshow(posterize(pictures[place]).permute(1, 2, 0), interpolation="nearest")
+    hide_axes(line[-1])
     line[-1].barh(0, found[name], height=0.35, color=ORANGE if name == "the whole machine" else SKY)
     line[-1].text(0, 0.38, name, fontsize=9.5, weight="bold")
     line[-1].text(found[name] + 0.03, 0, f"{found[name]:.0%}", va="center", fontsize=10)
@@ -727,7 +727,10 @@ verdict(
 # %%
 careless = pipe.draw(prompts, n=9, seed=0, guidance=1.0, temperature=1.2)  # lesson 5 says what these two do
 every = torch.stack(
-    [told(judge, world, each.pictures, [scene] * 9).all(1) for each, scene in zip(careless, scenes, strict=True)]
+    [
+        correct_attributes(judge, world, each.pictures, [scene] * 9).all(1)
+        for each, scene in zip(careless, scenes, strict=True)
+    ]
 )
 by_place = every.float().mean(0).cpu()  # (9,): the share that is right among those in first place, second place, …
 ranked = {"first": by_place[0].item(), "by chance": by_place.mean().item(), "last": by_place[8].item()}
@@ -735,13 +738,13 @@ by_clip = [pipe.score(prompt, each.pictures) for prompt, each in zip(prompts, ca
 worst = max(range(30), key=lambda place: by_clip[place][0] - by_clip[place][-1])
 made, axes = figure(9.4, 2.2, 1, 10, width_ratios=[1] * 9 + [2.4])
 for place, axis in enumerate(axes[:9]):
-    plain(axis)
-    axis.imshow(coarse(careless[worst].pictures[place]).permute(1, 2, 0), interpolation="nearest")
+    hide_axes(axis)
+    axis.imshow(posterize(careless[worst].pictures[place]).permute(1, 2, 0), interpolation="nearest")
     axis.set_title(f"{by_clip[worst][place]:.0f}", loc="center", fontsize=9, fontweight="normal")
 axes[9].barh([2, 1, 0], ranked.values(), color=[ORANGE, GREY, SKY])
 for line, (name, share) in zip((2, 1, 0), ranked.items(), strict=True):
     axes[9].text(0.03, line, f"{name}: {share:.0%}", va="center", fontsize=9)
-plain(axes[9])
+hide_axes(axes[9])
 show(
     made,
     f"Nine pictures of “{prompts[worst]}” with falling scores; bars: how often the first, any, and the last is right.",
@@ -865,7 +868,7 @@ other = pipe.draw("sunset over a lake in the mountains", n=4, seed=1)
 above, below = drawing.codes[0].cpu(), other.codes[0].cpu()  # (8, 8) each
 pair = torch.stack([drawing.pictures[0], other.pictures[0]])
 show(
-    picture_grid(coarse(pair), columns=2, titles=["above", "below"], inches=1.4),
+    picture_grid(posterize(pair), columns=2, titles=["above", "below"], inches=1.4),
     "Two pictures: the tower on the moon, and a lake in the mountains at sunset.",
 )
 
@@ -900,7 +903,7 @@ def glued(above: Tensor, below: Tensor) -> Tensor:
 page = above.clone()
 page[4:] = below[4:]
 show(
-    picture_grid(coarse(pipe.decode(page[None].to(pipe.device))), columns=1, inches=1.8),
+    picture_grid(posterize(pipe.decode(page[None].to(pipe.device))), columns=1, inches=1.8),
     "One picture: above, the night sky with the blue planet and a trace of the tower; below, the lake at sunset.",
 )
 

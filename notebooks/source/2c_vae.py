@@ -44,7 +44,7 @@ from atelier.teaching import (
     slider,
     verdict,
 )
-from atelier.teaching.figures import coarse, plain
+from atelier.teaching.figures import hide_axes, posterize
 from atelier.weights.sprites import load_sprite_model, read_sprite_models
 from atelier.world.sprites import sprites
 from matplotlib.axes import Axes
@@ -83,7 +83,7 @@ lesson_header("2c")
 
 # %%
 flow, axis = figure(8.6, 2.3)
-plain(axis)
+hide_axes(axis)
 stations = {
     "$x$\npicture": (0.0, GREY),
     "encoder": (1.5, BLUE),
@@ -432,7 +432,7 @@ def plane(decode: Callable[[Tensor], Tensor], side: int, reach: float = 2.4) -> 
 centres = live.encode(pictures[:12]).mean
 pairs = torch.cat([pictures[:12], live.decode(centres)])
 show(  # with 32 shades of each colour, which is hardly seen and keeps the notebook's file small
-    picture_grid(coarse(pairs), 12, rows=["given", "given back"]),
+    picture_grid(posterize(pairs), 12, rows=["given", "given back"]),
     "Twelve sprites, and under each its softer reconstruction.",
 )
 
@@ -441,7 +441,7 @@ show(  # with 32 shades of each colour, which is hardly seen and keeps the noteb
 
 # %%
 show(
-    sheet(coarse(plane(live.decode, side=7)), columns=7),
+    sheet(posterize(plane(live.decode, side=7)), columns=7),
     "The latent plane of the network just trained, as seven rows of seven pictures.",
 )
 
@@ -459,7 +459,7 @@ show(
 vae = load_sprite_model("vae").requires_grad_(False)
 torch.manual_seed(0)
 z = torch.randn(24, 2)  # this is all: two numbers from N(0, I) for each picture
-show(sheet(coarse(vae.decode(z)), columns=12), "Twenty-four pictures that the shipped VAE made of random numbers.")
+show(sheet(posterize(vae.decode(z)), columns=12), "Twenty-four pictures that the shipped VAE made of random numbers.")
 
 # %% [markdown]
 # Nobody painted these. They are what the decoder answers to 24 random points. Most of them are good, some are two
@@ -486,7 +486,7 @@ def draw_clouds(axis: Axes, posterior: Posterior, kinds: Tensor, reach: float = 
 
 fresh, fresh_kinds = sprites(420, seed=1_000_002, subjects=subjects, colours=shipped.colours)  # in no training
 posterior = Posterior(*vae.encode(fresh))
-decoded = sheet(coarse(plane(vae.decode, side=7, reach=2.4)), columns=7, scale=1, gap=0)
+decoded = sheet(posterize(plane(vae.decode, side=7, reach=2.4)), columns=7, scale=1, gap=0)
 both, axes = figure(6.8, 3.4, columns=2, sharey=True)
 draw_clouds(axes[0], Posterior(*(part[:120] for part in posterior)), fresh_kinds[:120])
 axes[1].imshow(decoded, extent=(-2.8, 2.8, -2.8, 2.8), interpolation="nearest")
@@ -517,7 +517,7 @@ def walk(z_1: float, z_2: float) -> tuple[Figure, str]:
     draw_clouds(axes[0], Posterior(*(part[:90] for part in posterior)), fresh_kinds[:90])
     axes[0].plot(z_1, z_2, marker="+", color=INK, markersize=16, markeredgewidth=2.5)
     axes[1].imshow(picture[0].permute(1, 2, 0), interpolation="nearest")
-    plain(axes[1])
+    hide_axes(axes[1])
     axes[2].barh(classes, opinion, color=[GREY if name == "none" else BLUE for name in classes])
     axes[2].set(xlim=(0, 1), title="the judge sees")
     axes[2].invert_yaxis()
@@ -618,7 +618,7 @@ drawings = {
 }
 shares = {name: recognised(drawn) for name, drawn in drawings.items()}
 show(
-    picture_grid(coarse(torch.cat([drawn[:7] for drawn in drawings.values()])), 7, rows=list(drawings), inches=0.8),
+    picture_grid(posterize(torch.cat([drawn[:7] for drawn in drawings.values()])), 7, rows=list(drawings), inches=0.8),
     "Three rows of seven pictures from random points: the VAE's, and the autoencoder's from N(0, I) and from its fit.",
 )
 resembles = vae_mean.abs().max() < 0.25 and vae_cov.diag().min() > 0.75 and vae_cov.diag().max() < 1.33
@@ -761,7 +761,7 @@ direct = [
 
 strips, axes = figure(6.8, 3.7, rows=5, height_ratios=[1, 0.9, 1, 0.9, 1])
 for place, row in enumerate(direct[:2]):
-    axes[2 * place].imshow(sheet(coarse(walks[row, ::2]), columns=13, scale=1), interpolation="nearest")
+    axes[2 * place].imshow(sheet(posterize(walks[row, ::2]), columns=13, scale=1), interpolation="nearest")
     named = {
         name: opinions[row, :, number] for number, name in enumerate(classes) if opinions[row, :, number].max() > 0.3
     }
@@ -770,9 +770,9 @@ for place, row in enumerate(direct[:2]):
     axes[2 * place + 1].set(xlim=(-1, 25), ylim=(0, 1), xticks=[], yticks=[0, 1])
     axes[2 * place + 1].legend(loc="center left", bbox_to_anchor=(1, 0.5), fontsize=8)
 fading = torch.lerp(walks[direct[0], 0], walks[direct[0], -1], torch.linspace(0, 1, 13)[:, None, None, None])
-axes[4].imshow(sheet(coarse(fading), columns=13, scale=1), interpolation="nearest")
+axes[4].imshow(sheet(posterize(fading), columns=13, scale=1), interpolation="nearest")
 for axis in axes[::2]:
-    plain(axis)
+    hide_axes(axis)
 axes[0].set_title("along a line in the latent plane, and what the judge sees on the way")
 axes[4].set_title("for comparison: the first path's ends faded into each other, pixel by pixel")
 show(
@@ -790,7 +790,7 @@ cut = largest_step(walks).median().item()
 some = vae.decode(torch.cat([dice[~overlap][:8], dice[overlap][:8]]))
 says = [classes[kind] for kind in judge(some)["kind"].argmax(1).tolist()]
 show(
-    picture_grid(coarse(some), columns=8, titles=says, rows=["clear points", "overlaps"]),
+    picture_grid(posterize(some), columns=8, titles=says, rows=["clear points", "overlaps"]),
     "Above, eight mostly clean pictures from clear points; below, eight from overlaps, most of them two things; over "
     "each what the judge sees in it.",
 )
@@ -834,7 +834,7 @@ torch.manual_seed(5)
 dice = torch.randn(7, 2)
 drawn = torch.cat([model.decode(dice) for model in models.values()])
 show(
-    picture_grid(coarse(drawn), 7, rows=list(models), inches=0.8),
+    picture_grid(posterize(drawn), 7, rows=list(models), inches=0.8),
     "The same seven random points, decoded by each of the three.",
 )
 

@@ -42,7 +42,7 @@ from atelier.teaching import (
     slider,
     verdict,
 )
-from atelier.teaching.figures import draw_tiles, plain, tints
+from atelier.teaching.figures import code_colours, draw_tiles, hide_axes
 from atelier.weights.sprites import load_sprite_model, read_sprite_models
 from atelier.world import SPRITES, sprites
 from matplotlib.axes import Axes
@@ -117,17 +117,17 @@ show(
 # gives to it where nothing stands but this vector.
 
 # %%
-inks = tints(shipped.decode, shipped.quantize.embedding.weight)  # (64, 3)
+inks = code_colours(shipped.decode, shipped.quantize.embedding.weight)  # (64, 3)
 
 
 @torch.no_grad()
 def draw_idea(picture: Tensor) -> Figure:
     """One picture (3, 32, 32) on its way through the shipped VQ-VAE."""
     indices = shipped.encode(picture[None]).indices  # (1, 8, 8)
-    z_e = tints(shipped.decode, shipped.encoder(picture[None])[0].flatten(1).T).T.reshape(3, 8, 8)
+    z_e = code_colours(shipped.decode, shipped.encoder(picture[None])[0].flatten(1).T).T.reshape(3, 8, 8)
     z_q, back = inks[indices[0].cpu()].permute(2, 0, 1), shipped.decode_codes(indices)[0]
     made, axis = figure(9.6, 3.0)
-    plain(axis)
+    hide_axes(axis)
     for x, pixels in {0: picture, 3.7: z_e, 9.9: z_q, 13.6: back}.items():
         axis.imshow(pixels.cpu().clamp(0, 1).permute(1, 2, 0), extent=(x, x + 2, 0, 2))
     draw_tiles(axis, indices[0], inks, 6.8, 0, 0.25, 4.6)
@@ -723,7 +723,7 @@ with torch.no_grad():
     drawn = shipped.decode_codes(sentence[None].to(DEVICE))[0].cpu()
 made, (left, right) = figure(6.8, 3.4, 1, 2)
 for axis in (left, right):
-    plain(axis)
+    hide_axes(axis)
 left.imshow(drawn.permute(1, 2, 0), extent=(0, 8, 0, 8))
 draw_tiles(right, sentence, inks)
 left.set_title("what the decoder draws")
@@ -754,7 +754,7 @@ def swapped(subject: str, row: int, column: int, side: int, code: int) -> tuple[
     draw_tiles(axes[2], edited[0], inks, size=6)
     axes[2].set_title("its words")
     for axis in axes:
-        plain(axis)
+        hide_axes(axis)
         axis.set(xlim=(0, 8), ylim=(0, 8))
         box = Rectangle((column, 8 - row - side), side, side, fill=False, edgecolor=VERMILION, linewidth=1.6)
         axis.add_patch(box)
@@ -814,7 +814,7 @@ inside = (change[4 * row : 4 * row + 4, 4 * column : 4 * column + 4].sum() / cha
 made, axis = figure(3.0, 2.9)
 axis.imshow(change, cmap="cividis", extent=(0, 8, 0, 8))
 axis.add_patch(Rectangle((column, 7 - row), 1, 1, fill=False, edgecolor="white", linewidth=1.5))
-plain(axis)
+hide_axes(axis)
 show(made, "A map of change: bright in the outlined cell, weaker in the cells around it, zero beyond.")
 print(f"a word reaches {high} × {wide} pixels; {inside:.0%} of the change falls into its own 4 × 4")
 assert max(high, wide) <= 18

@@ -43,7 +43,7 @@ from atelier.teaching import (
     show,
     verdict,
 )
-from atelier.teaching.figures import draw_tiles, plain
+from atelier.teaching.figures import draw_tiles, hide_axes
 from atelier.weights.sprites import load_sprite_model
 from atelier.world import sprites
 from matplotlib import colormaps
@@ -126,7 +126,7 @@ show(
 def draw_machine(picture: Tensor, codes: Tensor, drawn: Tensor) -> Figure:
     """The slide's figure: picture (3, H, W), codes (h, w) and reconstruction (3, H, W) in their places."""
     made, axis = figure(9.6, 2.0)
-    plain(axis)
+    hide_axes(axis)
     for x, pixels in ((0, picture), (9.6, drawn)):
         axis.imshow(pixels.clamp(0, 1).permute(1, 2, 0).cpu(), extent=(x, x + 3, 0, 3))
     inks = torch.tensor(colormaps["Pastel1"](torch.arange(64) / 63))[:, :3]  # (64, 3), only to tell codes apart
@@ -928,7 +928,7 @@ with torch.no_grad():
 made, axes = figure(5.6, 4.0, 2, 3)
 for column, picture, logits, name in zip(axes.T, versions.cpu(), maps, ("painted", "step 0", "step 240"), strict=True):
     for axis in column:
-        plain(axis)
+        hide_axes(axis)
     column[0].imshow(picture.clamp(0, 1).permute(1, 2, 0))
     column[0].set_title(f"{name}: mean logit {logits.mean():+.1f}", fontsize=9, fontweight="normal")
     column[1].imshow(logits, cmap="RdYlGn", vmin=-2, vmax=2)

@@ -44,7 +44,7 @@ from atelier.teaching import (
     slider,
     verdict,
 )
-from atelier.teaching.figures import coarse, draw_tiles, plain, tints
+from atelier.teaching.figures import code_colours, draw_tiles, hide_axes, posterize
 from atelier.weights.preset import load_preset
 from atelier.weights.tokenizer import END, PAD, START, UNKNOWN
 from atelier.world import Scene, caption, paint, small_world
@@ -89,9 +89,9 @@ drawings = pipe.draw([PROMPT, *OTHERS], n=4, seed=3)
 drawing = drawings[0]
 made, axes = figure(8.6, 2.65, 1, 4)
 for axis, each in zip(axes, drawings, strict=True):
-    plain(axis)
-    # `coarse` leaves 32 shades of each colour: hardly seen, and the notebook's file stays small.
-    axis.imshow(coarse(each.pictures[0]).permute(1, 2, 0))
+    hide_axes(axis)
+    # `posterize` leaves 32 shades of each colour: hardly seen, and the notebook's file stays small.
+    axis.imshow(posterize(each.pictures[0]).permute(1, 2, 0))
     axis.set_title(fill(each.prompt, 30), loc="center", fontsize=8, fontweight="normal")
 show(
     made,
@@ -134,7 +134,7 @@ show(
 # the colour that the VQ-GAN's decoder gives to it where nothing stands but this one.
 
 # %%
-inks = tints(pipe.decode, torch.arange(pipe.vqgan.config.codes))  # (1024, 3)
+inks = code_colours(pipe.decode, torch.arange(pipe.vqgan.config.codes))  # (1024, 3)
 
 
 @torch.no_grad()
@@ -144,7 +144,7 @@ def draw_idea(picture: Tensor, codes: Tensor) -> Figure:
     ids = pipe.tokenizer.encode([PROMPT], len(pieces) + 2)
     state = translator.encode(ids.to(DEVICE))[0, :, :64].cpu()  # (t, 64): the first third of each vector
     made, axis = figure(9.6, 3.1)
-    plain(axis)
+    hide_axes(axis)
     words = ["<s>", *pieces, "</s>"]
     for row, (word, number) in enumerate(zip(words, ids[0].tolist(), strict=True)):
         y = 4 - (row + 0.5) * 4 / len(words)
@@ -152,7 +152,7 @@ def draw_idea(picture: Tensor, codes: Tensor) -> Figure:
         axis.text(1.55, y, str(number), ha="right", va="center", fontsize=8, color=BLUE)
     axis.imshow(state, extent=(3.6, 6.6, 0, 4), cmap="coolwarm", vmin=-2.5, vmax=2.5, aspect="auto")
     draw_tiles(axis, codes, inks, 8.65, 0, 0.5, 5.6)
-    axis.imshow(coarse(picture).permute(1, 2, 0), extent=(14.65, 18.65, 0, 4))
+    axis.imshow(posterize(picture).permute(1, 2, 0), extent=(14.65, 18.65, 0, 4))
     parts = [(1.95, 2.0, 1.5, "encoder"), (7.0, 1.5, 2.0, "decoder"), (13.0, 2.0, 2.0, "VQ-GAN’s\ndecoder")]
     for x, left, right, name in parts:
         corners = [(x, 2 - left), (x, 2 + left), (x + 1.25, 2 + right), (x + 1.25, 2 - right)]
@@ -993,7 +993,7 @@ for name, noise in NOISES.items():
 # %%
 steps = [step.pictures[0] for step in pipe.stream(PROMPT, n=1, seed=3, rank=False)]
 show(
-    picture_grid(coarse(torch.stack(steps)), 8, titles=[f"{8 * (row + 1)} codes" for row in range(8)], inches=1.0),
+    picture_grid(posterize(torch.stack(steps)), 8, titles=[f"{8 * (row + 1)} codes" for row in range(8)], inches=1.0),
     "A picture of a blue strawberry on the moon in eight steps: row by row the codes appear from the top.",
 )
 
@@ -1012,9 +1012,9 @@ attended = attention_to_words(pipe, PROMPT, drawing.codes)
 shares = attended.shares[0].float()  # (8, 8, words)
 made, axes = figure(9.6, 1.2, 1, len(attended.words) + 1)
 for axis, name in zip(axes, ["the picture", *attended.words], strict=True):
-    plain(axis)
+    hide_axes(axis)
     axis.set_title(name, loc="center", fontsize=9, fontweight="normal", pad=3)
-axes[0].imshow(coarse(drawing.pictures[0]).permute(1, 2, 0))
+axes[0].imshow(posterize(drawing.pictures[0]).permute(1, 2, 0))
 for number, axis in enumerate(axes[1:]):
     axis.imshow(shares[:, :, number], cmap="magma", vmin=0, vmax=shares.max())
 show(
@@ -1037,8 +1037,8 @@ show(
 def draw_cell(row: int, column: int) -> tuple[Figure, str]:
     """One cell of the picture, and the words that its code looked at."""
     made, (left, right) = figure(8.0, 2.9, 1, 2, width_ratios=(1, 1.7))
-    plain(left)
-    left.imshow(coarse(drawing.pictures[0]).permute(1, 2, 0), extent=(0.5, 8.5, 8.5, 0.5))
+    hide_axes(left)
+    left.imshow(posterize(drawing.pictures[0]).permute(1, 2, 0), extent=(0.5, 8.5, 8.5, 0.5))
     left.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor="white", linewidth=4))
     left.add_patch(Rectangle((column - 0.5, row - 0.5), 1, 1, fill=False, edgecolor=VERMILION, linewidth=2))
     looked = shares[row - 1, column - 1].tolist()
@@ -1075,7 +1075,7 @@ house = "a watercolour of a purple house in a forest"
 rows = [pipe.draw(house, n=6, seed=5, rank=False, guidance=g, temperature=1.0).pictures for g in GUIDANCE]
 show(
     picture_grid(
-        coarse(torch.cat(rows)), 6, rows=[f"guidance {g:g}" for g in GUIDANCE], title=f"“{house}”", inches=0.95
+        posterize(torch.cat(rows)), 6, rows=[f"guidance {g:g}" for g in GUIDANCE], title=f"“{house}”", inches=0.95
     ),
     "Four rows of six pictures. Guidance 0: anything at all, a car, a tree, houses. Guidance 1 and 1.5: purple "
     "houses in forests. Guidance 3: purple houses whose skies are blotched.",
@@ -1320,8 +1320,8 @@ with torch.no_grad():
 short = [fill(f"{scene.colour} {scene.subject}, {scene.setting}, {scene.style}", 14) for scene in novel[:8]]
 show(
     picture_grid(
-        coarse(torch.cat([painted[:8], pictures[:8].to(DEVICE)])), 8, short, rows=["painted", "translated"], inches=1.1,
-        title="Eight captions the translator has never seen, in short, as painted and as translated",
+        posterize(torch.cat([painted[:8], pictures[:8].to(DEVICE)])), 8, short, rows=["painted", "translated"],
+        inches=1.1, title="Eight captions the translator has never seen, in short, as painted and as translated",
     ),
     "Two rows of eight pictures, above as the painter paints the captions, below as the translator draws them: the "
     "same subjects, settings, colours and styles. The short captions: "
@@ -1392,7 +1392,7 @@ with torch.no_grad():
     short_cut = pipe.vqgan.decode(grids[:7]).float()
 rows = ["BART writes", "linear map", "other book"]
 show(
-    picture_grid(coarse(torch.cat([fresh_pictures[:7], short_cut, garbled[:7]])), 7, rows=rows, inches=1.05),
+    picture_grid(posterize(torch.cat([fresh_pictures[:7], short_cut, garbled[:7]])), 7, rows=rows, inches=1.05),
     "Three rows of seven pictures. Above, as the translator draws them. Below, what a linear map predicts from the "
     "caption's vector: much the same, but muddled. At the bottom the same codes with a shuffled codebook: rubbish.",
 )

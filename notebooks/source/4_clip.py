@@ -29,7 +29,7 @@ import torch
 import torch.nn.functional as F
 from atelier import Pipeline
 from atelier.evaluation.card import EVALUATION_FILE
-from atelier.evaluation.evaluate import best_of, different, told
+from atelier.evaluation.evaluate import best_of, correct_attributes, distinct_scenes
 from atelier.teaching import (
     BLUE,
     COLOURS,
@@ -48,7 +48,7 @@ from atelier.teaching import (
     show,
     verdict,
 )
-from atelier.teaching.figures import plain
+from atelier.teaching.figures import hide_axes
 from atelier.weights.preset import load_preset
 from atelier.weights.published.openclip import load_published_clip
 from atelier.world import SPRITES, Scene, caption, full_world, paint, small_world, sprites
@@ -135,7 +135,7 @@ def vectors_of(model: Any, texts: list[str]) -> Tensor:
 def draw_matrix(axis: Axes, matrix: Tensor, pictures: Tensor, texts: list[str]) -> None:
     """A similarity matrix (n, n) with its pictures (n, 3, h, w) at the left and its captions above."""
     n = len(matrix)
-    plain(axis)
+    hide_axes(axis)
     axis.imshow(matrix, cmap="Blues", vmin=-20, vmax=100, extent=(0, n, n, 0))
     for row in range(n):
         axis.imshow(pictures[row].cpu().permute(1, 2, 0), extent=(-1.05, -0.1, row + 0.97, row + 0.03))
@@ -599,7 +599,7 @@ show(picture_grid(pixels[:3].float() / 255, 3, inches=1.2), "The painted picture
 @torch.no_grad()
 def test_of_64(model: Any, held_out: Literal["never", "only"], draw: int) -> Tensor:
     """Similarities (64, 64) of the pictures and captions of 64 different scenes."""
-    some = different(WORLD.sample(1000, seed=900 + draw, held_out=held_out, complete=True))[:64]
+    some = distinct_scenes(WORLD.sample(1000, seed=900 + draw, held_out=held_out, complete=True))[:64]
     written = vectors_of(model, [caption(scene, complete=True) for scene in some])
     return model.encode_image(paint(some, 64, DEVICE)) @ written.T
 
@@ -645,7 +645,7 @@ axes[1].plot(list(found_at), [100 * share for share in found_at.values()], color
 axes[1].axhline(100 / 64, color=GREY, linestyle="--", linewidth=1)
 axes[1].set(title="found among 64, %", xlabel="step", ylim=(0, 104))
 for axis, table, name in zip(axes[2:], (before, test_of_64(model, "never", 0).cpu()), ("before", "after"), strict=True):
-    plain(axis)
+    hide_axes(axis)
     axis.imshow(table, cmap="Blues", vmin=-0.3, vmax=1)
     axis.set(title=f"64 × 64, {name}", xlabel="captions")
 axes[2].set(ylabel="pictures")
@@ -719,7 +719,7 @@ print(SENTENCES[0], SENTENCES[1], SENTENCES[-1], sep="\n")
 posed = paint([Scene("hot-air balloon", "orange", "beach", "day", "photo", size="large", seed=12)], 64, DEVICE)
 answers = {task: share[0].cpu() for task, share in by_sentences(clip, posed).items()}
 made, axes = figure(9.4, 2.6, 1, 5, width_ratios=(1.1, 1, 1, 1, 1))
-plain(axes[0])
+hide_axes(axes[0])
 axes[0].imshow(posed[0].cpu().permute(1, 2, 0))
 axes[0].set(title="the picture")
 for axis, (task, share) in zip(axes[1:], answers.items(), strict=True):
@@ -871,7 +871,7 @@ verdict(
 # %%
 table = test_of_64(clip, "only", 0).cpu()
 made, axis = figure(4.6, 3.6)
-plain(axis)
+hide_axes(axis)
 drawn = axis.imshow(100 * table, cmap="Blues", vmin=-30, vmax=100)
 axis.set(title="64 held-out scenes", xlabel="captions", ylabel="pictures")
 made.colorbar(drawn, ax=axis, label="100 · cosine")
@@ -1174,7 +1174,7 @@ rare = Scene("cat", "green", "city", "day", "watercolour", size="large", seed=77
 wish = caption(rare, complete=True)
 many = pipe.draw(wish, n=16, seed=5, guidance=1.0, temperature=1.3)
 judge = laptop.load_classifier("judge").to(DEVICE)
-passed = told(judge, WORLD, many.pictures, [rare] * 16).all(1).cpu()  # (16,)
+passed = correct_attributes(judge, WORLD, many.pictures, [rare] * 16).all(1).cpu()  # (16,)
 titles = [
     f"{score:.1f}  {'✓' if fine else '✗'}" for score, fine in zip(many.scores or [], passed.tolist(), strict=True)
 ]

@@ -25,7 +25,7 @@ from math import comb
 import torch
 from atelier import Pipeline
 from atelier.decoding import SamplingOptions, uniform_numbers
-from atelier.evaluation.evaluate import ATTRIBUTES, CHOICES, best_of, judged_world, told
+from atelier.evaluation.evaluate import CANDIDATE_COUNTS, best_of, correct_attributes, evaluation_world
 from atelier.teaching import (
     BLUE,
     GREEN,
@@ -45,10 +45,10 @@ from atelier.teaching import (
     slider,
     verdict,
 )
-from atelier.teaching.figures import coarse, plain, tints
+from atelier.teaching.figures import code_colours, hide_axes, posterize
 from atelier.weights.preset import find_presets, load_preset
 from atelier.weights.published.download import download
-from atelier.world import HELD_OUT, HeldOut, caption, paint, parse
+from atelier.world import ATTRIBUTES, HELD_OUT, HeldOut, caption, paint, parse
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
@@ -93,7 +93,7 @@ GALLERY = [
     "a photo of the food of china",
 ]
 for drawn in pipe.draw(GALLERY, n=9, seed=1):
-    row = picture_grid(coarse(drawn.pictures[:6], 128), 6, title=f"“{drawn.prompt}”", inches=1.3)
+    row = picture_grid(posterize(drawn.pictures[:6], 128), 6, title=f"“{drawn.prompt}”", inches=1.3)
     show(row, f"The best six of nine pictures of “{drawn.prompt}”.")
 
 # %% [markdown]
@@ -108,7 +108,7 @@ for drawn in pipe.draw(GALLERY, n=9, seed=1):
 def draw_pipeline() -> Figure:
     """The slide's pipeline, with shapes and steps."""
     made, axis = figure(9.6, 2.6)
-    plain(axis)
+    hide_axes(axis)
     boxes = [
         (0.0, "prompt", "a sentence", ""),
         (2.0, "tokenizer", "1  cuts it up", "ids\n(2, 32)"),
@@ -176,12 +176,12 @@ show(
 # %%
 def small(pictures: Tensor, side: int = 64) -> Tensor:
     """Pictures at most `side` wide, in 16 shades of each colour: enough for a figure, and the notebook stays small."""
-    return coarse(pictures, side, shades=16)
+    return posterize(pictures, side, shades=16)
 
 
 def hang(axis: Axes, picture: Tensor, title: str = "", side: int = 64) -> None:
     """A picture (3, h, w) alone in its axes, with a small title."""
-    plain(axis)
+    hide_axes(axis)
     axis.imshow(small(picture, side).permute(1, 2, 0), interpolation="nearest")
     axis.set_title(title, loc="center", fontsize=8.5, fontweight="normal", pad=3)
 
@@ -217,7 +217,9 @@ columns = torch.cat([without.topk(7).indices, with_caption.topk(20).indices])
 columns = torch.tensor(list(dict.fromkeys(columns.tolist()))[:14])
 made, axes = figure(9.6, 3.7, 2, 3, sharex=True, sharey=True)
 for axis, (name, lot) in zip(axes.flat, lots.items(), strict=True):
-    axis.bar(range(14), lot[columns], color=tints(laptop.decode, columns).tolist(), edgecolor=GREY, linewidth=0.6)
+    axis.bar(
+        range(14), lot[columns], color=code_colours(laptop.decode, columns).tolist(), edgecolor=GREY, linewidth=0.6
+    )
     axis.set(title=name, xticks=[])
     axis.grid(False)
 show(
@@ -328,7 +330,7 @@ show(
 # share of cells in which two pictures of the same caption have different codes: 0 if they are the same picture.
 
 # %%
-judge, world = preset.load_classifier("judge").to(DEVICE), judged_world(preset)
+judge, world = preset.load_classifier("judge").to(DEVICE), evaluation_world(preset)
 MANY = 60 if HAS_GPU else 16  # captions
 scenes = world.sample(MANY, seed=11, held_out="only", complete=True)
 captions = [caption(scene, complete=True) for scene in scenes]
@@ -339,7 +341,9 @@ def measure(how: SamplingOptions) -> tuple[float, float, Tensor]:
     """The share that is right and the variety at these settings, and a picture (2, 3, h, w) of each prompt of SHOWN."""
     drawings = pipe.draw([*SHOWN, *captions], n=2, seed=0, rank=False, **how)
     judged = zip(scenes, drawings[2:], strict=True)
-    found = torch.stack([told(judge, world, drawn.pictures, [scene] * 2).all(1) for scene, drawn in judged])
+    found = torch.stack(
+        [correct_attributes(judge, world, drawn.pictures, [scene] * 2).all(1) for scene, drawn in judged]
+    )
     differ = torch.stack([(drawn.codes[0] != drawn.codes[1]).float().mean() for drawn in drawings[2:]])
     pictures = torch.stack([drawn.pictures[0] for drawn in drawings[:2]])
     return found.float().mean().item(), differ.mean().item(), pictures
@@ -354,7 +358,7 @@ def draw_sweep(name: str, settings: list[SamplingOptions], usual: int | None = N
         for line, picture in enumerate(small(pictures)):
             extent = (place - 0.47, place + 0.47, 1.02 - line, 1.96 - line)
             above.imshow(picture.permute(1, 2, 0), extent=extent, aspect="auto", interpolation="nearest")
-    plain(above)
+    hide_axes(above)
     above.set(xlim=(-0.5, len(settings) - 0.5), ylim=(0, 2))
     for number, (words, colour, mark) in enumerate([("right, by the judge", BLUE, "o"), ("variety", ORANGE, "s")]):
         below.plot([result[number] for result in results], color=colour, marker=mark, label=words)
@@ -440,20 +444,26 @@ show(
 # %%
 careless = pipe.draw(captions, n=16, seed=3, guidance=1.0, temperature=1.4)
 judged = zip(scenes, careless, strict=True)
-found = torch.stack([told(judge, world, drawn.pictures, [scene] * 16).all(1) for scene, drawn in judged]).cpu()
+found = torch.stack(
+    [correct_attributes(judge, world, drawn.pictures, [scene] * 16).all(1) for scene, drawn in judged]
+).cpu()
 chosen = best_of(found.float())
 good = found.sum(1).tolist()  # of 16, for each caption
-perfect = [1 - sum(comb(16 - g, k) / comb(16, k) for g in good) / len(good) for k in CHOICES]
+perfect = [1 - sum(comb(16 - g, k) / comb(16, k) for g in good) / len(good) for k in CANDIDATE_COUNTS]
 made, axis = figure(6.6, 2.7)
 for words, values, colour, mark in [
     ("a perfect ranker", perfect, GREY, "s"),
     ("CLIP", list(chosen.values()), BLUE, "o"),
-    ("by chance", [chosen["1"]] * len(CHOICES), VERMILION, ""),
+    ("by chance", [chosen["1"]] * len(CANDIDATE_COUNTS), VERMILION, ""),
 ]:
     axis.plot(values, color=colour, marker=mark)
-    axis.annotate(words, (len(CHOICES) - 1, values[-1]), (8, 0), textcoords="offset points", color=colour, va="center")
-axis.set(xticks=range(len(CHOICES)), xticklabels=CHOICES, xlabel="candidates", ylabel="right, by the judge")
-axis.set(ylim=(None, 1.02), xlim=(-0.2, len(CHOICES) + 0.1))
+    axis.annotate(
+        words, (len(CANDIDATE_COUNTS) - 1, values[-1]), (8, 0), textcoords="offset points", color=colour, va="center"
+    )
+axis.set(
+    xticks=range(len(CANDIDATE_COUNTS)), xticklabels=CANDIDATE_COUNTS, xlabel="candidates", ylabel="right, by the judge"
+)
+axis.set(ylim=(None, 1.02), xlim=(-0.2, len(CANDIDATE_COUNTS) + 0.1))
 show(
     made,
     "Three curves over the number of candidates: chance is flat, CLIP rises well above it up to nine and then falls a "
@@ -632,7 +642,10 @@ drawn = {
 }
 right = {
     name: torch.stack(
-        [told(judge, world, each.pictures, [scene] * 3) for each, scene in zip(drawn[name], some, strict=True)]
+        [
+            correct_attributes(judge, world, each.pictures, [scene] * 3)
+            for each, scene in zip(drawn[name], some, strict=True)
+        ]
     ).cpu()
     for name, some in tested.items()
 }  # (captions, 3, 4)
@@ -694,7 +707,7 @@ made, axes = figure(9.4, 2.0, 1, 7)
 for axis, (picture, words) in zip(axes, wrong, strict=False):
     hang(axis, picture, words)
 for axis in axes[len(wrong) :]:
-    plain(axis)
+    hide_axes(axis)
 show(
     made, f"{min(7, len(wrong))} pictures in which the judge missed something, with what was asked for and what it saw."
 )

@@ -1,8 +1,8 @@
-"""An imitation of Colab: the set-up cell leaves all that is there as it is, and then lessons run.
+"""An imitation of Colab: the set-up cell changes no installed package, and lessons run afterwards.
 
 The imitation is a virtual environment with the packages that Colab has, linked from this one, and a package
-google.colab. In place of GitHub git finds this checkout; in place of the registry pip finds a folder of wheels, packed
-from this environment. Among them is bait: a newer torch, and a newer open_clip that asks for it.
+google.colab. In place of GitHub, git uses this checkout; in place of the registry, pip uses a folder of wheels, packed
+from this environment. Some wheels must not be installed: a newer torch, and a newer open_clip that requires it.
 """
 
 import importlib.metadata
@@ -26,9 +26,9 @@ from test_house import committed_files
 
 ROOT = Path(__file__).resolve().parents[2]
 ON_COLAB = ("torch", "torchvision", "transformers", "numpy", "matplotlib", "ipywidgets", "ipykernel")
-LACKING = ("accelerate", "emoji", "ftfy", "open_clip_torch", "unidecode")  # what else a lesson may import
+LACKING = ("accelerate", "emoji", "ftfy", "open_clip_torch", "unidecode")  # other packages that lessons import
 OWNER, KERNEL = "ada/atelier", "imitation"
-LESSON_SECONDS = 600  # for one cell, on a machine that has other things to do
+LESSON_SECONDS = 600  # for one cell, on a busy machine
 
 
 def canonical(name: str) -> str:
@@ -36,7 +36,7 @@ def canonical(name: str) -> str:
 
 
 def with_requirements(*names: str) -> set[str]:
-    """The packages and whatever they need, as far as it is installed here."""
+    """The packages and their dependencies, as far as they are installed here."""
     found: set[tuple[str, str]] = set()  # a package, and an extra of it, or ""
     waiting = [(canonical(name), "") for name in names]
     while waiting:
@@ -55,13 +55,13 @@ def with_requirements(*names: str) -> set[str]:
 
 
 def own_files(name: str) -> list[tuple[str, Path]]:
-    """Place inside site-packages and path of each file of an installed package, its scripts left out."""
+    """Path within site-packages and absolute path of each file of an installed package, without its scripts."""
     files = importlib.metadata.files(name) or []
     return [(file.as_posix(), Path(str(file.locate()))) for file in files if ".." not in file.parts]
 
 
 def link(names: set[str], folder: Path) -> None:
-    """Link packages of this environment into another one's site-packages."""
+    """Link packages of this environment into the site-packages folder of another."""
     owners: dict[str, set[str]] = {}
     places: dict[str, Path] = {}
     for name in names:
@@ -80,7 +80,7 @@ def link(names: set[str], folder: Path) -> None:
 
 
 def pack(name: str, folder: Path) -> None:
-    """Make a wheel of an installed package again."""
+    """Pack an installed package as a wheel."""
     distribution = importlib.metadata.distribution(name)
     tag = re.findall(r"^Tag: (\S+)", distribution.read_text("WHEEL") or "", flags=re.MULTILINE)[-1]
     stem = f"{canonical(name).replace('-', '_')}-{distribution.version}"
@@ -98,7 +98,7 @@ def pack(name: str, folder: Path) -> None:
 
 
 def pack_bait(name: str, requires: str, folder: Path) -> None:
-    """Make a wheel of a newer version, empty but for what it requires."""
+    """Make a wheel of a newer version that must not be installed: empty, with one requirement."""
     stem = f"{name}-99.0"
     with zipfile.ZipFile(folder / f"{stem}-py3-none-any.whl", "w") as wheel:
         needs = f"Requires-Dist: {requires}\n" if requires else ""
@@ -108,7 +108,7 @@ def pack_bait(name: str, requires: str, folder: Path) -> None:
 
 
 def publish(folder: Path) -> None:
-    """Make a repository at a folder out of what is committed here, or would be."""
+    """Make a repository in a folder from the files that are committed here, or would be."""
 
     def git(*words: str, text: str | None = None) -> None:
         name = ("-c", "user.name=Ada", "-c", "user.email=ada@example.org", "-c", "core.autocrlf=false")
@@ -123,7 +123,14 @@ def publish(folder: Path) -> None:
 
 @dataclass(frozen=True)
 class Imitation:
-    """python: its interpreter. site: its packages. wheels: what pip may install. content: where notebooks run."""
+    """The imitation of Colab.
+
+    Attributes:
+        python: its interpreter.
+        site: the folder of its packages.
+        wheels: the folder of packages that pip can install.
+        content: the folder in which notebooks run.
+    """
 
     python: Path
     site: Path
@@ -131,19 +138,30 @@ class Imitation:
     content: Path
 
     def versions(self) -> dict[str, str]:
-        """Name → version of all that is installed in it."""
+        """Name → version of the packages installed in it."""
         command = [str(self.python), "-m", "pip", "list", "--format=json", "--disable-pip-version-check"]
         listed = json.loads(subprocess.run(command, capture_output=True, check=True, text=True).stdout)
         return {canonical(each["name"]): each["version"] for each in listed}
 
     def run(self, notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
-        """Execute a notebook in it; raises at the first cell that raises."""
+        """Execute a notebook in it.
+
+        Raises:
+            nbclient.exceptions.CellExecutionError: a cell raises an exception.
+        """
         resources = {"metadata": {"path": str(self.content)}}
         client = NotebookClient(notebook, timeout=LESSON_SECONDS, kernel_name=KERNEL, resources=resources)
         return client.execute()
 
     def set_up(self, stamped: Path) -> tuple[dict[str, str], dict[str, str], list[nbformat.NotebookNode]]:
-        """The versions before and after a lesson's set-up cell; the cell, run, and one that imports the course."""
+        """Run a lesson's set-up cell, and a cell that imports the course.
+
+        Args:
+            stamped: a folder of lessons that knows the repository.
+
+        Returns:
+            The versions of the packages before and after, and the two executed cells.
+        """
         first = next(cell for cell in build_lessons.assemble(LESSONS["1"], stamped).cells if cell.cell_type == "code")
         asked = nbformat.v4.new_code_cell(
             "import atelier, open_clip, torch\nprint(atelier.__file__, torch.__version__)"
@@ -221,7 +239,7 @@ def test_set_up_changes_no_version(set_up) -> None:
     assert {name: after.get(name) for name in before} == before
 
 
-def test_set_up_installs_what_is_missing_and_nothing_that_wants_another_torch(set_up, imitation: Imitation) -> None:
+def test_set_up_installs_what_is_missing_and_nothing_that_requires_another_torch(set_up, imitation: Imitation) -> None:
     before, after, _ = set_up
     added = after.keys() - before.keys()
     assert {"open-clip-torch", "ftfy"} <= added
@@ -241,7 +259,7 @@ def test_the_course_is_imported_from_the_clone(set_up, imitation: Imitation) -> 
 @pytest.mark.parametrize("key", ["1", "2d"])
 @pytest.mark.usefixtures("set_up")
 def test_lesson_runs(imitation: Imitation, stamped: Path, key: str) -> None:
-    """With its set-up cell for the second time, as after a restart of the runtime."""
+    """The set-up cell runs for the second time, as after a restart of the runtime."""
     lesson = build_lessons.assemble(LESSONS[key], stamped)
     badge, *cells = imitation.run(lesson).cells
     assert f"github/{OWNER}/blob/main/notebooks/{LESSONS[key].name}.ipynb" in badge.source
@@ -257,8 +275,10 @@ def printed(cell: nbformat.NotebookNode) -> str:
     return "".join(output.get("text", "") for output in cell.outputs if output.get("name") == "stdout")
 
 
-def test_a_colab_at_odds_with_itself_is_set_up_too(set_up, imitation: Imitation, stamped: Path) -> None:
-    """Its torch asks for a newer sympy than it has: pip would refuse, or replace it."""
+def test_set_up_works_where_installed_packages_contradict_one_another(
+    set_up, imitation: Imitation, stamped: Path
+) -> None:
+    """The installed torch requires a newer sympy than is installed: pip would fail, or replace it."""
     before, after, _ = set_up
     added = sorted(after.keys() - before.keys())
     subprocess.run([str(imitation.python), "-m", "pip", "uninstall", "--quiet", "--yes", *added], check=True)

@@ -1,4 +1,4 @@
-"""The gates of the lesson workshop see what may not be committed."""
+"""Building lessons: from source to notebook, and the checks of a built notebook."""
 
 import re
 import subprocess
@@ -8,7 +8,7 @@ import nbformat
 import pytest
 import typer
 from atelier.teaching.lessons import LESSONS, Lesson
-from build_lessons import WorkshopError
+from build_lessons import LessonError
 from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
 from torch import nn
@@ -52,7 +52,7 @@ def two() -> int:
 
 @pytest.fixture
 def folder(tmp_path):
-    (tmp_path / "source").mkdir()
+    (tmp_path / "source" / "tools").mkdir(parents=True)
     (tmp_path / "source" / "9z_a_lesson.py").write_text(SOURCE, encoding="utf-8")
     return tmp_path
 
@@ -92,7 +92,7 @@ def test_stamped_repository_brings_the_badge(folder) -> None:
 
 @pytest.fixture
 def command(folder, monkeypatch):
-    """The command of the workshop, in the folder and with one lesson."""
+    """The command that builds lessons, in the folder and with one lesson."""
     monkeypatch.setattr(build_lessons, "NOTEBOOKS", folder)
     monkeypatch.setattr(build_lessons, "LESSONS", {LESSON.key: LESSON})
     monkeypatch.setattr(build_lessons, "build", lambda lesson, say: say(build_lessons.repository(folder)))
@@ -109,14 +109,14 @@ def test_command_stamps_the_repository_and_keeps_the_stamp(command, folder) -> N
 
 
 @pytest.mark.parametrize("repo", ["ada", "https://github.com/ada/atelier", "ada/atelier/lessons", 'ada/a"b'])
-def test_command_refuses_what_is_no_repository(command, folder, repo: str) -> None:
+def test_command_refuses_an_invalid_repository(command, folder, repo: str) -> None:
     shown = command("--repo", repo)
     assert shown.exit_code == 2
     assert "give owner/name" in " ".join(re.sub(r"[│╭╰─╮╯]", " ", shown.stderr).split())
     assert not (folder / "REPOSITORY").exists()
 
 
-def test_make_hands_the_repository_on() -> None:
+def test_make_passes_the_repository_on() -> None:
     make = ["make", "--dry-run", "notebooks", "REPO=ada/atelier", "LESSON=2d"]
     shown = subprocess.run(make, cwd=build_lessons.NOTEBOOKS.parent, capture_output=True, text=True, check=True).stdout
     assert 'build_lessons.py 2d --repo "ada/atelier"' in shown
@@ -133,16 +133,16 @@ def test_make_hands_the_repository_on() -> None:
 def test_faulty_source_is_refused(folder, before: str, after: str, words: str) -> None:
     path = folder / "source" / "9z_a_lesson.py"
     path.write_text(path.read_text(encoding="utf-8").replace(before, after), encoding="utf-8")
-    with pytest.raises(WorkshopError, match=words):
+    with pytest.raises(LessonError, match=words):
         build_lessons.assemble(LESSON, folder)
 
 
 def test_missing_source_is_named(tmp_path) -> None:
-    with pytest.raises(WorkshopError, match=r"9z_a_lesson\.py is missing"):
+    with pytest.raises(LessonError, match=r"9z_a_lesson\.py is missing"):
         build_lessons.assemble(LESSON, tmp_path)
 
 
-def test_execution_fills_outputs_and_passes_the_gates(folder) -> None:
+def test_an_executed_notebook_passes_the_checks(folder) -> None:
     notebook, seconds = build_lessons.execute(build_lessons.assemble(LESSON, folder), folder)
     assert seconds > 0
     assert build_lessons.faults(notebook, "9z") == []
@@ -151,7 +151,7 @@ def test_execution_fills_outputs_and_passes_the_gates(folder) -> None:
     )
 
 
-LEFT_BEHIND = """
+CONTROLS = """
 
 # %%
 from atelier.teaching import explore, figure, slider
@@ -160,9 +160,9 @@ height = 1.0
 
 
 def draw(share: float):
-    drawn, axis = figure(2, 1)
+    made, axis = figure(2, 1)
     axis.plot([0, share * height])
-    return drawn, "a line that rises from the left"
+    return made, "a line that rises from the left"
 
 
 explore(draw, share=slider(0.0, 1.0, 0.5))
@@ -171,7 +171,7 @@ explore(draw, share=slider(0.0, 1.0, 0.5))
 
 @pytest.mark.parametrize("later", ["", "\n# %%\nheight = None\n"])
 def test_controls_are_moved_after_the_last_cell(folder, later: str) -> None:
-    (folder / "source" / "9z_a_lesson.py").write_text(SOURCE + LEFT_BEHIND + later, encoding="utf-8")
+    (folder / "source" / "9z_a_lesson.py").write_text(SOURCE + CONTROLS + later, encoding="utf-8")
     assembled = build_lessons.assemble(LESSON, folder)
     if later:
         with pytest.raises(CellExecutionError, match="NoneType"):
@@ -182,13 +182,13 @@ def test_controls_are_moved_after_the_last_cell(folder, later: str) -> None:
         assert notebook.cells[-1].outputs[0].data["text/html"].startswith('<img alt="a line that rises')
 
 
-def test_header_says_what_was_measured_last(folder) -> None:
+def test_header_has_the_newest_minutes(folder) -> None:
     lesson = LESSONS["2b"]
     header = nbformat.v4.new_code_cell('lesson_header("2b")')
     header.outputs = [nbformat.v4.new_output("display_data", data={"text/html": "<p>11 to run</p>"})]
     notebook = nbformat.v4.new_notebook(cells=[header])
-    build_lessons.note_minutes(lesson, 20, 100, "", folder)
-    build_lessons.state_minutes(notebook, lesson, folder)
+    build_lessons.record_minutes(lesson, 20, 100, "", folder)
+    build_lessons.update_header(notebook, lesson, folder)
     assert "20 minutes to read, 1.5 to run on two CPU cores" in header.outputs[0].data["text/html"]
 
 
@@ -196,9 +196,9 @@ def test_a_sound_notebook_has_no_faults() -> None:
     assert build_lessons.faults(executed(), "9z") == []
 
 
-def test_a_last_value_of_twelve_lines_is_no_fault_and_one_of_thirteen_is_named() -> None:
+def test_a_last_value_may_have_twelve_lines_but_not_thirteen() -> None:
     notebook = executed()
-    notebook.cells[0].outputs = [result(nn.Sequential(*(nn.Linear(2, 2) for _ in range(10))))]  # and two lines around
+    notebook.cells[0].outputs = [result(nn.Sequential(*(nn.Linear(2, 2) for _ in range(10))))]  # and two more lines
     assert build_lessons.faults(notebook, "9z") == []
     spoil_network(notebook)
     assert build_lessons.faults(notebook, "9z") == [
@@ -240,7 +240,7 @@ def spoil_html_alt(notebook: NotebookNode) -> None:
 
 
 def result(value: object) -> NotebookNode:
-    """A cell's last value, as a kernel shows it that knows nothing better than its text."""
+    """A cell's last value as its text, which is what a kernel outputs for a value without a richer form."""
     return nbformat.v4.new_output("execute_result", data={"text/plain": repr(value)}, execution_count=1)
 
 
@@ -265,7 +265,7 @@ SPOILERS = [value for name, value in list(globals().items()) if name.startswith(
 
 
 @pytest.mark.parametrize("spoil", SPOILERS, ids=lambda spoil: spoil.__name__)
-def test_gates_see(spoil) -> None:
+def test_each_fault_is_found(spoil) -> None:
     notebook = executed()
     spoil(notebook)
     assert len(build_lessons.faults(notebook, "9z")) == 1

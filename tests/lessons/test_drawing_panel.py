@@ -1,4 +1,4 @@
-"""The panel that draws in a notebook."""
+"""The panel that draws pictures in a notebook."""
 
 import re
 
@@ -19,7 +19,7 @@ def parts(panel: widgets.VBox) -> tuple[widgets.Text, widgets.Text, widgets.Butt
     return words, seed, button, line, pictures
 
 
-def test_button_draws_nine_the_best_first(pipe):
+def test_the_button_draws_nine_pictures_the_best_first(pipe):
     _, seed, button, line, pictures = parts(drawing_panel(pipe, "a red car"))
     seed.value = "7"
     button.click()
@@ -40,7 +40,7 @@ def test_button_draws_nine_the_best_first(pipe):
         ("<b>", "-1", "whole number"),
     ],
 )
-def test_what_cannot_be_drawn_gets_a_sentence(pipe, prompt, seed, sentence):
+def test_invalid_input_is_explained(pipe, prompt, seed, sentence):
     words, seed_box, button, line, pictures = parts(drawing_panel(pipe))
     words.value, seed_box.value = prompt, seed
     button.click()

@@ -1,4 +1,4 @@
-"""Every lesson: built from its source, its code the library's, its exercises checked, its claims measured."""
+"""Every lesson: its notebook equals its source, its code the library's; exercises are checked, claims measured."""
 
 import ast
 import importlib
@@ -16,7 +16,7 @@ import build_lessons
 import nbformat
 import pytest
 from atelier.teaching.claims import CLAIMS
-from atelier.teaching.exercises import EXERCISES, judge
+from atelier.teaching.exercises import EXERCISES, grade
 from atelier.teaching.glossary import TERMS
 from atelier.teaching.lessons import LESSONS, NOTEBOOKS, Lesson, minutes
 
@@ -24,25 +24,27 @@ EVERY = pytest.mark.parametrize("lesson", LESSONS.values(), ids=LESSONS)
 CHECK = re.compile(r'^check\("(?P<key>[\w.]+)", (?P<answer>\w+)\)$', re.MULTILINE)
 HEADING = re.compile(r"^### Exercise (?P<key>[\w.]+) · .+ \((?P<stars>★{1,3}☆{0,2}), \d+ minutes\)$", re.MULTILINE)
 RHYTHM = ("Where we are", "The idea", "Build it", "Train it", "Look inside", "Break it", "Your turn", "What we have")
-RESERVED = {"1": ("Build it", "Train it"), "5": ("Build it", "Train it")}  # these two build no new block
+LEFT_OUT = {"1": ("Build it", "Train it"), "5": ("Build it", "Train it")}  # these two build no new block
 
 
 def code_cells(lesson: Lesson) -> Iterator[tuple[set[str], str]]:
+    """Tags and source of each code cell."""
     for cell in build_lessons.read_source(lesson).cells:
         if cell.cell_type == "code":
             yield set(cell.metadata.get("tags", ())), cell.source
 
 
 def stored(lesson: Lesson) -> nbformat.NotebookNode:
+    """The lesson's notebook in the repository."""
     return nbformat.read(NOTEBOOKS / f"{lesson.name}.ipynb", as_version=4)
 
 
 def parsed(source: str) -> ast.Module:
-    """A cell's syntax; lines for IPython alone are left out."""
+    """A cell's syntax tree, without the lines that only IPython understands."""
     return ast.parse("\n".join(line for line in source.splitlines() if not line.lstrip().startswith(("%", "!"))))
 
 
-def test_what_is_on_disk_is_what_the_table_lists() -> None:
+def test_the_files_are_those_of_the_table() -> None:
     listed = {lesson.name for lesson in LESSONS.values()}
     assert {path.stem for path in (NOTEBOOKS / "source").glob("*.py")} == listed
     assert {path.stem for path in NOTEBOOKS.glob("*.ipynb")} == listed
@@ -50,7 +52,7 @@ def test_what_is_on_disk_is_what_the_table_lists() -> None:
 
 
 @EVERY
-def test_notebook_is_what_its_source_makes(lesson: Lesson) -> None:
+def test_notebook_is_built_from_its_source(lesson: Lesson) -> None:
     assert build_lessons.without_outputs(stored(lesson)) == build_lessons.without_outputs(
         build_lessons.assemble(lesson)
     )
@@ -65,7 +67,7 @@ def test_notebook_passes_the_gates(lesson: Lesson) -> None:
 def test_lesson_follows_the_rhythm(lesson: Lesson) -> None:
     text = "\n".join(cell.source for cell in build_lessons.read_source(lesson).cells if cell.cell_type == "markdown")
     headings = re.findall(r"^## (?:\d+ · )?(.+)$", text, re.MULTILINE)
-    wanted = [name for name in RHYTHM if name not in RESERVED.get(lesson.key, ())]
+    wanted = [name for name in RHYTHM if name not in LEFT_OUT.get(lesson.key, ())]
     assert [next((name for name in wanted if heading.startswith(name)), heading) for heading in headings] == wanted
 
 
@@ -84,7 +86,7 @@ class _WithoutDocstrings(ast.NodeTransformer):
 
 
 def definitions(code: str) -> dict[str, str]:
-    """Name → syntax tree, docstrings aside, of what code defines at its top level."""
+    """Name → syntax tree, without docstrings, of what code defines at its top level."""
     defined = {}
     for node in parsed(code).body:
         if isinstance(node, ast.FunctionDef | ast.ClassDef):
@@ -95,7 +97,7 @@ def definitions(code: str) -> dict[str, str]:
 
 
 @EVERY
-def test_cells_define_the_librarys_code(lesson: Lesson) -> None:
+def test_cells_define_the_same_code_as_the_library(lesson: Lesson) -> None:
     in_cells: dict[str, str] = {}
     for tags, source in code_cells(lesson):
         if not tags & {"stub", "solution"}:
@@ -108,7 +110,7 @@ def test_cells_define_the_librarys_code(lesson: Lesson) -> None:
             assert in_cells[name] == library[name], f"{lesson.name} defines another {name} than atelier.blocks.{module}"
 
 
-def test_another_syntax_tree_is_seen() -> None:
+def test_different_code_has_a_different_syntax_tree() -> None:
     library = definitions('def f(x):\n    """Adds."""\n    return x + 1\n\nclass C:\n    """A class."""\n')
     assert definitions("def f(x):\n    return x + 1\n\nclass C:\n    pass\n") == library
     assert definitions("def f(x):\n    return x - 1\n")["f"] != library["f"]
@@ -118,7 +120,7 @@ def test_another_syntax_tree_is_seen() -> None:
 
 
 def exercises(lesson: Lesson) -> dict[str, dict[str, Any]]:
-    """Key → stub, answer's name, hints, solution and heading of each exercise, in the order of the source."""
+    """Key → stub, name of the answer, hints, solution and tags of each exercise, in the order of the source."""
     found: dict[str, dict[str, Any]] = {}
     heading, stub = None, ""
     for cell in build_lessons.read_source(lesson).cells:
@@ -139,7 +141,7 @@ def exercises(lesson: Lesson) -> dict[str, dict[str, Any]]:
 
 
 def namespace(lesson: Lesson) -> dict[str, Any]:
-    """What a lesson imports and defines, without running anything else of it."""
+    """The names that a lesson imports and defines; the rest of its code is not run."""
     names: dict[str, Any] = {"__name__": lesson.name}
     for tags, source in code_cells(lesson):
         if tags & {"stub", "solution"}:
@@ -156,6 +158,7 @@ def namespace(lesson: Lesson) -> dict[str, Any]:
 
 
 def wrong_answers(lesson: Lesson) -> ModuleType:
+    """The module with a lesson's wrong answers."""
     path = Path(__file__).parent / "wrong_answers" / f"lesson_{lesson.key}.py"
     spec = importlib.util.spec_from_file_location(f"wrong_answers_{lesson.key}", path)
     assert spec is not None
@@ -166,7 +169,7 @@ def wrong_answers(lesson: Lesson) -> ModuleType:
 
 
 @EVERY
-def test_exercises_are_whole(lesson: Lesson) -> None:
+def test_exercises_have_all_their_parts(lesson: Lesson) -> None:
     found = exercises(lesson)
     assert 3 <= len(found) <= 4
     for key, parts in found.items():
@@ -178,6 +181,7 @@ def test_exercises_are_whole(lesson: Lesson) -> None:
 
 
 def _registered(lesson: Lesson) -> list[str]:
+    """The keys of a lesson's exercises that have a checker."""
     importlib.import_module(f"atelier.teaching.exercises.lesson_{lesson.key}")
     return [key for key in EXERCISES if key.split(".")[0] == lesson.key]
 
@@ -187,21 +191,21 @@ def test_stubs_are_not_tried_yet_and_solutions_are_right(lesson: Lesson) -> None
     for key, parts in exercises(lesson).items():
         untouched = namespace(lesson)
         exec(parts["stub"], untouched)
-        assert judge(key, untouched[parts["answer"]]).mark == "○", key
+        assert grade(key, untouched[parts["answer"]]).mark == "○", key
         solved = namespace(lesson)
         exec(parts["stub"], solved)
         exec(parts["solution"], solved)
-        assert str(judge(key, solved[parts["answer"]])) == f"✓ {key}: right."
+        assert str(grade(key, solved[parts["answer"]])) == f"✓ {key}: right."
 
 
 @EVERY
-def test_wrong_answers_are_told_what_is_wrong_in_them(lesson: Lesson) -> None:
+def test_each_wrong_answer_has_a_message_of_its_own(lesson: Lesson) -> None:
     wrong = wrong_answers(lesson).WRONG
     assert wrong.keys() == exercises(lesson).keys()
     for key, answers in wrong.items():
-        judged = [judge(key, answer) for answer in answers]
-        assert [verdict.mark for verdict in judged] == ["✗"] * len(answers), [str(verdict) for verdict in judged]
-        assert len({verdict.message for verdict in judged}) == len(answers) >= 3, [str(verdict) for verdict in judged]
+        results = [grade(key, answer) for answer in answers]
+        assert [result.mark for result in results] == ["✗"] * len(answers), [str(result) for result in results]
+        assert len({result.message for result in results}) == len(answers) >= 3, [str(result) for result in results]
 
 
 # ---------------------------------------------------------------------------------------------- claims, quiz, words
@@ -213,7 +217,7 @@ def test_each_claim_is_measured_in_a_cell(lesson: Lesson) -> None:
     assert measured.keys() == {key for key, claim in CLAIMS.items() if claim.lesson == lesson.key}
 
 
-def test_table_of_claims_is_what_the_notebooks_say() -> None:
+def test_table_of_claims_has_the_notebooks_verdicts() -> None:
     assert (NOTEBOOKS / build_lessons.CLAIMS_FILE).read_text(encoding="utf-8") == build_lessons.claims_table()
 
 
@@ -244,7 +248,7 @@ def test_lesson_imports_nothing_private(lesson: Lesson) -> None:
 
 
 def test_every_lesson_is_collected_for_validation() -> None:
-    """A notebook that nbval does not see passes by not being run."""
+    """A notebook that nbval does not collect would pass because it is not run."""
     command = [
         sys.executable,
         "-m",

@@ -1,4 +1,4 @@
-"""The site, built anew and served: `make test-all`. docs/site must have its node_modules."""
+"""The site, newly built and served: `make test-all`. docs/site must have its node_modules."""
 
 import functools
 import subprocess
@@ -18,7 +18,7 @@ __all__ = ["browser"]  # a fixture of this folder, too
 
 
 class Quiet(SimpleHTTPRequestHandler):
-    """Serves files, and does not write a line for each."""
+    """Serves files without a log."""
 
     def log_message(self, format: str, *args: object) -> None:
         pass
@@ -35,7 +35,7 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def address(site: Path) -> Iterator[str]:
-    """Where the site is served."""
+    """The address at which the site is served."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=str(site)))
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_address[1]}/"

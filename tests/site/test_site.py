@@ -1,4 +1,4 @@
-"""What is on the site, read as files: everything that should be there, every link, and nothing from elsewhere."""
+"""The files of the site: all pages exist, all links work, and nothing is fetched from other servers."""
 
 import base64
 import html
@@ -31,7 +31,14 @@ FETCHED_LINKS = {"stylesheet", "icon", "preload", "shortcut icon", "manifest", "
 
 @dataclass
 class Read(HTMLParser):
-    """A page's anchors, its links, what a browser fetches for it, and its pictures without a word on them."""
+    """A page, read.
+
+    Attributes:
+        anchors: ids and names.
+        links: addresses of its links.
+        fetched: addresses that a browser fetches to show it.
+        speechless: its pictures without alternative text.
+    """
 
     anchors: set[str] = field(default_factory=set)
     links: set[str] = field(default_factory=set)
@@ -62,7 +69,7 @@ def read(page: Path) -> Read:
 
 
 def pages(site: Path) -> list[Path]:
-    """All of Sphinx's pages; the deck has tests of its own."""
+    """All pages that Sphinx has built; the deck has its own tests."""
     return sorted(page for page in site.rglob("*.html") if "built" not in page.parts)
 
 
@@ -71,7 +78,7 @@ def is_elsewhere(address: str) -> bool:
 
 
 def dead(page: Path, address: str) -> str | None:
-    """What is wrong with a link to the site itself, or None."""
+    """What is wrong with a link within the site, or None."""
     parts = urlsplit(address)
     target = page if not parts.path else (page.parent / unquote(parts.path)).resolve()
     target = target / "index.html" if target.is_dir() else target
@@ -82,7 +89,7 @@ def dead(page: Path, address: str) -> str | None:
     return None
 
 
-def test_every_link_to_the_site_itself_leads_somewhere(site: Path) -> None:
+def test_every_link_within_the_site_works(site: Path) -> None:
     found = [
         fault
         for page in pages(site)
@@ -101,7 +108,7 @@ def test_the_search_for_dead_links_finds_one(tmp_path: Path) -> None:
     assert [bool(fault) for fault in faults] == [True, True, False, False]
 
 
-def test_a_browser_fetches_nothing_from_elsewhere(site: Path) -> None:
+def test_pages_fetch_nothing_from_other_servers(site: Path) -> None:
     asked = {(page.name, address) for page in pages(site) for address in read(page).fetched if is_elsewhere(address)}
     assert asked == set()
     for sheet in site.rglob("*.css"):
@@ -115,7 +122,7 @@ def test_every_picture_has_an_alternative_text(site: Path) -> None:
     assert [(page.name, read(page).speechless) for page in pages(site) if read(page).speechless] == []
 
 
-def test_every_lesson_module_term_and_claim_is_there(site: Path) -> None:
+def test_every_lesson_module_term_and_claim_is_on_the_site(site: Path) -> None:
     assert {f"{lesson.name}.html" for lesson in LESSONS.values()} <= {
         page.name for page in (site / "notebooks").iterdir()
     }
@@ -131,7 +138,7 @@ def test_every_lesson_module_term_and_claim_is_there(site: Path) -> None:
     assert len([link for link in claims if "#claim-" in link]) == len(CLAIMS)
 
 
-def test_a_class_of_the_reference_has_its_words_and_its_source(site: Path) -> None:
+def test_a_class_in_the_reference_has_its_docstring_and_its_source(site: Path) -> None:
     text = (site / "api" / "atelier.blocks.vq.html").read_text(encoding="utf-8")
     assert 'id="atelier.blocks.vq.VectorQuantizer"' in text
     assert "Replaces every vector by its nearest code" in text
@@ -150,14 +157,14 @@ def png(width: int, height: int) -> bytes:
     return file.getvalue()
 
 
-def test_a_figure_is_wide_if_a_phone_would_make_its_words_too_small() -> None:
+def test_a_figure_is_wide_if_its_text_would_be_too_small_on_a_phone() -> None:
     assert lessons.is_wide(png(900, 300), 700)
     assert not lessons.is_wide(png(900, 900), 700)  # a grid of pictures
     assert not lessons.is_wide(png(900, 300), 500)
 
 
 def example() -> list:
-    """A lesson's cells, one of each kind that the page treats in its own way."""
+    """The cells of a lesson, one of each kind that the page treats differently."""
     view = {"application/vnd.jupyter.widget-view+json": {"model_id": "m"}}
     picture = new_output(
         "display_data",
@@ -166,7 +173,7 @@ def example() -> list:
     )
     controls = new_output("display_data", {**view, "text/plain": "controls", "text/html": "<img alt='still'>"})
     bar = new_output("display_data", {**view, "text/plain": "0%|"})
-    long = "\n".join(f"axis.plot({number})" for number in range(lessons.LONG))
+    long = "\n".join(f"axis.plot({number})" for number in range(lessons.FOLD_LINES))
     cells = [
         new_markdown_cell("[![Open in Colab](https://x/badge.svg)](https://x/somewhere)"),
         new_markdown_cell("# 9z · A lesson\n\nIts first words."),
@@ -181,7 +188,7 @@ def example() -> list:
     return cells
 
 
-def test_a_lessons_page_has_what_a_reader_needs_and_nothing_else(tmp_path: Path) -> None:
+def test_cells_are_shown_folded_or_left_out(tmp_path: Path) -> None:
     page = lessons.lesson_page(new_notebook(cells=example()), "9z_lesson", tmp_path)
     title, imports, drawing, controls, terms = page.cells
     assert title.source.startswith("# 9z · A lesson\n\n<p")
@@ -202,7 +209,7 @@ def test_a_lessons_page_has_what_a_reader_needs_and_nothing_else(tmp_path: Path)
     assert "in JupyterLab and on Colab" in words.data["text/html"]
 
 
-def test_the_set_up_page_says_where_to_fetch_the_course_once_that_is_known() -> None:
+def test_the_set_up_page_says_how_to_clone_a_known_repository() -> None:
     readme = (stage.ROOT / "README.md").read_text(encoding="utf-8")
     assert "git clone" not in stage.set_up_page(readme, "")
     assert "git clone https://github.com/owner/name atelier\ncd atelier " in stage.set_up_page(readme, "owner/name")
@@ -212,12 +219,12 @@ def test_prompts_are_read_in_sections() -> None:
     assert list(gallery.sections("# One.\na\nb\n\n\n# Two\nc\n")) == [("One.", ["a", "b"]), ("Two", ["c"])]
 
 
-def test_a_claims_cell_becomes_a_link_to_the_page_that_has_it() -> None:
+def test_the_cell_of_a_claim_becomes_a_link() -> None:
     row = stage.linked_claims("| a claim | [2d](2d_vq_vae.ipynb) | 2d-067 | holds |", {"2d-067": "2d_vq_vae"})
     assert row == '| a claim | [2d](2d_vq_vae.ipynb) | <a href="2d_vq_vae.html#claim-2d-067">2d-067</a> | holds |'
 
 
-def test_the_front_page_states_what_was_measured(site: Path) -> None:
+def test_the_front_page_has_the_measured_numbers(site: Path) -> None:
     evaluation = json.loads((stage.ROOT / "data" / "laptop" / "evaluation.json").read_text(encoding="utf-8"))
     front = (site / "index.html").read_text(encoding="utf-8")
     assert f"<b>{evaluation['held_out']['all_best_of_9']:.0%}</b>" in front
@@ -226,7 +233,7 @@ def test_the_front_page_states_what_was_measured(site: Path) -> None:
         assert html.escape(lesson.question) in front
 
 
-def test_what_is_published_is_what_is_built() -> None:
+def test_the_workflow_publishes_the_built_site() -> None:
     workflow = yaml.safe_load((stage.ROOT / ".github" / "workflows" / "site.yml").read_text(encoding="utf-8"))
     steps = workflow["jobs"]["publish"]["steps"]
     assert [step["run"] for step in steps if "run" in step] == ["make site"]
@@ -238,7 +245,7 @@ def test_what_is_published_is_what_is_built() -> None:
 
 
 def words_of(notebook: Path) -> Iterator[str]:
-    """Some words from the end of each paragraph of a lesson, as they should stand on its page."""
+    """Some words from the end of each paragraph of a lesson, which should be on its page."""
     for cell in json.loads(notebook.read_text(encoding="utf-8"))["cells"]:
         if cell["cell_type"] == "markdown":
             for paragraph in re.split(r"\n\s*\n", "".join(cell["source"])):

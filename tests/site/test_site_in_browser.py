@@ -1,4 +1,4 @@
-"""The site in a browser, at a desk's width and a phone's: whole, quiet, and without a word to anybody else."""
+"""The site in a browser, on a desktop and a phone: pages have no fault, and nothing is fetched from other servers."""
 
 from collections.abc import Iterator
 
@@ -23,7 +23,7 @@ PAGES = (
     "api/atelier.blocks.bart.html",
     *(f"notebooks/{lesson.name}.html" for lesson in LESSONS.values()),
 )
-# What runs over the side, which pictures are missing, and formulas that nobody has set.
+# How much wider than the window the page is, which pictures are missing, how many formulas are not rendered or wrong.
 FAULTS = """() => ({
   over: document.documentElement.scrollWidth - window.innerWidth,
   missing: [...document.images].filter(image => !image.complete || !image.naturalWidth).map(image => image.src),
@@ -41,7 +41,7 @@ def screen(request: pytest.FixtureRequest, browser: Browser, address: str) -> It
 
 
 def open_whole(page: Page, address: str) -> None:
-    """Open a page and scroll through it, so that everything has been fetched and every formula is set."""
+    """Open a page and wait until everything has been fetched and every formula is rendered."""
     page.goto(address)
     page.wait_for_function(f"({FAULTS})().raw === 0", timeout=60_000)
     page.evaluate("() => document.querySelectorAll('img[loading=lazy]').forEach(image => image.loading = 'eager')")
@@ -49,13 +49,13 @@ def open_whole(page: Page, address: str) -> None:
 
 
 @pytest.mark.parametrize("name", PAGES)
-def test_a_page_is_whole(name: str, screen: tuple[Page, Seen], address: str) -> None:
+def test_a_page_has_no_fault(name: str, screen: tuple[Page, Seen], address: str) -> None:
     page, _ = screen
     open_whole(page, address + name)
     assert page.evaluate(FAULTS) == {"over": 0, "missing": [], "raw": 0, "wrong": 0}
 
 
-def test_the_faults_that_are_looked_for_can_be_found(browser: Browser, address: str) -> None:
+def test_each_fault_is_found(browser: Browser, address: str) -> None:
     with watched(browser, viewport=SCREENS["phone"]) as (page, seen):
         open_whole(page, address + "index.html")
         page.evaluate("""() => document.body.insertAdjacentHTML('beforeend',
@@ -69,7 +69,7 @@ def test_the_faults_that_are_looked_for_can_be_found(browser: Browser, address: 
     assert len(seen.complaints) == 1  # the picture
 
 
-def test_controls_of_a_lesson_are_shown_and_moved(screen: tuple[Page, Seen], address: str) -> None:
+def test_controls_of_a_lesson_can_be_moved(screen: tuple[Page, Seen], address: str) -> None:
     page, _ = screen
     open_whole(page, address + "notebooks/2d_vq_vae.html")
     readout = page.locator(".widget-slider .widget-readout").first
@@ -92,7 +92,7 @@ def test_folds_open(screen: tuple[Page, Seen], address: str) -> None:
     assert hint.locator("p").first.is_visible()
 
 
-def test_a_search_finds_the_lesson(screen: tuple[Page, Seen], address: str) -> None:
+def test_the_search_finds_a_lesson(screen: tuple[Page, Seen], address: str) -> None:
     page, _ = screen
     page.goto(address + "search.html?q=codebook")
     page.locator("#search-results li a", has_text="2d · The VQ-VAE").first.wait_for(timeout=20_000)

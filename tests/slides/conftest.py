@@ -22,7 +22,7 @@ def slides() -> list[deck.Slide]:
 
 @pytest.fixture(scope="session")
 def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The deck as HTML, built anew from what stands in slides/."""
+    """The deck as HTML, newly built from slides/."""
     target = tmp_path_factory.mktemp("deck") / "session.html"
     deck.write_filled()
     deck.marp("--output", str(target))

@@ -1,4 +1,4 @@
-"""The built deck in a browser: nothing runs over, no picture is missing, nothing is fetched; the files are whole."""
+"""The built deck in a browser: everything fits, no picture is missing, nothing is fetched; all formats are built."""
 
 import json
 import re
@@ -18,7 +18,7 @@ WIDTH, HEIGHT = 1280, 720
 MARGIN = 20  # of the slide's pixels that stay free at its edges
 LEAST_TEXT = 16  # pixels; a slide is 720 of them high
 
-# What is outside of the slide or over the footer, what is cut, and what is too small to read.
+# Finds what is outside of the slide, what covers the footer, what is cut off, and what is too small to read.
 MEASURE = """([margin, least]) => {
   const found = {outside: [], cut: [], small: [], broken: [], foot: []};
   const slide = document.querySelector('svg.bespoke-marp-active') || document.querySelector('.bespoke-marp-active');
@@ -62,7 +62,7 @@ MEASURE = """([margin, least]) => {
 
 @pytest.fixture(scope="module")
 def opened(browser: Browser, built: Path) -> Iterator[tuple[Page, Seen]]:
-    """The deck, opened with no network, and what it does."""
+    """The deck, opened without network, and what the browser saw."""
     with watched(browser, viewport={"width": WIDTH, "height": HEIGHT}, offline=True) as (page, seen):
         page.goto(built.as_uri())
         yield page, seen
@@ -70,12 +70,12 @@ def opened(browser: Browser, built: Path) -> Iterator[tuple[Page, Seen]]:
 
 @pytest.fixture(scope="module")
 def page(opened: tuple[Page, Seen]) -> Page:
-    """The deck, opened."""
+    """The page of the opened deck."""
     return opened[0]
 
 
 def shown(page: Page, number: int) -> dict[str, Any]:
-    """What MEASURE finds on a slide."""
+    """Show a slide, and return what MEASURE finds on it."""
     page.evaluate(f"location.hash = '#{number}'")
     page.wait_for_function(
         f"[...document.querySelectorAll('.bespoke-marp-slide')].findIndex("
@@ -89,13 +89,13 @@ NUMBERS = range(1, len(deck.slides(deck.SOURCE.read_text(encoding="utf-8"))) + 1
 
 
 @pytest.mark.parametrize("number", NUMBERS)
-def test_slide_is_whole(page: Page, number: int) -> None:
+def test_slide_has_no_fault(page: Page, number: int) -> None:
     found = shown(page, number)
     assert {fault: names for fault, names in found.items() if names} == {}
 
 
 def test_overflow_is_found(page: Page) -> None:
-    """The measure itself measures: a slide that is made too full is caught."""
+    """MEASURE finds the faults of a slide that is made too full."""
     page.evaluate("location.hash = '#4'")
     page.wait_for_timeout(200)
     page.evaluate(
@@ -137,7 +137,7 @@ def test_committed_deck_is_the_one_that_is_built(built: Path) -> None:
 
 
 def inflated(pdf: bytes) -> Iterator[bytes]:
-    """The file, and what is in those of its streams that hold objects."""
+    """The file, and the decompressed streams that contain objects."""
     yield pdf
     for match in re.finditer(rb"/ObjStm.*?stream\r?\n", pdf, re.DOTALL):
         with suppress(zlib.error):
@@ -161,7 +161,7 @@ def test_other_formats_are_built(
         assert len(re.findall(rb"/Type */Page\b", b"".join(inflated(content)))) == len(slides)
 
 
-def test_numbers_file_says_what_the_slides_ask_for() -> None:
+def test_numbers_file_has_the_numbers_that_slides_use() -> None:
     said = json.loads(deck.NUMBERS.read_text(encoding="utf-8"))
     asked = set(re.findall(r"\{\{number ([^}]+)\}\}", deck.SOURCE.read_text(encoding="utf-8")))
     assert asked == said.keys()

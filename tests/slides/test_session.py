@@ -1,4 +1,4 @@
-"""session.md: notes and minutes on every slide, the whole of the session in it, nothing measured typed in."""
+"""session.md: each slide has notes and minutes, all points of the session are covered, no measurement is typed in."""
 
 import json
 import re
@@ -11,7 +11,7 @@ from atelier.teaching.lessons import LESSONS
 
 SOURCES = deck.ROOT / "notebooks" / "source"
 
-# What the workshop's own slides say, point by point; a slide's notes name the point that it makes.
+# The points of the workshop's own slides; the notes of a slide name the point that it makes.
 SESSION = (
     "Illustrative Session on Image Generative Models with Dall.E Mini",
     "AI model drawing images from any prompt!",
@@ -59,21 +59,21 @@ SESSION = (
     "Examples of Generated Images: a photo of the food of china",
     "Thank you for listening! Questions?",
 )
-WORDS = 62  # on a slide, beside its heading and its figures: more cannot be read from the last row
+WORDS = 62  # on a slide, besides its heading and figures; more cannot be read from the last row
 
 
 def visible(slide: deck.Slide) -> str:
-    """A slide's text as Markdown, without notes and settings."""
+    """The Markdown of a slide without notes and settings."""
     return re.sub(r"<!--.*?-->", "", slide.source, flags=re.DOTALL)
 
 
 def sections(lesson: str) -> set[str]:
-    """A lesson's headings of the second rank: "2 · The idea"."""
+    """A lesson's second-level headings, such as "2 · The idea"."""
     source = (SOURCES / f"{lesson}.py").read_text(encoding="utf-8")
     return set(re.findall(r"^# ## (.+)$", source, re.MULTILINE))
 
 
-def test_every_slide_has_notes_with_minutes_and_something_to_say(slides: list[deck.Slide]) -> None:
+def test_every_slide_has_notes_with_minutes_and_spoken_text(slides: list[deck.Slide]) -> None:
     lacking = [
         f"{slide.number}: {slide.title}" for slide in slides if slide.minutes <= 0 or len(slide.say.split()) < 20
     ]
@@ -85,7 +85,7 @@ def test_minutes_add_up_to_ninety_in_about_forty_five_slides(slides: list[deck.S
     assert 40 <= len(slides) <= 55
 
 
-def test_clocks_of_exercises_show_the_notes_minutes(slides: list[deck.Slide]) -> None:
+def test_clocks_of_exercises_show_the_minutes_of_the_notes(slides: list[deck.Slide]) -> None:
     turns = [slide for slide in slides if "_class: turn" in slide.source]
     shown = [re.search(r'class="clock"><b>(.+?)</b>', slide.source) for slide in turns]
     assert len(turns) >= 5
@@ -94,7 +94,7 @@ def test_clocks_of_exercises_show_the_notes_minutes(slides: list[deck.Slide]) ->
     ]
 
 
-def test_every_slide_has_a_heading_and_knows_its_place(slides: list[deck.Slide]) -> None:
+def test_every_slide_has_a_heading_a_map_and_a_part(slides: list[deck.Slide]) -> None:
     assert all(slide.title for slide in slides)
     ordinary = [slide for slide in slides if "_class: part" not in slide.source and "_class: cover" not in slide.source]
     assert [slide.title for slide in ordinary if "{{mark " not in slide.source] == []
@@ -126,7 +126,7 @@ def test_every_exercise_on_a_slide_is_one_of_its_lesson(slides: list[deck.Slide]
             assert not source.is_file() or f'check("{key}", {answer})' in source.read_text(encoding="utf-8")
 
 
-def test_every_claim_stands_on_a_slide(slides: list[deck.Slide]) -> None:
+def test_every_claim_is_on_a_slide(slides: list[deck.Slide]) -> None:
     named = {key for slide in slides for key in slide.facts.get("Claim", ())}
     assert named == set(CLAIMS)
 
@@ -164,16 +164,16 @@ def test_every_figure_is_described(slides: list[deck.Slide]) -> None:
             assert len(arguments[1].split()) >= 3, f"Slide {slide.number} has pictures without words."
 
 
-# ---------------------------------------------------------------------------------------------- the filling
+# ---------------------------------------------------------------------------------------------- macros
 
 
-def test_a_wrong_word_in_braces_is_named_with_its_slide() -> None:
+def test_the_error_of_a_wrong_macro_names_it_and_its_slide() -> None:
     head = "---\nmarp: true\n---\n\n# One\n\n---\n\n# Two\n\n"
     for wrong, said in (
         ("{{verdikt ae-gaps}}", "There is no 'verdikt'"),
         ("{{verdict ae-gap}}", "There is no claim 'ae-gap'"),
-        ("{{number weight of the moon}}", "figures.py says nothing of 'weight of the moon'"),
-        ("{{found ae-gaps (\\d+) giraffes}}", "has nothing like"),
+        ("{{number weight of the moon}}", "figures.py has no number 'weight of the moon'"),
+        ("{{found ae-gaps (\\d+) giraffes}}", "The measurement of 'ae-gaps' in CLAIMS.md does not match"),
         ("{{mark BERT}}", "BERT is not on the map"),
         ("{{pictures nobody 3 100 | nobody at all}}", "There are no pictures nobody-1.png"),
         ("{{pictures tower 3 100 | nine towers there | a; b}}", "2 labels for 9 pictures"),
@@ -190,12 +190,12 @@ def test_numbers_come_from_their_files() -> None:
     assert f"{stored['held_out']['all']:.1%}" in deck.filled(source)
 
 
-def test_a_claim_that_is_not_measured_yet_says_where_it_will_be(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_claim_that_is_not_measured_yet_names_its_lesson(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(deck, "measured", dict)
     assert "lesson 4 measures it" in deck.verdict("clip-pairs")
 
 
-def test_notes_end_in_what_was_measured() -> None:
+def test_notes_end_with_the_measurements() -> None:
     note = "---\nmarp: true\n---\n\n# One\n\n<!--\nMinutes: 1\nClaim: ae-gaps\n\nSay this.\n-->"
     assert deck.measured()["ae-gaps"][0] in deck.filled(note)
 
@@ -210,7 +210,7 @@ def test_lock_file_names_no_registry() -> None:
     assert all("integrity" in package for name, package in lock["packages"].items() if name)
 
 
-def test_figures_are_drawn_and_none_is_left_over() -> None:
+def test_every_figure_is_on_a_slide() -> None:
     source = deck.SOURCE.read_text(encoding="utf-8")
     named = set(re.findall(r"\(figures/([\w-]+)\.png\)", source))
     families = {arguments.split()[0] for arguments in re.findall(r"\{\{pictures (.+?)\|", source)}

@@ -1,1 +1,1 @@
-"""Evaluation: what trained models can do, in numbers, and the model cards that state it."""
+"""Evaluation: measurements of trained models, and the model cards that report them."""

@@ -1,13 +1,13 @@
-"""The model card: what a preset can do, in numbers that were measured, with the curve of its training."""
+"""The model card: a preset's evaluation as text, with the curves of its training."""
 
 from __future__ import annotations
 
 import json
 from pathlib import Path
 
-from atelier.evaluation.evaluate import ATTRIBUTES, Evaluation
+from atelier.evaluation.evaluate import Evaluation
 from atelier.weights.preset import HISTORY_FILE, Preset
-from atelier.world import HELD_OUT, named_world
+from atelier.world import ATTRIBUTES, HELD_OUT, named_world
 
 CARD_FILE, CURVES_FILE, EVALUATION_FILE = "README.md", "curves.png", "evaluation.json"
 CURVES = (
@@ -16,7 +16,7 @@ CURVES = (
     ("clip", "loss", "CLIP: contrastive loss"),
 )
 
-LABELS = {
+LABELS = {  # keys of `Evaluation.ranking` → words
     "seen": "seen",
     "held_out": "held-out",
     "preset": "sampled as the preset does",
@@ -25,7 +25,7 @@ LABELS = {
 
 
 def table(evaluation: Evaluation) -> str:
-    """The evaluation as a Markdown table and a few lines."""
+    """The evaluation as a Markdown table and a list."""
     seen, held_out, found = evaluation.seen, evaluation.held_out, evaluation.clip_retrieval
     names = {
         **{name: name for name in ATTRIBUTES},
@@ -55,7 +55,14 @@ def table(evaluation: Evaluation) -> str:
 
 
 def write_card(preset: Preset, evaluation: Evaluation, prompts: int, pictures: int) -> None:
-    """Write README.md, evaluation.json and curves.png into the preset's folder."""
+    """Write README.md, evaluation.json and curves.png into the preset's folder.
+
+    Args:
+        preset: the preset that was measured.
+        evaluation: its evaluation.
+        prompts: captions of each kind, as given to `evaluate`.
+        pictures: painted pictures, as given to `evaluate`.
+    """
     (preset.folder / EVALUATION_FILE).write_text(json.dumps(evaluation.as_dict(), indent=2) + "\n", encoding="utf-8")
     history = read_history(preset)
     draw_curves(history, preset.folder / CURVES_FILE)
@@ -63,7 +70,7 @@ def write_card(preset: Preset, evaluation: Evaluation, prompts: int, pictures: i
 
 
 def read_history(preset: Preset) -> dict[str, list[dict[str, float]]]:
-    """The lines of metrics of each block's training, thinned; empty for a preset that was never trained."""
+    """Some of the metrics of each block's training: block → lines; empty for a preset that was never trained."""
     path = preset.folder / HISTORY_FILE
     return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
 
@@ -111,7 +118,12 @@ the painter's. Small parts blur: one of {c.codes} codes has to say what {c.facto
 
 
 def draw_curves(history: dict, path: Path) -> None:
-    """Plot one panel per block over training minutes."""
+    """Plot the metrics of each block over training minutes, a panel for each, into an image file.
+
+    Args:
+        history: of `read_history`.
+        path: the file to write.
+    """
     from matplotlib.figure import Figure
 
     panels = [(history[block], key, title) for block, key, title in CURVES if history.get(block)]
@@ -129,7 +141,7 @@ def draw_curves(history: dict, path: Path) -> None:
 
 
 def percent(share: float) -> str:
-    """A share from 0 to 1 in per cent, with one decimal."""
+    """A share from 0 to 1 as a percentage with one decimal."""
     return f"{100 * share:.1f} %"
 
 

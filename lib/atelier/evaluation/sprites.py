@@ -1,4 +1,4 @@
-"""What the sprite models can do, in numbers, measured on sprites that none of them has seen; and their card."""
+"""Measure the sprite models on sprites that no training has seen, and write their model card."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ from atelier.weights.storage import replace_file
 from atelier.world import sprites
 
 CARD_FILE = "README.md"
-FRESH, OTHER = 1_000_000, 1_000_001  # seeds of sprites that no training has seen
+FRESH_SEED, OTHER_SEED = 1_000_000, 1_000_001  # seeds of sprites that no training has seen
 FRESH_SPRITES = 1200
-FEW = 200
-FINE = 8  # cycles per picture: details of two pixels and less
+FEW_SPRITES = 200
+FINE_FREQUENCY = 8  # cycles per picture: a wave of four pixels, so details of two pixels and less
 
 TABLES = {
     ("judge", "perceptual"): {
@@ -40,7 +40,7 @@ TABLES = {
     },
     ("gan",): {
         "recognised": "pictures that show a subject",
-        "kinds": f"subjects among {FEW} pictures",
+        "kinds": f"subjects among {FEW_SPRITES} pictures",
         "rarest": "share of the rarest subject",
     },
     ("autoencoder", "vae"): {
@@ -58,7 +58,7 @@ TABLES = {
         "feature_distance": "Fréchet distance of the judge's features",
     },
 }
-COUNTED = ("psnr", "kinds", "kl", "perplexity", "fine", "feature_distance")  # all other numbers are shares
+NOT_SHARES = ("psnr", "kinds", "kl", "perplexity", "fine", "feature_distance")  # all other measurements are shares
 
 
 # ---------------------------------------------------------------------------------------------- measuring
@@ -66,24 +66,32 @@ COUNTED = ("psnr", "kinds", "kl", "perplexity", "fine", "feature_distance")  # a
 
 @torch.no_grad()
 def measure(name: str, folder: Path) -> dict[str, float]:
-    """What a model of a folder does, by the judge of that folder. The same numbers every time."""
+    """Measure a model, with the judge of the same folder. Repeating it gives the same numbers.
+
+    Args:
+        name: of the model.
+        folder: of the sprite models.
+
+    Returns:
+        Name of the measurement → its value, rounded to four decimals.
+    """
     model, judge = load_sprite_model(name, folder), load_sprite_model("judge", folder)
     known = read_sprite_models(folder)[name]
-    fresh = sprites(FRESH_SPRITES, FRESH, subjects=known.subjects, colours=known.colours)
+    fresh = sprites(FRESH_SPRITES, FRESH_SEED, subjects=known.subjects, colours=known.colours)
     with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(FRESH)
+        torch.manual_seed(FRESH_SEED)
         found = MEASURES[name](model, judge, *fresh)
     return {key: round(value, 4) for key, value in found.items()}
 
 
-def judged(judge: PictureClassifier, pictures: Tensor) -> Tensor:
-    """The classes (n,) that the judge sees in pictures (n, 3, h, w)."""
+def predicted_kinds(judge: PictureClassifier, pictures: Tensor) -> Tensor:
+    """The classes (n,) that a judge predicts for pictures (n, 3, h, w)."""
     return torch.cat([judge(some.clamp(0, 1))[KIND].argmax(1) for some in pictures.split(256)])
 
 
 def share_recognised(judge: PictureClassifier, pictures: Tensor) -> float:
-    """The share of pictures (n, 3, h, w) that show any subject."""
-    return share(judged(judge, pictures) != judge.config.attributes[KIND].index(NONE))
+    """The share of pictures (n, 3, h, w) in which the judge recognises any subject."""
+    return share(predicted_kinds(judge, pictures) != judge.config.attributes[KIND].index(NONE))
 
 
 def share(flags: Tensor) -> float:
@@ -91,62 +99,64 @@ def share(flags: Tensor) -> float:
     return flags.float().mean().item()
 
 
-def judging(model: PictureClassifier, judge: PictureClassifier, pictures: Tensor, kinds: Tensor) -> dict[str, float]:
-    """How well a classifier names sprites, and sees where there are none."""
+def measure_classifier(
+    model: PictureClassifier, judge: PictureClassifier, pictures: Tensor, kinds: Tensor
+) -> dict[str, float]:
+    """How often a classifier names sprites rightly, and how often it says that there is none where there is none."""
     others = pictures[partners_of_other_kinds(kinds)]
     return {
-        "named": share(judged(model, pictures) == kinds),
+        "named": share(predicted_kinds(model, pictures) == kinds),
         "blends": 1 - share_recognised(model, blended(pictures, others)),
         "nothing": 1 - share_recognised(model, negative_pictures(pictures, others)),
     }
 
 
-def drawing(model: Any, judge: PictureClassifier, pictures: Tensor, kinds: Tensor) -> dict[str, float]:
-    """How many of a generator's pictures show something, and how many different things."""
-    drawn = judged(judge, model(torch.randn(len(pictures), model.config.latent)))
+def measure_generator(model: Any, judge: PictureClassifier, pictures: Tensor, kinds: Tensor) -> dict[str, float]:
+    """How many of a generator's pictures show a subject, and how many different subjects they show."""
+    generated = predicted_kinds(judge, model(torch.randn(len(pictures), model.config.latent)))
     none = judge.config.attributes[KIND].index(NONE)
-    counts = drawn.bincount(minlength=none + 1)[:none]
+    counts = generated.bincount(minlength=none + 1)[:none]
     return {
-        "recognised": share(drawn != none),
-        "kinds": float((drawn[:FEW].bincount(minlength=none + 1)[:none] > 0).sum()),
-        "rarest": counts.min().item() / len(drawn),
+        "recognised": share(generated != none),
+        "kinds": float((generated[:FEW_SPRITES].bincount(minlength=none + 1)[:none] > 0).sum()),
+        "rarest": counts.min().item() / len(generated),
     }
 
 
-def on_the_plane(model: Any, judge: PictureClassifier, pictures: Tensor, kinds: Tensor) -> dict[str, float]:
-    """How well an autoencoder gives pictures back, and what it draws from random points.
+def measure_autoencoder(model: Any, judge: PictureClassifier, pictures: Tensor, kinds: Tensor) -> dict[str, float]:
+    """How well an autoencoder or a VAE reconstructs pictures, and what it decodes from random latents.
 
-    The points come from N(0, I) for a VAE, and from the normal distribution with the mean and covariance of the
-    latents for an autoencoder, which has no other.
+    The random latents come from N(0, I) for a VAE. An autoencoder has no prior, so its random latents come from the
+    normal distribution with the mean and covariance of its latents.
     """
     random = torch.randn(len(pictures), model.config.latent)
     extra = {}
     if isinstance(model, VAE):
         posterior = model.encode(pictures)
-        z, points = posterior.mean, random
+        z, latents = posterior.mean, random
         extra["kl"] = kl_divergence(*posterior).mean().item()
     else:
         z = model.encode(pictures)
-        points = z.mean(0) + random @ torch.linalg.cholesky(z.T.cov()).T
+        latents = z.mean(0) + random @ torch.linalg.cholesky(z.T.cov()).T
     reconstructions = model.decode(z)
     return {
         "psnr": psnr(pictures, reconstructions).mean().item(),
-        "named": share(judged(judge, reconstructions) == kinds),
-        "drawn": share_recognised(judge, model.decode(points)),
+        "named": share(predicted_kinds(judge, reconstructions) == kinds),
+        "drawn": share_recognised(judge, model.decode(latents)),
         **extra,
     }
 
 
-def through_codes(model: Any, judge: PictureClassifier, pictures: Tensor, kinds: Tensor) -> dict[str, float]:
-    """How well codes give pictures back, how many codes it takes, and how sharp the pictures are."""
-    given = [model(some) for some in pictures.split(256)]
-    reconstructions = torch.cat([picture for picture, _ in given]).clamp(0, 1)
-    counts = torch.cat([quantized.indices for _, quantized in given]).flatten().bincount(minlength=model.config.codes)
+def measure_vq_autoencoder(model: Any, judge: PictureClassifier, pictures: Tensor, kinds: Tensor) -> dict[str, float]:
+    """How well a VQ-VAE or VQ-GAN reconstructs pictures, how many codes it uses, and how sharp the pictures are."""
+    outputs = [model(some) for some in pictures.split(256)]
+    reconstructions = torch.cat([picture for picture, _ in outputs]).clamp(0, 1)
+    counts = torch.cat([quantized.indices for _, quantized in outputs]).flatten().bincount(minlength=model.config.codes)
     usage = codebook_usage(counts.cpu())
-    others, _ = sprites(len(pictures), OTHER)
+    others, _ = sprites(len(pictures), OTHER_SEED)
     return {
         "psnr": psnr(pictures, reconstructions).mean().item(),
-        "named": share(judged(judge, reconstructions) == kinds),
+        "named": share(predicted_kinds(judge, reconstructions) == kinds),
         "codes_used": usage.share,
         "perplexity": usage.perplexity,
         "fine": fine_energy(reconstructions) / fine_energy(pictures),
@@ -155,27 +165,27 @@ def through_codes(model: Any, judge: PictureClassifier, pictures: Tensor, kinds:
 
 
 MEASURES: dict[str, Callable[[Any, PictureClassifier, Tensor, Tensor], dict[str, float]]] = {
-    "judge": judging,
-    "perceptual": judging,
-    "gan": drawing,
-    "autoencoder": on_the_plane,
-    "vae": on_the_plane,
-    "vqvae": through_codes,
-    "vqgan_without_adversary": through_codes,
-    "vqgan": through_codes,
+    "judge": measure_classifier,
+    "perceptual": measure_classifier,
+    "gan": measure_generator,
+    "autoencoder": measure_autoencoder,
+    "vae": measure_autoencoder,
+    "vqvae": measure_vq_autoencoder,
+    "vqgan_without_adversary": measure_vq_autoencoder,
+    "vqgan": measure_vq_autoencoder,
 }
 
 
 def fine_energy(pictures: Tensor) -> float:
-    """The mean energy of pictures (n, 3, h, w) in waves that are shorter than an eighth of the picture."""
+    """The energy in waves no longer than an eighth of the picture, as a mean over pictures (n, 3, h, w) and colours."""
     energy = torch.fft.fft2(pictures, norm="ortho").abs().square().mean((0, 1))  # (h, w)
     height, width = energy.shape
     down, across = torch.fft.fftfreq(height) * height, torch.fft.fftfreq(width) * width
-    return energy[torch.hypot(down[:, None], across) >= FINE].sum().item()
+    return energy[torch.hypot(down[:, None], across) >= FINE_FREQUENCY].sum().item()
 
 
 def features(judge: PictureClassifier, pictures: Tensor) -> Tensor:
-    """What the judge sees in pictures (n, 3, h, w) just before it decides: (n, 2·widths[-1]) float64, on the CPU."""
+    """Means and maxima of the judge's last feature maps for pictures (n, 3, h, w): (n, 2·widths[-1]), float64, on CPU."""
     maps = torch.cat([judge.features(some)[-1] for some in pictures.split(256)])
     return torch.cat([maps.mean((2, 3)), maps.amax((2, 3))], dim=1).cpu().double()
 
@@ -186,7 +196,7 @@ def frechet_distance(a: Tensor, b: Tensor) -> float:
     Heusel et al. 2017, "GANs Trained by a Two Time-Scale Update Rule…", section 4, with another network's features.
     """
     cov_a, cov_b = a.T.cov(), b.T.cov()  # (d, d)
-    # The trace of the root of a product of two covariances: its eigenvalues are real and not negative.
+    # The trace of the square root of the product of two covariances, whose eigenvalues are real and not negative.
     root = torch.linalg.eigvals(cov_a @ cov_b).real.clamp(min=0).sqrt().sum()
     distance = (a.mean(0) - b.mean(0)).square().sum() + cov_a.trace() + cov_b.trace() - 2 * root
     return distance.clamp(min=0).item()
@@ -196,7 +206,12 @@ def frechet_distance(a: Tensor, b: Tensor) -> float:
 
 
 def record_measurements(name: str, folder: Path) -> None:
-    """Measure a model as it is stored, in float16, and write what was found into models.json and the card."""
+    """Measure a model as it is stored, in float16, and write the measurements into models.json and the card.
+
+    Args:
+        name: of the model.
+        folder: of the sprite models.
+    """
     model = replace(read_sprite_models(folder)[name], measured=measure(name, folder))
     write_sprite_card(save_sprite_model(folder, name, load_sprite_model(name, folder), model))
 
@@ -208,8 +223,8 @@ def write_sprite_card(kept: SpriteModels) -> None:
 
 def card_text(kept: SpriteModels) -> str:
     """The text of the model card."""
-    made = [_made(name, model) for name, model in kept.models.items()]
-    tables = [_table(kept, names, rows) for names, rows in TABLES.items()]
+    rows = [_training_row(name, model) for name, model in kept.models.items()]
+    tables = [_table(kept, names, meanings) for names, meanings in TABLES.items()]
     return f"""# Sprite models
 
 The small models of part 2, trained on `atelier.world.sprites`: one thing on plain paper, 32×32 pixels. \
@@ -218,7 +233,7 @@ nothing was downloaded. Licence: MIT, as the code.
 
 | model | parameters | sprites | steps | minutes | seed | at the end |
 |---|---|---|---|---|---|---|
-{chr(10).join(made)}
+{chr(10).join(rows)}
 
 The `judge` names the subject of a picture or says `{NONE}`; it measures and is used for nothing else. `perceptual` is \
 its twin of another seed, whose features the VQ-GAN's loss compares. `vqgan` begins as `vqgan_without_adversary` and \
@@ -226,7 +241,8 @@ goes on with its discriminator. Make them all again with `atelier train sprites`
 
 ## What was measured
 
-By the judge, on {FRESH_SPRITES} sprites that no training has seen (seed {FRESH}), with the weights as they are stored.
+By the judge, on {FRESH_SPRITES} sprites that no training has seen (seed {FRESH_SEED}), with the weights as they are \
+stored.
 
 {chr(10).join(filter(None, tables))}
 ## What they cannot do
@@ -235,22 +251,22 @@ They know six subjects in five colours and have seen nothing else: no setting, n
 """
 
 
-def _made(name: str, model: SpriteModel) -> str:
-    """The row of a model in the first table."""
+def _training_row(name: str, model: SpriteModel) -> str:
+    """The row of a model in the table of trainings."""
     _, build = BUILT_FROM[name]
     size = sum(parameter.numel() for parameter in build(model.config).parameters())
     seen = f"{len(model.subjects)} subjects, {', '.join(model.colours)}"
     trained = dict(model.training)
-    steps, minutes, chance = (trained.pop(key) for key in ("steps", "minutes", "seed"))
+    steps, minutes, seed = (trained.pop(key) for key in ("steps", "minutes", "seed"))
     losses = ", ".join(f"{key} {value:.3g}" for key, value in trained.items())
-    return _row(name, f"{size:,}", seen, steps, f"{minutes:.0f}", chance, losses)
+    return _row(name, f"{size:,}", seen, steps, f"{minutes:.0f}", seed, losses)
 
 
-def _table(kept: SpriteModels, names: tuple[str, ...], rows: dict[str, str]) -> str:
-    """What was measured of models of one kind, side by side; empty where there is none of them."""
+def _table(kept: SpriteModels, names: tuple[str, ...], meanings: dict[str, str]) -> str:
+    """The measurements of models of one kind, side by side; "" if the folder has no such model."""
     columns = {name: kept.models[name].measured for name in names if name in kept.models}
     lines = [_row("", *columns), "|---" * (len(columns) + 1) + "|"]
-    for key, meaning in rows.items():
+    for key, meaning in meanings.items():
         lines.append(_row(meaning, *(_number(key, found[key]) if key in found else "" for found in columns.values())))
     return "\n".join(lines) + "\n" if columns else ""
 
@@ -258,7 +274,7 @@ def _table(kept: SpriteModels, names: tuple[str, ...], rows: dict[str, str]) -> 
 def _number(key: str, value: float) -> str:
     if key == "kinds":
         return f"{value:.0f}"
-    return f"{value:.2f}" if key in COUNTED else f"{100 * value:.1f} %"
+    return f"{value:.2f}" if key in NOT_SHARES else f"{100 * value:.1f} %"
 
 
 def _row(*cells: object) -> str:

@@ -1,4 +1,4 @@
-"""What only lessons use: figures with words for who cannot see them, controls, exercises, claims, the glossary."""
+"""What only lessons use: figures with alternative text, controls, exercises, claims, the glossary."""
 
 from atelier.teaching.claims import verdict
 from atelier.teaching.controls import Control, choice, entry, explore, slider

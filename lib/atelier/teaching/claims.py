@@ -1,7 +1,7 @@
-"""The slides' claims, and what the lessons' measurements make of them.
+"""The claims of the slides, and the verdicts of the lessons on them.
 
-`CLAIMS` has every claim of the session's slides in the slides' own words. A lesson's cell measures one and ends in
-`verdict`; `make notebooks` gathers the verdicts into notebooks/CLAIMS.md.
+`CLAIMS` has every claim of the session's slides, word for word. A cell of a lesson measures a claim and ends in a call
+of `verdict`; `make notebooks` collects the verdicts in notebooks/CLAIMS.md.
 """
 
 from __future__ import annotations
@@ -13,12 +13,17 @@ from typing import Any
 from IPython.display import display
 
 HOLDS, NOT_QUITE, FAILS = "holds", "not quite", "does not hold"
-METADATA = "atelier_claim"  # where a verdict's facts stand in an output's metadata
+METADATA = "atelier_claim"  # the key of a verdict in the metadata of a cell's output
 
 
 @dataclass(frozen=True)
 class Claim:
-    """A sentence of the slides, or of the course about them. `lesson` is the key of the lesson that measures it."""
+    """A claim that a lesson measures.
+
+    Attributes:
+        words: the sentence of the slides, or of the course about them.
+        lesson: key of the lesson that measures it.
+    """
 
     words: str
     lesson: str
@@ -67,8 +72,14 @@ CLAIMS: dict[str, Claim] = {
 }
 
 
-class Measured:
-    """A claim, what was measured and what follows, as a notebook's output."""
+class MeasuredClaim:
+    """A claim with its measurement and verdict, as the output of a notebook's cell.
+
+    Args:
+        key: of CLAIMS.
+        outcome: HOLDS, NOT_QUITE or FAILS.
+        figures: the numbers, in a sentence or two.
+    """
 
     def __init__(self, key: str, outcome: str, figures: str):
         self.key, self.outcome, self.figures = key, outcome, figures
@@ -87,18 +98,18 @@ class Measured:
 
 
 def verdict(key: str, outcome: str, figures: str) -> None:
-    """Display a claim with what was measured.
+    """Display a claim with its measurement.
 
     Args:
         key: of CLAIMS.
-        outcome: "holds", "not quite" or "does not hold", as the cell's numbers decided.
+        outcome: "holds", "not quite" or "does not hold", as the numbers of the cell show.
         figures: the numbers, with their units, in a sentence or two.
 
     Raises:
-        ValueError: if there is no such claim or no such outcome.
+        ValueError: there is no such claim or no such outcome.
     """
     if key not in CLAIMS:
         raise ValueError(f"There is no claim {key!r}; there are {', '.join(CLAIMS)}.")
     if outcome not in (HOLDS, NOT_QUITE, FAILS):
-        raise ValueError(f"The outcome is {outcome!r}: it is one of {HOLDS!r}, {NOT_QUITE!r} and {FAILS!r}.")
-    display(Measured(key, outcome, figures))
+        raise ValueError(f"The outcome is {outcome!r}; it must be {HOLDS!r}, {NOT_QUITE!r} or {FAILS!r}.")
+    display(MeasuredClaim(key, outcome, figures))

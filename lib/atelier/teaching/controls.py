@@ -1,4 +1,4 @@
-"""Controls that change a picture: ipywidgets, with the picture's words beside it."""
+"""Controls that change a picture: ipywidgets, and a picture with its alternative text."""
 
 from __future__ import annotations
 
@@ -12,15 +12,22 @@ from IPython.display import display
 from matplotlib.figure import Figure
 from PIL import Image
 
-from atelier.teaching.figures import described
+from atelier.teaching.figures import with_alt_text
 
 VIEW = "application/vnd.jupyter.widget-view+json"
 Control = widgets.IntSlider | widgets.FloatSlider | widgets.SelectionSlider | widgets.Dropdown | widgets.Text
-SHOWN: list[Control] = []  # what `explore` has shown in this process, for `try_controls`
+SHOWN_CONTROLS: list[Control] = []  # the controls that `explore` has shown in this process, for `try_controls`
 
 
 def slider(low: float, high: float, value: float, step: float = 0.1, label: str = "") -> Control:
-    """A slider for a number; for whole numbers if all four are whole."""
+    """A slider for a number.
+
+    Args:
+        low, high: its ends.
+        value: at the start.
+        step: between two values. The slider is for whole numbers if this and the three numbers above are whole.
+        label: before the slider.
+    """
     whole = all(isinstance(number, int) for number in (low, high, value, step))
     kind = widgets.IntSlider if whole else widgets.FloatSlider
     return kind(
@@ -36,7 +43,13 @@ def slider(low: float, high: float, value: float, step: float = 0.1, label: str 
 
 
 def choice(options: Sequence[Any] | Sequence[tuple[str, Any]], value: Any = None, label: str = "") -> Control:
-    """A menu; options are values, or pairs of a name and a value."""
+    """A menu.
+
+    Args:
+        options: values, or pairs of a name and a value.
+        value: at the start; None chooses the first.
+        label: before the menu.
+    """
     chosen = {} if value is None else {"value": value}
     return widgets.Dropdown(
         options=list(options),
@@ -48,7 +61,12 @@ def choice(options: Sequence[Any] | Sequence[tuple[str, Any]], value: Any = None
 
 
 def entry(value: str, label: str = "") -> Control:
-    """A line to type into; what is typed counts when Enter is pressed."""
+    """A text field, whose text takes effect when Enter is pressed.
+
+    Args:
+        value: the text at the start.
+        label: before the field.
+    """
     return widgets.Text(
         value=value,
         description=label,
@@ -59,26 +77,26 @@ def entry(value: str, label: str = "") -> Control:
 
 
 def explore(draw: Callable[..., tuple[Figure | Image.Image, str]], **controls: Control) -> None:
-    """Show a picture and the controls that change it; where no controls can be, on a page, the picture alone.
+    """Show a picture and the controls that change it; a static page shows the picture alone.
 
     Args:
-        draw: takes the controls' values by name, and returns the picture and the words that stand for it.
+        draw: takes the controls' values by name, and returns the picture and its alternative text.
         **controls: made by `slider`, `choice` or `entry`.
     """
-    SHOWN.extend(controls.values())
-    made = panel(draw, **controls)
-    view = {"version_major": 2, "version_minor": 0, "model_id": made.model_id}  # as ipywidgets 8 says it; 7 cannot
+    SHOWN_CONTROLS.extend(controls.values())
+    box = panel(draw, **controls)
+    view = {"version_major": 2, "version_minor": 0, "model_id": box.model_id}  # written out: ipywidgets 7 has no method
     bundle = {"text/plain": "controls, and the picture that they change", VIEW: view}
-    display({**bundle, "text/html": made.children[-1].value}, raw=True)
+    display({**bundle, "text/html": box.children[-1].value}, raw=True)
 
 
 def panel(draw: Callable[..., tuple[Figure | Image.Image, str]], **controls: Control) -> widgets.VBox:
-    """The widget that `explore` shows: the controls, and under them the picture."""
+    """The widget that `explore` shows: the controls, and below them the picture."""
     picture = widgets.HTML()
 
     def redraw(_: object = None) -> None:
-        drawn, alt = draw(**{name: control.value for name, control in controls.items()})
-        picture.value = _as_html(drawn, alt)
+        image, alt = draw(**{name: control.value for name, control in controls.items()})
+        picture.value = _as_html(image, alt)
 
     for control in controls.values():
         control.observe(redraw, names="value")
@@ -87,11 +105,15 @@ def panel(draw: Callable[..., tuple[Figure | Image.Image, str]], **controls: Con
 
 
 def try_controls() -> None:
-    """Move each control that `explore` has shown to its ends, and put it back. Raises whatever its picture raises.
+    """Move each control that `explore` has shown to its ends, and back.
 
-    A learner moves them when all cells have run: the picture must not need a name that a later cell gave away.
+    Learners move the controls after all cells have run, so the functions that draw must still work then: they may not
+    use a name to which a later cell assigns something else.
+
+    Raises:
+        Exception: any that drawing a picture raises.
     """
-    for control in SHOWN:
+    for control in SHOWN_CONTROLS:
         before = control.value
         if isinstance(control, widgets.SelectionSlider | widgets.Dropdown):
             for place in range(len(control.options)):
@@ -104,9 +126,9 @@ def try_controls() -> None:
 
 
 def _as_html(picture: Figure | Image.Image, alt: str) -> str:
-    made = described(picture, alt)
-    data = base64.b64encode(made.png).decode()
+    described = with_alt_text(picture, alt)
+    data = base64.b64encode(described.png).decode()
     return (
-        f'<img alt="{html.escape(alt, quote=True)}" width="{made.width}" style="max-width: 100%; height: auto" '
+        f'<img alt="{html.escape(alt, quote=True)}" width="{described.width}" style="max-width: 100%; height: auto" '
         f'src="data:image/png;base64,{data}">'
     )

@@ -1,4 +1,4 @@
-"""The page's drawing in a notebook: a prompt, a button, and pictures that come into being under it."""
+"""The page's drawing in a notebook: a prompt, a button, and the pictures while they are drawn."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ WIDE = widgets.Layout(width="min(42em, 95%)")
 
 
 def drawing_panel(pipe: Pipeline, prompt: str = "the Eiffel tower landing on the moon") -> widgets.VBox:
-    """A small panel that draws what is typed into it; the last expression of a cell shows it.
+    """A panel that draws the prompt typed into it; a cell shows it if it is the last expression.
 
     Args:
-        pipe: that draws.
-        prompt: what stands in the box at first.
+        pipe: draws the pictures.
+        prompt: the text at the start.
     """
     words = widgets.Text(prompt, description="Prompt", layout=WIDE)
     count = widgets.Dropdown(options=COUNTS, value=9, description="Pictures")
@@ -32,7 +32,7 @@ def drawing_panel(pipe: Pipeline, prompt: str = "the Eiffel tower landing on the
         button.disabled = True
         chosen: SamplingOptions = {"guidance": guidance.value, "temperature": temperature.value}
         try:
-            for step in pipe.stream(words.value, n=count.value, seed=_whole(seed.value), **chosen):
+            for step in pipe.stream(words.value, n=count.value, seed=_parse_seed(seed.value), **chosen):
                 line.value = f"drawing … {step.progress:.0%}"
                 pictures.value = pictures_html(step, settings(step, **chosen))
             line.value = html.escape(" ".join([f"Seed {step.seed}, the best first.", *step.remarks]))
@@ -45,7 +45,8 @@ def drawing_panel(pipe: Pipeline, prompt: str = "the Eiffel tower landing on the
     return widgets.VBox([words, widgets.HBox([count, seed]), guidance, temperature, button, line, pictures])
 
 
-def _whole(text: str) -> int | None:
+def _parse_seed(text: str) -> int | None:
+    """The number in a text field, or None for an empty one."""
     if not text.strip():
         return None
     if not text.strip().isdecimal():

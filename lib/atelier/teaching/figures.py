@@ -1,4 +1,4 @@
-"""Figures of the lessons: one palette, one style, and words for whoever does not see them."""
+"""The figures of the lessons: one palette, one style, and an alternative text for each."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
-# Okabe and Ito's palette, which people who see fewer colours tell apart as well (jfly.uni-koeln.de/color).
+# Okabe and Ito's palette, whose colours can also be told apart with colour blindness (jfly.uni-koeln.de/color).
 BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 SKY, PURPLE, YELLOW = "#56B4E9", "#CC79A7", "#F0E442"
 INK, GREY = "#1F2937", "#9CA3AF"
@@ -42,15 +42,13 @@ STYLE: Any = {
     "xtick.color": INK,
     "ytick.color": INK,
 }
-PIXELS_PER_INCH = 128  # stored; on screen an inch takes 96 of the browser's pixels, so that lines stay sharp
+PIXELS_PER_INCH = 128  # stored; more than the browser's 96, so that lines stay sharp on dense screens
 SCREEN_PIXELS_PER_INCH = 96
-DARK = 0.55  # mean of the colours below which words on it are white
+DARK = 0.55  # on colours whose mean is below this, text is white
 
 
 class DescribedPicture:
-    """A PNG and the words that stand for it where it cannot be seen.
-
-    A notebook shows it as a picture whose alternative text is those words; a terminal shows the words.
+    """A PNG with its alternative text. A notebook shows both; a terminal shows the text.
 
     Args:
         png: the file's bytes.
@@ -58,7 +56,7 @@ class DescribedPicture:
         width: in the browser's pixels.
 
     Raises:
-        ValueError: if alt says nothing.
+        ValueError: alt has fewer than three words.
     """
 
     def __init__(self, png: bytes, alt: str, width: int):
@@ -73,9 +71,17 @@ class DescribedPicture:
 def figure(
     width: float = 8.0, height: float = 3.0, rows: int = 1, columns: int = 1, **options: Any
 ) -> tuple[Figure, Any]:
-    """A figure in the course's style, and its axes as `plt.subplots` gives them; width and height in inches.
+    """A figure in the course's style.
 
-    The figure belongs to nobody but the caller: pyplot does not keep it, so nothing has to be closed.
+    Unlike `plt.subplots`, pyplot keeps no reference to the figure, so it need not be closed.
+
+    Args:
+        width, height: in inches.
+        rows, columns: of axes.
+        **options: of matplotlib's `Figure.subplots`.
+
+    Returns:
+        The figure, and its axes as `plt.subplots` returns them.
     """
     with mpl.rc_context(STYLE):
         made = Figure(figsize=(width, height), layout="constrained")
@@ -83,20 +89,20 @@ def figure(
 
 
 def show(picture: Figure | Image.Image, alt: str) -> None:
-    """Display a figure or an image with words for whoever does not see it.
+    """Display a figure or an image with its alternative text.
 
     Args:
         picture: of matplotlib or of Pillow.
         alt: what it shows, in a sentence.
 
     Raises:
-        ValueError: if alt says nothing.
+        ValueError: alt has fewer than three words.
     """
-    display(described(picture, alt))
+    display(with_alt_text(picture, alt))
 
 
-def described(picture: Figure | Image.Image, alt: str) -> DescribedPicture:
-    """A figure or an image as a PNG with its words; see `show`."""
+def with_alt_text(picture: Figure | Image.Image, alt: str) -> DescribedPicture:
+    """A figure or an image as a PNG with its alternative text; see `show`."""
     file = io.BytesIO()
     if isinstance(picture, Figure):
         with mpl.rc_context(STYLE):
@@ -110,9 +116,9 @@ def sheet(pictures: Tensor, columns: int, scale: int = 2, gap: int = 2) -> Image
     """Pictures as one image, row by row on white, each pixel enlarged to a square.
 
     Args:
-        pictures: (n, 3, h, w), from 0 to 1; what lies outside is clipped.
+        pictures: (n, 3, h, w), clipped to [0, 1].
         columns: pictures in a row.
-        scale: side of a pixel's square.
+        scale: side of the square that a pixel becomes.
         gap: between pictures, in pixels of the sheet.
     """
     number, _, height, width = pictures.shape
@@ -126,13 +132,16 @@ def sheet(pictures: Tensor, columns: int, scale: int = 2, gap: int = 2) -> Image
     return paper
 
 
-def coarse(pictures: Tensor, side: int | None = None, shades: int = 32) -> Tensor:
-    """Pictures on the CPU in few shades of each colour: hardly seen, and a notebook that shows them stays small.
+def posterize(pictures: Tensor, side: int | None = None, shades: int = 32) -> Tensor:
+    """Reduce pictures to few shades of each colour, which can hardly be seen and makes stored notebooks smaller.
 
     Args:
-        pictures: (…, 3, h, w), from 0 to 1; what lies outside is clipped.
+        pictures: (…, 3, h, w), clipped to [0, 1].
         side: if given, larger pictures are shrunk to side × side pixels.
         shades: of each colour.
+
+    Returns:
+        (…, 3, h, w), or (…, 3, side, side) if they were shrunk; on the CPU.
     """
     pixels = pictures.detach().float()
     if side is not None and pixels.shape[-1] > side:
@@ -143,15 +152,15 @@ def coarse(pictures: Tensor, side: int | None = None, shades: int = 32) -> Tenso
 
 
 @torch.no_grad()
-def tints(decode: Callable[[Tensor], Tensor], cells: Tensor) -> Tensor:
-    """The colour of each code or vector: what a decoder paints where nothing stands but this one.
+def code_colours(decode: Callable[[Tensor], Tensor], cells: Tensor) -> Tensor:
+    """The colour that a decoder paints for each code or vector when it fills the whole grid.
 
     Args:
         decode: grids of codes (m, 3, 3), or of vectors (m, width, 3, 3), to pictures (m, 3, 3 · s, 3 · s).
         cells: codes (m,), or vectors (m, width).
 
     Returns:
-        Colours (m, 3), from 0 to 1, on the CPU: the mean of the middle cell, which only cells like itself surround.
+        Colours (m, 3), from 0 to 1, on the CPU: the mean of the middle cell, which has equal cells on all sides.
     """
     painted = decode(cells[..., None, None].expand(*cells.shape, 3, 3).contiguous())
     side = painted.shape[-1] // 3
@@ -159,21 +168,21 @@ def tints(decode: Callable[[Tensor], Tensor], cells: Tensor) -> Tensor:
 
 
 def draw_tiles(
-    axis: Axes, codes: Tensor, inks: Tensor, x: float = 0, y: float = 0, tile: float = 1, size: float = 7
+    axis: Axes, codes: Tensor, palette: Tensor, x: float = 0, y: float = 0, tile: float = 1, size: float = 7
 ) -> None:
     """Draw a grid of codes as tiles in their colours, with their numbers.
 
     Args:
-        axis: takes them; a unit of it is a unit of x, y and tile.
+        axis: drawn into; x, y and tile are in its units.
         codes: (h, w).
-        inks: the codebook's colours (codes, 3), as `tints` finds them.
-        x, y: the corner at the lower left.
+        palette: the colours (codes, 3) of the whole codebook, of `code_colours`.
+        x, y: the lower left corner.
         tile: side of a tile.
         size: of the numbers, in points.
     """
     codes = codes.cpu()
     rows, columns = codes.shape
-    colours = inks[codes]  # (h, w, 3)
+    colours = palette[codes]  # (h, w, 3)
     axis.imshow(colours, extent=(x, x + columns * tile, y, y + rows * tile), interpolation="nearest")
     for row, line in enumerate(codes.tolist()):
         for column, code in enumerate(line):
@@ -190,19 +199,19 @@ def picture_grid(
     title: str = "",
     inches: float = 0.9,
 ) -> Figure:
-    """Pictures in a grid, with words above each, beside each row, above them all.
+    """Pictures in a grid, with titles above the pictures, names beside the rows, and a title above them all.
 
     Args:
-        pictures: (n, 3, h, w), from 0 to 1; what lies outside is clipped.
+        pictures: (n, 3, h, w), clipped to [0, 1].
         columns: pictures in a row.
-        titles: one for each picture, or one for each column; none leaves them out.
-        rows: one for each row; none leaves them out.
-        title: above them all.
+        titles: one for each picture, or one for each column; may be empty.
+        rows: a name for each row; may be empty.
+        title: above them all; may be empty.
         inches: side of a picture.
 
     Raises:
-        ValueError: if there are neither as many titles as pictures nor as many as columns, or not as many row
-            names as rows.
+        ValueError: the number of titles is neither that of the pictures nor that of the columns, or the number of row
+            names is not that of the rows.
     """
     count = -(-len(pictures) // columns)
     if titles and len(titles) not in (len(pictures), columns):
@@ -214,9 +223,9 @@ def picture_grid(
     made, axes = figure(columns * inches + 1.1 * bool(rows), height, count, columns, squeeze=False)
     pixels = pictures.detach().cpu().clamp(0, 1).permute(0, 2, 3, 1).numpy()
     for place, axis in enumerate(axes.flat):
-        plain(axis)
+        hide_axes(axis)
         if place < len(pictures):
-            axis.imshow(pixels[place], interpolation="nearest")  # also where the style is not set
+            axis.imshow(pixels[place], interpolation="nearest")  # for notebooks that do not set the style
         if place < len(titles):
             axis.set_title(titles[place], loc="center", fontsize=9, fontweight="normal", pad=3)
     for axis, name in zip(axes[:, 0], rows, strict=False):
@@ -226,8 +235,8 @@ def picture_grid(
     return made
 
 
-def plain(axis: Axes) -> None:
-    """Leave nothing of an axis but what is drawn into it."""
+def hide_axes(axis: Axes) -> None:
+    """Hide ticks, grid and frame, so that only what is drawn can be seen."""
     axis.set(xticks=[], yticks=[])
     axis.grid(False)
     for spine in axis.spines.values():
@@ -244,14 +253,14 @@ def curves(
     height: float = 2.6,
     log: bool = False,
 ) -> Figure:
-    """Curves over a common axis, each named at its right end rather than in a legend.
+    """Curves over a common axis, each with its name at the right end instead of a legend.
 
     Args:
         lines: name → values.
-        x: where the values stand; None counts them from 0.
-        xlabel, ylabel, title: words, with units.
+        x: of the values; None counts them from 0.
+        xlabel, ylabel, title: with units.
         width, height: in inches.
-        log: whether the values' axis is logarithmic.
+        log: make the axis of the values logarithmic.
     """
     made, axis = figure(width, height)
     for colour, (name, values) in zip(COLOURS, lines.items(), strict=False):

@@ -1,4 +1,4 @@
-"""The course's terms: each defined once, in the lesson where it first appears, and here for looking up."""
+"""The glossary: all terms of the course, each with the lesson that introduces it."""
 
 from __future__ import annotations
 
@@ -14,13 +14,18 @@ from atelier.teaching import terms
 
 @dataclass(frozen=True)
 class Term:
-    """A term's meaning in a sentence, and the key of the lesson that introduces it, in bold."""
+    """A term of the glossary.
+
+    Attributes:
+        meaning: in a sentence.
+        lesson: key of the lesson that introduces the term, in bold.
+    """
 
     meaning: str
     lesson: str
 
 
-def _joined() -> dict[str, Term]:
+def _all_terms() -> dict[str, Term]:
     """The terms of all lessons, from the modules in `terms`."""
     joined: dict[str, Term] = {}
     for module in iter_modules(terms.__path__):
@@ -29,11 +34,11 @@ def _joined() -> dict[str, Term]:
     return joined
 
 
-TERMS: dict[str, Term] = _joined()
+TERMS: dict[str, Term] = _all_terms()
 
 
 def glossary() -> None:
-    """Display all terms, in alphabetical order, with the lessons that introduce them."""
+    """Display all terms in alphabetical order, with the lessons that introduce them."""
     rows = "".join(
         f"<tr><td><b>{html.escape(name)}</b></td><td>{html.escape(term.meaning)}</td><td>{term.lesson}</td></tr>"
         for name, term in sorted(TERMS.items(), key=lambda item: item[0].lower())

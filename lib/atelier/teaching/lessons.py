@@ -1,4 +1,4 @@
-"""The lessons: which there are, in which order, and the header with which each begins."""
+"""The lessons: a table of all of them in order, their minutes, and the header at the top of each."""
 
 from __future__ import annotations
 
@@ -22,20 +22,20 @@ class Lesson:
     """One notebook.
 
     Attributes:
-        key: "2a".
+        key: such as "2a".
         name: the notebook's file name, without its ending.
         title: its heading.
-        question: what it answers.
-        lit: the parts of the pipeline map that it is about.
-        blocks: modules of atelier.blocks whose public classes and functions its cells define, all of them or those
-            named: module → names, () for all.
+        question: that it answers.
+        highlighted: the parts of the pipeline map that it is about.
+        blocks: the classes and functions of atelier.blocks that its cells define: module → their names, or () for all
+            public ones.
     """
 
     key: str
     name: str
     title: str
     question: str
-    lit: tuple[str, ...]
+    highlighted: tuple[str, ...]
     blocks: dict[str, tuple[str, ...]]
 
 
@@ -120,7 +120,13 @@ LESSONS: dict[str, Lesson] = {
 
 @dataclass(frozen=True)
 class Minutes:
-    """What a lesson takes. read: at a sofa's pace. cpu, gpu: to run it, measured; None where it was not."""
+    """The minutes that a lesson takes.
+
+    Attributes:
+        read: to read it without haste.
+        cpu: to run it on two CPU cores, as measured; None if it was not measured.
+        gpu: to run it on a GPU, likewise.
+    """
 
     read: float
     cpu: float | None = None
@@ -133,33 +139,33 @@ class Minutes:
 
 
 def minutes(folder: Path = NOTEBOOKS) -> dict[str, Minutes]:
-    """Lesson's name → its minutes, as `make notebooks` measured them one lesson after the other."""
+    """Name of a lesson → its minutes, as `make notebooks` measured them."""
     table = folder / MINUTES_FILE
     known = json.loads(table.read_text(encoding="utf-8")) if table.is_file() else {}
     return {name: Minutes(**row) for name, row in known.items()}
 
 
 def lesson_header(key: str) -> None:
-    """Begin a lesson: where on the map we are, the question it answers, and what it takes.
+    """Display a lesson's place on the pipeline map, its question, and the minutes it takes.
 
-    From here on all plots of the notebook are in the course's style.
+    It also sets the course's style for all plots of the notebook.
 
     Args:
-        key: of the lesson, "2a".
+        key: of the lesson, such as "2a".
 
     Raises:
-        ValueError: if there is no such lesson.
+        ValueError: there is no such lesson.
     """
     if key not in LESSONS:
         raise ValueError(f"There is no lesson {key!r}; there are {', '.join(LESSONS)}.")
     lesson = LESSONS[key]
     mpl.rcParams.update(STYLE)
-    show(pipeline_map(lesson.lit), describe(lesson.lit))
+    show(pipeline_map(lesson.highlighted), describe(lesson.highlighted))
     display(HTML(question(lesson)))
 
 
 def question(lesson: Lesson, folder: Path = NOTEBOOKS) -> str:
-    """What a lesson answers and what it takes, as a paragraph of HTML."""
+    """A lesson's question and its minutes, as a paragraph of HTML."""
     takes = minutes(folder).get(lesson.name)
     time = f"<br>{takes}" if takes else ""
     return f"<p><b>The question:</b> {html.escape(lesson.question)}{time}</p>"

@@ -1,4 +1,4 @@
-"""The map of the whole machine, with the part that a lesson is about lit."""
+"""The map of the whole pipeline, with the parts that a lesson is about highlighted."""
 
 from __future__ import annotations
 
@@ -10,11 +10,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.patches import FancyArrowPatch, FancyBboxPatch
 
-from atelier.teaching.figures import BLUE, GREY, INK, ORANGE, figure, plain
+from atelier.teaching.figures import BLUE, GREY, INK, ORANGE, figure, hide_axes
 
 
 class Station(NamedTuple):
-    """A part of the map: its name, the words under it, its place, and whether it computes or is passed on."""
+    """A part of the map.
+
+    Attributes:
+        name: in bold.
+        words: under the name.
+        x, y: the centre, in units of the axes.
+        computes: True for a network, False for what networks pass on.
+    """
 
     name: str
     words: str
@@ -44,45 +51,45 @@ PIPELINE = ("prompt", "BART", "codes", "decoder", "pictures", "CLIP")
 LINEAGE = ("GAN", "AE", "VAE", "VQ-VAE", "VQ-GAN")
 
 
-def pipeline_map(lit: Collection[str] = ()) -> Figure:
-    """The machine from prompt to ranked pictures, and under it the line of networks that leads to the VQ-GAN.
+def pipeline_map(highlighted: Collection[str] = ()) -> Figure:
+    """Draw the pipeline from prompt to ranked pictures, and below it the networks that lead to the VQ-GAN.
 
     Args:
-        lit: names of STATIONS; none lights none.
+        highlighted: names of STATIONS.
 
     Raises:
-        ValueError: if a name is not on the map.
+        ValueError: a name is not on the map.
     """
-    unknown = sorted(set(lit) - PLACES.keys())
+    unknown = sorted(set(highlighted) - PLACES.keys())
     if unknown:
-        raise ValueError(f"{', '.join(unknown)} is not on the map; it has {', '.join(PLACES)}.")
+        raise ValueError(f"{', '.join(unknown)} is not on the map; the map has {', '.join(PLACES)}.")
     made, axis = figure(9.4, 2.1)
-    plain(axis)
+    hide_axes(axis)
     axis.set(xlim=(-0.78, 9.53), ylim=(-0.12, 2.02))
     for row in (PIPELINE, LINEAGE):
         for before, after in pairwise(row):
             _arrow(axis, PLACES[before], PLACES[after])
-    _rise(axis, PLACES["VQ-GAN"], PLACES["decoder"])
+    _arrow_upwards(axis, PLACES["VQ-GAN"], PLACES["decoder"])
     for station in STATIONS:
-        _draw(axis, station, station.name in lit)
+        _draw(axis, station, station.name in highlighted)
     axis.text(7.0, BOTTOM, "part 2: how a network\nlearns to draw", fontsize=8.5, color="#6B7280", va="center")
     return made
 
 
-def describe(lit: Collection[str] = ()) -> str:
-    """The map in words."""
+def describe(highlighted: Collection[str] = ()) -> str:
+    """The map in words, for its alternative text."""
     words = (
         "Map of the machine: a prompt goes to BART, which translates it into codes; the VQ-GAN's decoder turns codes "
         "into pictures; CLIP ranks them. Below, the line that leads to the VQ-GAN: GAN, AE, VAE, VQ-VAE, VQ-GAN."
     )
-    here = [station.name for station in STATIONS if station.name in lit]
+    here = [station.name for station in STATIONS if station.name in highlighted]
     return f"{words} Lit: {', '.join(here)}." if here else words
 
 
-def _draw(axis: Axes, station: Station, lit: bool) -> None:
+def _draw(axis: Axes, station: Station, highlighted: bool) -> None:
     width = WIDTH if station.y == TOP else SMALL_WIDTH
-    face = ORANGE if lit else ("#E8F1F8" if station.computes else "white")
-    edge = "#9A6700" if lit else (BLUE if station.computes else GREY)
+    face = ORANGE if highlighted else ("#E8F1F8" if station.computes else "white")
+    edge = "#9A6700" if highlighted else (BLUE if station.computes else GREY)
     axis.add_patch(
         FancyBboxPatch(
             (station.x - width / 2, station.y - HEIGHT / 2),
@@ -91,7 +98,7 @@ def _draw(axis: Axes, station: Station, lit: bool) -> None:
             boxstyle="round,pad=0,rounding_size=0.12",
             facecolor=face,
             edgecolor=edge,
-            linewidth=2.2 if lit else 1.1,
+            linewidth=2.2 if highlighted else 1.1,
             linestyle="-" if station.computes else (0, (3, 2)),
         )
     )
@@ -105,7 +112,7 @@ def _arrow(axis: Axes, before: Station, after: Station) -> None:
     axis.add_patch(FancyArrowPatch(start, end, arrowstyle="-|>", mutation_scale=9, color=INK, shrinkA=0, shrinkB=0))
 
 
-def _rise(axis: Axes, below: Station, above: Station) -> None:
+def _arrow_upwards(axis: Axes, below: Station, above: Station) -> None:
     start, end = (below.x, below.y + HEIGHT / 2 + 0.03), (above.x, above.y - HEIGHT / 2 - 0.03)
     axis.add_patch(
         FancyArrowPatch(

@@ -1,4 +1,4 @@
-"""The painted world: captioned pictures out of nothing."""
+"""The painted world: scenes, their captions, and the pictures that the painter makes of them."""
 
 from atelier.world.captions import caption, parse
 from atelier.world.held_out import HELD_OUT, is_held_out
@@ -6,6 +6,7 @@ from atelier.world.painter import paint
 from atelier.world.scenes import Scene
 from atelier.world.sprites import SPRITES, sprites
 from atelier.world.vocabulary import (
+    ATTRIBUTES,
     WORLDS,
     HeldOut,
     World,
@@ -17,6 +18,7 @@ from atelier.world.vocabulary import (
 )
 
 __all__ = [
+    "ATTRIBUTES",
     "HELD_OUT",
     "SPRITES",
     "WORLDS",

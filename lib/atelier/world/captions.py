@@ -1,7 +1,7 @@
-"""Captions: a scene in words, and words as a scene.
+"""Captions: from a scene to its caption, and from a caption back to a scene.
 
-The language is small and closed, so that every word can be learned; its wording varies with the scene's seed. What a
-caption leaves unsaid is open: the pictures it describes differ in it.
+The language is small and closed, so that every word can be learned. The wording varies with the scene's seed, and a
+caption may leave attributes out; scenes with the same caption can then differ in those attributes.
 """
 
 from __future__ import annotations
@@ -28,65 +28,65 @@ TIME_PHRASES = {
 }
 TIME_NAMES = {"day": "a clear day", "sunset": "sunset", "night": "night"}
 PLACE_PHRASES = {"left": "on the left", "right": "on the right"}
-SIZE_WORDS = {"small": "small"}  # size → word; the usual size goes without saying
+SIZE_WORDS = {"small": "small"}  # size → word; other sizes are not mentioned
 RELATIONS = ("next to", "above")
 
 
 def caption(scene: Scene, complete: bool = False) -> str:
-    """Say in words what a scene shows.
+    """Write the caption of a scene.
 
     Args:
-        scene: the scene; its seed chooses the wording and what is left unsaid.
-        complete: name subject, colour, setting and style, whatever the seed would leave out.
+        scene: the scene; its seed chooses the wording and which attributes are left out.
+        complete: always name subject, colour, setting and style.
     """
-    dice = _Dice(scene.seed)
-    what = _subjects(scene, dice, complete) if scene.subject else _empty_scene(scene, dice)
-    where = _surroundings(scene, dice, complete) if scene.subject else ""
+    random = _RandomStream(scene.seed)
+    what = _subjects(scene, random, complete) if scene.subject else _empty_scene(scene, random)
+    where = _surroundings(scene, random, complete) if scene.subject else ""
     body = f"{what} {where}".strip()
-    goes_without_saying = dice.chance(0.4 if scene.style == "photo" else 0.03)
-    return body if goes_without_saying and not complete else dice.pick(STYLE_PHRASES[scene.style]).format(body)
+    leaves_style_out = random.chance(0.4 if scene.style == "photo" else 0.03)
+    return body if leaves_style_out and not complete else random.pick(STYLE_PHRASES[scene.style]).format(body)
 
 
-def _subjects(scene: Scene, dice: _Dice, complete: bool) -> str:
-    """ "a small red cat next to a house"."""
+def _subjects(scene: Scene, random: _RandomStream, complete: bool) -> str:
+    """The part about the subjects: "a small red cat next to a house"."""
     assert scene.subject is not None
-    first = _thing(scene.subject, scene.colour, dice, complete)
-    if scene.size in SIZE_WORDS and not SUBJECTS[scene.subject].dish and dice.chance(0.8):
+    first = _subject(scene.subject, scene.colour, random, complete)
+    if scene.size in SIZE_WORDS and not SUBJECTS[scene.subject].dish and random.chance(0.8):
         first = _insert(first, SIZE_WORDS[scene.size])
-    return f"{first} {scene.relation} {_thing(*scene.second, dice, complete)}" if scene.second else first
+    return f"{first} {scene.relation} {_subject(*scene.second, random, complete)}" if scene.second else first
 
 
-def _surroundings(scene: Scene, dice: _Dice, complete: bool) -> str:
-    """ "landing on the beach at sunset on the left"."""
+def _surroundings(scene: Scene, random: _RandomStream, complete: bool) -> str:
+    """The part after the subjects: "landing on the beach at sunset on the left"."""
     parts = ["landing"] if scene.pose == "landing" else []
-    if scene.setting and (complete or not dice.chance(0.06)):
-        parts += [SETTINGS[scene.setting].phrase, _time(scene, dice)]
-    if scene.place in PLACE_PHRASES and not scene.second and dice.chance(0.8):
+    if scene.setting and (complete or not random.chance(0.06)):
+        parts += [SETTINGS[scene.setting].phrase, _time(scene, random)]
+    if scene.place in PLACE_PHRASES and not scene.second and random.chance(0.8):
         parts.append(PLACE_PHRASES[scene.place])
     return " ".join(part for part in parts if part)
 
 
-def _empty_scene(scene: Scene, dice: _Dice) -> str:
-    """ "sunset over the sea", "the sea at night"."""
+def _empty_scene(scene: Scene, random: _RandomStream) -> str:
+    """A setting without a subject: "sunset over the sea", "the sea at night"."""
     if scene.setting is None:
         return "nothing at all"
     where = SETTINGS[scene.setting]
-    if where.sky and dice.chance(0.6):
+    if where.sky and random.chance(0.6):
         return f"{TIME_NAMES[scene.time]} over {where.name}"
-    return f"{where.name} {_time(scene, dice)}".strip()
+    return f"{where.name} {_time(scene, random)}".strip()
 
 
-def _time(scene: Scene, dice: _Dice) -> str:
-    """The time of day, where it can be seen; that it is day goes without saying half of the time."""
+def _time(scene: Scene, random: _RandomStream) -> str:
+    """The time of day, or "" where it cannot be seen or is left out; half of the captions leave out that it is day."""
     assert scene.setting is not None
-    said = SETTINGS[scene.setting].sky and dice.chance(0.5 if scene.time == "day" else 0.9)
-    return dice.pick(TIME_PHRASES[scene.time]) if said else ""
+    named = SETTINGS[scene.setting].sky and random.chance(0.5 if scene.time == "day" else 0.9)
+    return random.pick(TIME_PHRASES[scene.time]) if named else ""
 
 
-def _thing(name: str, colour: str, dice: _Dice, complete: bool) -> str:
-    """A subject with its colour: a colour of its own may go unsaid."""
+def _subject(name: str, colour: str, random: _RandomStream, complete: bool) -> str:
+    """A subject with its colour; its natural colour may be left out."""
     subject = SUBJECTS[name]
-    if colour == subject.natural and not complete and dice.chance(0.5):
+    if colour == subject.natural and not complete and random.chance(0.5):
         return subject.noun
     if subject.dish:
         preposition, dish = subject.dish.split(" ", 1)
@@ -95,41 +95,44 @@ def _thing(name: str, colour: str, dice: _Dice, complete: bool) -> str:
 
 
 def _insert(noun: str, word: str) -> str:
-    """Put an adjective behind the article, and mend the article."""
+    """Put an adjective after the article, and change "a" to "an" or back where the adjective needs it."""
     article, rest = noun.split(" ", 1)
     if article in ("a", "an"):
         article = "an" if word[0] in "aeiou" else "a"
     return f"{article} {word} {rest}"
 
 
-class _Dice:
-    """A short random stream from a scene's seed (SplitMix64)."""
+class _RandomStream:
+    """A short stream of random numbers from a scene's seed (SplitMix64)."""
 
     def __init__(self, seed: int) -> None:
-        self.state = self._mixed(seed)  # mixed once, or neighbouring seeds would share a stream
+        self.state = self._mix(seed)  # without this, neighbouring seeds would give the same numbers, one step apart
 
-    def roll(self) -> float:
+    def uniform(self) -> float:
+        """The next number, uniform in [0, 1)."""
         self.state = (self.state + 0x9E3779B97F4A7C15) & 0xFFFFFFFFFFFFFFFF
-        return (self._mixed(self.state) >> 11) / 2**53
+        return (self._mix(self.state) >> 11) / 2**53
 
     @staticmethod
-    def _mixed(z: int) -> int:
+    def _mix(z: int) -> int:
         z = ((z ^ (z >> 30)) * 0xBF58476D1CE4E5B9) & 0xFFFFFFFFFFFFFFFF
         z = ((z ^ (z >> 27)) * 0x94D049BB133111EB) & 0xFFFFFFFFFFFFFFFF
         return z ^ (z >> 31)
 
     def chance(self, probability: float) -> bool:
-        return self.roll() < probability
+        """True with the given probability."""
+        return self.uniform() < probability
 
     def pick(self, options: tuple[str, ...]) -> str:
-        return options[int(self.roll() * len(options))]
+        """One of the options, each equally likely."""
+        return options[int(self.uniform() * len(options))]
 
 
 def parse(text: str) -> Scene:
-    """Read a caption of the world's language back into a scene; what it leaves unsaid gets the usual value.
+    """Read a caption of the world's language back into a scene; attributes that it leaves out get their default.
 
     Raises:
-        AtelierError: the text names neither a subject nor a setting of the world, or has words that mean nothing in it.
+        AtelierError: the text names neither a subject nor a setting of the world, or has words outside its vocabulary.
     """
     rest = f" {' '.join(re.sub(r'[^a-z0-9 -]', ' ', text.lower()).split())} "
     style, rest = _take(rest, [(p.replace("{}", "").strip(), key) for key, ps in STYLE_PHRASES.items() for p in ps])
@@ -143,27 +146,27 @@ def parse(text: str) -> Scene:
         raise AtelierError(f"The painted world has no word for {', '.join(map(repr, unknown))}.")
     if not {"subject", "setting"} & found.keys():
         raise AtelierError(f"{text!r} names neither a subject nor a setting of the painted world.")
-    subject, partner = found.get("subject"), other.get("subject")
-    said = {**other, **found}
+    subject, second_subject = found.get("subject"), other.get("subject")
+    both = {**other, **found}
     return Scene(
         subject,
         _colour(found, subject),
-        said.get("setting"),
-        said.get("time", "day"),
+        both.get("setting"),
+        both.get("time", "day"),
         style or "photo",
-        pose=said.get("pose", "standing"),
-        place=said.get("place", "centre"),
-        size=said.get("size", "big"),
-        second=(partner, _colour(other, partner)) if partner else None,
+        pose=both.get("pose", "standing"),
+        place=both.get("place", "centre"),
+        size=both.get("size", "big"),
+        second=(second_subject, _colour(other, second_subject)) if second_subject else None,
         relation=relation or "next to",
     )
 
 
-GLUE = {"a", "an", "the", "of", "on", "in", "by", "with", "image", "over", "plate", "bowl", "to", "at", "under"}
+IGNORED = {"a", "an", "the", "of", "on", "in", "by", "with", "image", "over", "plate", "bowl", "to", "at", "under"}
 
 
 def _read(rest: str) -> dict[str, str]:
-    """The attributes named in one part of a caption, and under "unknown" the words that mean nothing."""
+    """The attributes named in one part of a caption, and under "unknown" the words outside the vocabulary."""
     phrases = {
         "pose": [("landing", "landing")],
         "setting": [(text, key) for key, s in SETTINGS.items() for text in (s.phrase, s.name)],
@@ -178,7 +181,7 @@ def _read(rest: str) -> dict[str, str]:
         value, rest = _take(rest, pairs)
         if value is not None:
             found[attribute] = value
-    return {**found, "unknown": " ".join(word for word in rest.split() if word not in GLUE)}
+    return {**found, "unknown": " ".join(word for word in rest.split() if word not in IGNORED)}
 
 
 def _take(rest: str, pairs: list[tuple[str, str]]) -> tuple[str | None, str]:

@@ -1,7 +1,7 @@
-"""Combinations that no training ever sees, except the judge's.
+"""Combinations that are held out of all training except the judge's.
 
-They show what text-to-image is about: a model that has seen strawberries, and blue things, but never a blue strawberry,
-should draw one when asked. The list is used by `World.sample`, and checked on a million scenes by the tests.
+They measure composition: a model that has seen strawberries, and blue things, but never a blue strawberry, should draw
+one when asked. `World.sample` applies the list, and a test checks it on a million scenes.
 """
 
 from __future__ import annotations
@@ -32,10 +32,10 @@ HELD_OUT: tuple[tuple[str, str, str], ...] = (
 
 
 def is_held_out(scene: Scene) -> bool:
-    """Whether the scene shows a combination of the list, with its first or its second subject."""
-    things = [(scene.subject, scene.colour), *([scene.second] if scene.second else [])]
-    for subject, colour in things:
-        seen = {"setting": scene.setting, "colour": colour, "style": scene.style}
-        if any(subject == name and seen[attribute] == value for name, attribute, value in HELD_OUT):
+    """Whether the scene shows a held-out combination, with its first or its second subject."""
+    subjects = [(scene.subject, scene.colour), *([scene.second] if scene.second else [])]
+    for subject, colour in subjects:
+        values = {"setting": scene.setting, "colour": colour, "style": scene.style}
+        if any(subject == name and values[attribute] == value for name, attribute, value in HELD_OUT):
             return True
     return False

@@ -1,7 +1,7 @@
-"""The styles: how a shape is put on paper.
+"""The styles: each ink paints shapes in its own way.
 
-An ink fills a shape given by its signed distance, and finishes the picture. What is drawn (subjects, settings) does not
-know in which style; how it is drawn does not know what.
+An ink fills a shape given by its signed distance, and finishes the picture. Subjects and settings are written without
+reference to a style, so every one of them can be painted with every ink.
 """
 
 from __future__ import annotations
@@ -14,24 +14,26 @@ from torch import Tensor
 
 from atelier.world.shapes import Number, Plane, constant
 
-Colour = tuple[float, float, float] | Tensor  # a constant, one (n, 3) per picture, or a field (n, 3, h or 1, w or 1)
+Colour = tuple[float, float, float] | Tensor  # a constant, (n, 3) for each picture, or a field (n, 3, h or 1, w or 1)
 
 PAPER = (0.98, 0.965, 0.93)
 
 
 @dataclass
 class Canvas:
-    """n pictures in the making.
+    """n pictures while they are being painted.
 
-    rgb is (n, 3, h, w) in [0, 1]; the plane's coordinates run from -1 to 1, x to the right and y upwards; `pixel` is a
-    pixel's width in these units.
+    Attributes:
+        rgb: (n, 3, h, w), from 0 to 1.
+        plane: coordinates from -1 to 1, x to the right and y upwards.
+        pixel: a pixel's width in these units.
     """
 
     rgb: Tensor
     plane: Plane
     pixel: float
 
-    def lay(self, distance: Tensor, colour: Colour, opacity: Number = 1.0) -> None:
+    def paint(self, distance: Tensor, colour: Colour, opacity: Number = 1.0) -> None:
         """Paint a shape: distance (n, h, w) in picture units, edges antialiased over one pixel."""
         cover = (distance * (-1 / self.pixel)).add_(0.5).clamp_(0, 1)
         if not (isinstance(opacity, float) and opacity == 1.0):
@@ -39,15 +41,19 @@ class Canvas:
         self.rgb.lerp_(self.colour(colour), cover.unsqueeze(1))
 
     def colour(self, colour: Colour) -> Tensor:
-        """Any colour as a tensor that broadcasts against rgb."""
+        """A colour as a tensor that broadcasts against rgb."""
         tensor = colour if isinstance(colour, Tensor) else constant((colour,), self.rgb.device)
         return tensor if tensor.dim() == 4 else tensor[:, :, None, None]
 
 
 class Brush(Plane):
-    """A plane that paints: its shapes are measured in its own units and laid on the canvas in an ink.
+    """A plane with a canvas and an ink: paints shapes that are measured in the plane's units.
 
-    `near` is true for subjects: they get relief, full outlines and colours; settings stay calm behind them.
+    Args:
+        canvas: painted on.
+        ink: paints, in its style.
+        plane: the coordinates of what is painted.
+        near: True for subjects, which get relief, full outlines and full colours; False for settings behind them.
     """
 
     def __init__(self, canvas: Canvas, ink: Ink, plane: Plane, near: bool) -> None:
@@ -55,16 +61,22 @@ class Brush(Plane):
         self.canvas, self.ink, self.near = canvas, ink, near
 
     def fill(self, distance: Tensor, colour: Colour, line: float = 1.0) -> None:
-        """Fill a shape (n, h, w) in this plane's units; `line` scales the outline of styles that have one."""
+        """Fill a shape.
+
+        Args:
+            distance: (n, h, w), in this plane's units.
+            colour: before the ink changes it.
+            line: scales the outline, in styles that draw one.
+        """
         self.ink.fill(self, distance * self.unit, self.ink.tone(self.canvas.colour(colour), self.near), line)
 
     def glow(self, distance: Tensor, colour: Colour, reach: float) -> None:
-        """Light around a shape that fades over `reach` units of this plane."""
+        """Paint light around a shape (n, h, w) that fades over `reach` units of this plane."""
         share = (distance.clamp(min=0) * (-1 / reach)).exp_()
         self.canvas.rgb.lerp_(self.ink.tone(self.canvas.colour(colour), False), share.mul_(0.6).unsqueeze(1))
 
     def shadow(self, distance: Tensor, strength: float = 0.3) -> None:
-        """Darken the ground softly under a thing that stands on it."""
+        """Darken the ground softly inside a shape (n, h, w)."""
         share = (distance * self.unit * -9).add_(0.25).clamp_(0, 1).mul_(strength)
         self.canvas.rgb.mul_(1 - share.unsqueeze(1))
 
@@ -75,29 +87,29 @@ class Brush(Plane):
 
 
 class Ink:
-    """A photo: soft light from the upper left, no lines."""
+    """The style of a photo: soft light from the upper left, no lines. The other styles are subclasses."""
 
-    def plane(self, plane: Plane) -> Plane:
-        """The plane as this style's hand sees it (a wobbling hand bends it)."""
+    def warp(self, plane: Plane) -> Plane:
+        """The plane on which this style paints; a style with uneven lines bends it."""
         return plane
 
     def tone(self, colour: Tensor, near: bool) -> Tensor:
-        """The colour as this style mixes it."""
+        """The colour that this style paints instead of the given one."""
         return colour
 
     def fill(self, brush: Brush, distance: Tensor, colour: Tensor, line: float) -> None:
-        """Put one shape on the canvas; distance (n, h, w) in picture units."""
+        """Paint one shape on the brush's canvas; distance (n, h, w) in picture units."""
         if brush.near:
-            round_off = (distance * (-1 / 0.20)).clamp_(0, 1).mul_(0.28).add_(0.80)
-            light = round_off.add_((brush.y - brush.x) * 0.07)
+            relief = (distance * (-1 / 0.20)).clamp_(0, 1).mul_(0.28).add_(0.80)
+            light = relief.add_((brush.y - brush.x) * 0.07)
             colour = colour * light.unsqueeze(1)
-        brush.canvas.lay(distance, colour)
+        brush.canvas.paint(distance, colour)
 
     def backdrop(self, brush: Brush, choice: Tensor) -> None:
-        """What the style adds between the setting and the subjects; choice is (n,) in [0, 1)."""
+        """Paint what the style adds between the setting and the subjects; choice (n,), in [0, 1), picks a variant."""
 
     def finish(self, brush: Brush) -> None:
-        """What the style does to the whole picture at the end."""
+        """Finish the whole picture: here, darken its corners."""
         brush.canvas.rgb.mul_(1.03 - 0.13 * (brush.x.square() + brush.y.square()).unsqueeze(1))
 
 
@@ -107,7 +119,7 @@ class CartoonInk(Ink):
     width, line_colour = 0.045, (0.09, 0.07, 0.11)
 
     def tone(self, colour: Tensor, near: bool) -> Tensor:
-        """More saturated than life."""
+        """More saturated than the given colour."""
         grey = colour.mean(1, keepdim=True)
         return (grey + (colour - grey) * 1.2).clamp(0, 1) * 0.95 + 0.05
 
@@ -115,62 +127,62 @@ class CartoonInk(Ink):
         """The outline first, then the shape inside it."""
         half = (self.width if brush.near else 0.6 * self.width) * line / 2
         if half > 0:
-            brush.canvas.lay(distance - half, self.line_colour)
-        brush.canvas.lay(distance + half, colour)
+            brush.canvas.paint(distance - half, self.line_colour)
+        brush.canvas.paint(distance + half, colour)
 
     def finish(self, brush: Brush) -> None:
-        """A cartoon is finished when its last line is drawn."""
+        """Leave the picture as it is."""
 
 
 class StainedGlassInk(CartoonInk):
-    """A church window: glowing glass in lead, under an arch."""
+    """A stained glass window: bright glass between lines of lead, under an arch."""
 
     width, line_colour = 0.055, (0.04, 0.04, 0.06)
 
     def tone(self, colour: Tensor, near: bool) -> Tensor:
-        """Glass lets light through: saturated and bright, paler behind than in front."""
+        """Saturated and bright, like glass with light behind it; settings are paler than subjects."""
         grey = colour.mean(1, keepdim=True)
         vivid = (grey + (colour - grey) * 1.35).clamp(0, 1)
         return vivid * 0.92 + 0.06 if near else vivid * 0.84 + 0.14
 
     def backdrop(self, brush: Brush, choice: Tensor) -> None:
-        """Panes of glass: each a little lighter or darker, joined by lead."""
+        """Paint panes of glass, each a little lighter or darker, with lead between them."""
         lead, shade = _panes(brush.canvas.rgb.shape[-1], brush.canvas.rgb.device.type)
         which = (choice * lead.shape[0]).long()
         brush.canvas.rgb.mul_(shade[which].unsqueeze(1))
-        brush.canvas.lay(lead[which], self.line_colour)
+        brush.canvas.paint(lead[which], self.line_colour)
 
     def finish(self, brush: Brush) -> None:
-        """The arch that frames the window, and the lead along it."""
+        """Paint lead around the arch that frames the window."""
         arch = brush.box(0.0, -0.455, 0.93, 0.485)
         arch = torch.minimum(arch, torch.maximum(brush.circle(0.0, 0.02, 0.93), brush.above(0.0)))
-        brush.canvas.lay(-arch, self.line_colour)
+        brush.canvas.paint(-arch, self.line_colour)
 
 
 class WatercolourInk(Ink):
-    """A watercolour: pale washes with darker rims, a hand that wobbles, paper left white around."""
+    """A watercolour: pale washes with darker rims, uneven lines, a white margin."""
 
-    def plane(self, plane: Plane) -> Plane:
-        """A wobbling hand."""
+    def warp(self, plane: Plane) -> Plane:
+        """Bend the plane, so that lines are uneven."""
         x = plane.x + 0.018 * torch.sin(7 * plane.y + 1.0) + 0.010 * torch.sin(17 * plane.y)
         y = plane.y + 0.018 * torch.sin(6 * plane.x + 2.0) + 0.010 * torch.sin(15 * plane.x)
         return Plane(x, y, plane.unit)
 
     def tone(self, colour: Tensor, near: bool) -> Tensor:
-        """Pigment thinned with water."""
+        """Paler, as if thinned with water."""
         strength = 0.84 if near else 0.58
         paper = constant(PAPER, colour.device).view(1, 3, 1, 1)
         return paper + (colour - paper) * strength
 
     def fill(self, brush: Brush, distance: Tensor, colour: Tensor, line: float) -> None:
-        """A wash, and the rim where the pigment gathers as it dries."""
+        """Paint a wash whose rim is darker, as pigment gathers there when it dries."""
         if brush.near:
             rim = (distance * 28).exp_().clamp_(max=1).mul_(-0.34 * min(line, 1.0)).add_(1.04)
             colour = colour * rim.unsqueeze(1)
-        brush.canvas.lay(distance, colour, 0.94)
+        brush.canvas.paint(distance, colour, 0.94)
 
     def finish(self, brush: Brush) -> None:
-        """The paper's white margin, with the wash's uneven edge."""
+        """Leave a margin of white paper, with an uneven edge."""
         edge = brush.box(0.0, 0.0, 0.90, 0.90, r=0.35)
         edge = edge + 0.05 * torch.sin(5 * brush.x + 3 * brush.y) + 0.04 * torch.sin(9 * brush.y - 4 * brush.x)
         share = (edge * 8).add_(0.5).clamp_(0, 1)
@@ -178,38 +190,38 @@ class WatercolourInk(Ink):
 
 
 class PaperInk(Ink):
-    """A paper cut-out: sheets of card, each throwing a shadow on the one below."""
+    """A paper cut-out: sheets of card, each with a shadow on the sheet below."""
 
     def tone(self, colour: Tensor, near: bool) -> Tensor:
-        """Card has no gradients: fields become their mean colour; a touch of cream in everything."""
+        """Slightly cream; a setting's gradient becomes two plain colours, since card has no gradients."""
         if colour.shape[-2] > 1 and not near:
             colour = torch.where(torch.linspace(0, 1, colour.shape[-2], device=colour.device)[:, None] < 0.33,
                                  colour[:, :, :1], colour.mean((-2, -1), keepdim=True))  # fmt: skip
         return colour * 0.86 + constant((0.12, 0.105, 0.08), colour.device).view(1, 3, 1, 1)
 
     def fill(self, brush: Brush, distance: Tensor, colour: Tensor, line: float) -> None:
-        """The shadow to the lower right, then the sheet."""
+        """Paint the shadow to the lower right, then the sheet."""
         if line > 0:
             shift = max(1, round(0.05 / brush.canvas.pixel))
             moved = distance.roll((shift, shift), (-2, -1))
             moved[..., :shift, :], moved[..., :shift] = distance[..., :1, :], distance[..., :1]
             share = (moved * (-1 / 0.06)).add_(0.5).clamp_(0, 1).mul_(0.42)
             brush.canvas.rgb.mul_(1 - share.unsqueeze(1))
-        brush.canvas.lay(distance, colour)
+        brush.canvas.paint(distance, colour)
 
     def finish(self, brush: Brush) -> None:
-        """A card frame around the scene."""
+        """Paint a frame of card around the scene."""
         frame = -brush.box(0.0, 0.0, 0.93, 0.93, r=0.05)
         self.fill(brush, frame, self.tone(brush.canvas.colour((0.98, 0.95, 0.88)), True), 1.0)
 
 
 class PencilInk(CartoonInk):
-    """A pencil drawing: white paper, thin graphite lines, colours laid on lightly."""
+    """A pencil drawing: white paper, thin graphite lines, light colours."""
 
     width, line_colour = 0.032, (0.30, 0.30, 0.34)
 
     def tone(self, colour: Tensor, near: bool) -> Tensor:
-        """Coloured pencil on the subject, a breath of it behind."""
+        """Lighter; settings much more so than subjects."""
         strength = 0.80 if near else 0.26
         return 1 + (colour - 1) * strength
 
@@ -226,7 +238,11 @@ INKS: dict[str, Ink] = {
 
 @lru_cache(maxsize=8)
 def _panes(size: int, device: str, patterns: int = 3) -> tuple[Tensor, Tensor]:
-    """Voronoi panes: (patterns, size, size) distance to the lead in picture units, and each pane's brightness."""
+    """Panes of glass, as cells of a Voronoi diagram.
+
+    Returns:
+        Distance to the lead in picture units, and brightness of the pane, (patterns, size, size) each.
+    """
     side = 4
     axis = (torch.arange(size) + 0.5) * 2 / size - 1
     y, x = torch.meshgrid(-axis, axis, indexing="ij")
@@ -245,7 +261,16 @@ def _panes(size: int, device: str, patterns: int = 3) -> tuple[Tensor, Tensor]:
 
 
 def ramp(y: Tensor, top: Colour, bottom: Colour, y_top: float = 1.0, y_bottom: float = -1.0) -> Tensor:
-    """A vertical gradient as a colour field (n, 3, h, 1); y is (n, h, 1)."""
+    """A vertical gradient as a colour field.
+
+    Args:
+        y: (n, h, 1).
+        top, bottom: the colours at `y_top` and above, and at `y_bottom` and below.
+        y_top, y_bottom: heights between which the colour changes.
+
+    Returns:
+        (n, 3, h, 1).
+    """
     share = ((y_top - y) / (y_top - y_bottom)).clamp(0, 1)[:, None]
     top, bottom = (_column(colour, y.device) for colour in (top, bottom))
     return top + (bottom - top) * share

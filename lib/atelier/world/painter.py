@@ -1,10 +1,10 @@
-"""The painter: scenes to pictures.
+"""The painter: from scenes to pictures.
 
-Pictures of one style are painted together, their settings in groups, then their subjects in groups, so that every
-stroke is one tensor operation for a group.
+Pictures of one style are painted together, first their settings, one group for each setting, then their subjects, one
+group for each subject. Each shape is then one tensor operation for a whole group.
 
-What is random in a picture comes from its scene's seed alone: the same scene is the same picture in any batch, at any
-resolution, and but for the last digits of floating point on any device.
+All that is random in a picture depends on its scene's seed alone. The same scene gives the same picture in any batch
+and at any resolution, and on any device up to rounding errors.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from torch import Tensor
 from atelier.world.inks import INKS, Brush, Canvas, Colour, Ink, ramp
 from atelier.world.scenes import Scene, check
 from atelier.world.settings import SETTINGS, TIMES, Light
-from atelier.world.shapes import Plane, constant, sent
+from atelier.world.shapes import Plane, constant, to_device
 from atelier.world.subjects import COLOURS, SUBJECTS
 
-SIZE = {  # in picture units: a subject's least half-height, how much more it may be, how far it may stand off its place
+SIZE = {  # in picture units: a subject's least half-height, how much more it may be, how far it may be from its place
     "small": (0.40, 0.06, 0.12),
     "big": (0.60, 0.10, 0.12),
     "large": (0.66, 0.04, 0.05),
     "huge": (0.80, 0.06, 0.10),
 }
 PLACE = {"left": -0.36, "centre": 0.0, "right": 0.36}
-DAYLIGHT = ((1.0, 1.0, 1.0), (1.0, 0.95, 0.90), (0.84, 0.86, 0.96))  # on subjects: colours must stay readable at night
+DAYLIGHT = ((1.0, 1.0, 1.0), (1.0, 0.95, 0.90), (0.84, 0.86, 0.96))  # on subjects: colours can be told apart at night
 
 
 def paint(
@@ -41,27 +41,36 @@ def paint(
         scenes: n scenes.
         size: pixels per side.
         device: where to paint.
-        ground: paint every subject on this colour alone, instead of in its setting.
+        ground: paint every subject on this plain colour instead of in its setting.
 
     Returns:
         (n, 3, size, size) float32 in [0, 1].
 
     Raises:
-        ValueError: a scene has a name that nobody can paint.
+        ValueError: a scene has a name outside the vocabulary.
     """
     for scene in scenes:
         check(scene)
     device = torch.device(device)
     pictures = torch.empty(len(scenes), 3, size, size, device=device)
     for members in _groups(scene.style for scene in scenes):
-        pictures[sent(members, device)] = _paint_style([scenes[i] for i in members], size, device, ground)
+        pictures[to_device(members, device)] = _paint_style([scenes[i] for i in members], size, device, ground)
     return pictures
 
 
 def uniform(seeds: Sequence[int], count: int, device: torch.device) -> Tensor:
-    """`count` numbers in [0, 1) for each seed, (n, count): a counter-based hash, the same on every device."""
+    """Random numbers from a counter-based hash, the same on every device.
+
+    Args:
+        seeds: n seeds.
+        count: numbers for each seed.
+        device: where to make them.
+
+    Returns:
+        (n, count), in [0, 1).
+    """
     mask = 0xFFFFFFFF
-    seed = sent([s & mask for s in seeds], device)[:, None]
+    seed = to_device([s & mask for s in seeds], device)[:, None]
     x = (seed * 0x9E3779B1 + torch.arange(1, count + 1, device=device) * 0x85EBCA77) & mask
     for shift, factor in ((16, 0x21F0AAAD), (15, 0x735A2D97)):
         x = ((x ^ (x >> shift)) * factor) & mask
@@ -69,7 +78,7 @@ def uniform(seeds: Sequence[int], count: int, device: torch.device) -> Tensor:
 
 
 def _groups(kinds: Iterable[Hashable]) -> list[list[int]]:
-    """The positions of each kind."""
+    """The indices of equal items, one list for each kind of item."""
     groups = defaultdict(list)
     for index, kind in enumerate(kinds):
         groups[kind].append(index)
@@ -81,13 +90,13 @@ def _paint_style(scenes: list[Scene], size: int, device: torch.device, ground: C
     ink = INKS[scenes[0].style]
     axis = (torch.arange(size, device=device) + 0.5) * (2 / size) - 1
     straight = Plane(axis[None, None], -axis[None, :, None], torch.ones(1, 1, 1, device=device))
-    plane = ink.plane(straight)
+    plane = ink.warp(straight)
     canvas = Canvas(torch.empty(len(scenes), 3, size, size, device=device), plane, 2 / size)
     random = uniform([scene.seed for scene in scenes], 16, device)[..., None, None]  # (n, 16, 1, 1)
     if ground is None:
         for members in _groups(scene.setting for scene in scenes):
             part = Canvas(torch.empty(len(members), 3, size, size, device=device), plane, canvas.pixel)
-            where = sent(members, device)
+            where = to_device(members, device)
             _paint_setting(Brush(part, ink, plane, near=False), [scenes[i] for i in members], random[where, :8])
             canvas.rgb[where] = part.rgb
     else:
@@ -100,6 +109,7 @@ def _paint_style(scenes: list[Scene], size: int, device: torch.device, ground: C
 
 
 def _paint_setting(far: Brush, scenes: list[Scene], random: Tensor) -> None:
+    """Paint the setting that all scenes share, or a plain room if they have no setting; random (n, 8, 1, 1)."""
     light = Light([scene.time for scene in scenes], far.canvas.rgb.device)
     setting = scenes[0].setting
     if setting is not None:
@@ -111,7 +121,7 @@ def _paint_setting(far: Brush, scenes: list[Scene], random: Tensor) -> None:
     far.fill(far.below(-0.45), wall * 0.82)
 
 
-Layer = list[tuple[int, Scene, str, str, float]]  # (picture, scene, subject, colour, shift): drawn together
+Layer = list[tuple[int, Scene, str, str, float]]  # (picture, scene, subject, colour, shift) of subjects, one a picture
 
 
 def _layers(scenes: list[Scene]) -> list[Layer]:
@@ -128,51 +138,61 @@ def _layers(scenes: list[Scene]) -> list[Layer]:
 
 
 def _paint_subjects(canvas: Canvas, ink: Ink, layer: Layer, random: Tensor) -> None:
+    """Paint a layer's subjects on the canvas, one group for each subject; random (n, 16, 1, 1)."""
     device = canvas.rgb.device
     for members in _groups(entry[2] for entry in layer):
         group = [layer[i] for i in members]
-        where = sent([index for index, *_ in group], device)
+        where = to_device([index for index, *_ in group], device)
         part = Canvas(canvas.rgb[where], canvas.plane, canvas.pixel)
-        cx, cy, scale, lift = (t[:, None, None] for t in _stand(group, random[where, :, 0, 0]))
+        cx, cy, scale, lift = (t[:, None, None] for t in _positions(group, random[where, :, 0, 0]))
         brush = Brush(part, ink, canvas.plane, near=True)
         if not SUBJECTS[group[0][2]].floats:
             brush.shadow(brush.at(cx, cy - 0.97 * scale - lift, scale).ellipse(0.0, 0.0, 0.85, 0.16))
-        tint = sent([DAYLIGHT[TIMES.index(scene.time)] for _, scene, *_ in group], device)
-        colour = sent([COLOURS[colour] for *_, colour, _ in group], device) * tint
+        tint = to_device([DAYLIGHT[TIMES.index(scene.time)] for _, scene, *_ in group], device)
+        colour = to_device([COLOURS[colour] for *_, colour, _ in group], device) * tint
         SUBJECTS[group[0][2]].paint(brush.at(cx, cy, scale), colour)
         canvas.rgb[where] = part.rgb
 
 
-class Posture(NamedTuple):
-    """How a subject stands, in picture units: what its seed may change, and what not."""
+class PositionRange(NamedTuple):
+    """The sizes and positions that a subject may have, in picture units; its seed chooses among them.
 
-    least: float  # half its height, at least
-    spread: float  # how much more it may be
+    Attributes:
+        min_scale: the smallest half-height.
+        scale_range: how much larger the half-height may be.
+        x: the middle of the positions.
+        x_range: how far from x the subject may be.
+        ground: height of the ground.
+        lift: height of the subject over the ground.
+    """
+
+    min_scale: float
+    scale_range: float
     x: float
-    sway: float  # how far from x it may stand
+    x_range: float
     ground: float
-    lift: float  # how high over the ground
+    lift: float
 
 
-def _stand(group: Layer, random: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Centre x, y, half-height and height over the ground of each subject, (n,) each, in picture units."""
-    postures = [_posture(scene, name, shift) for _, scene, name, _, shift in group]
-    least, spread, x, sway, ground, lift = sent(postures, random.device).unbind(1)
-    scale = least + spread * random[:, 10]
-    x = x + sway * (2 * random[:, 11] - 1)
+def _positions(group: Layer, random: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Centre x, centre y, half-height and height over the ground of each subject, (n,) each, in picture units."""
+    ranges = [_position_range(scene, name, shift) for _, scene, name, _, shift in group]
+    min_scale, scale_range, x, x_range, ground, lift = to_device(ranges, random.device).unbind(1)
+    scale = min_scale + scale_range * random[:, 10]
+    x = x + x_range * (2 * random[:, 11] - 1)
     return x, ground + lift + scale, scale, lift
 
 
-def _posture(scene: Scene, name: str, shift: float) -> Posture:
-    """The posture of one subject; shift is -1 and 1 for the first and the second of two, 0 for one alone."""
-    least, spread, sway = SIZE[scene.size]
+def _position_range(scene: Scene, name: str, shift: float) -> PositionRange:
+    """Where a subject may be; shift is -1 and 1 for the first and the second of two subjects, 0 for a single one."""
+    min_scale, scale_range, x_range = SIZE[scene.size]
     ground = SETTINGS[scene.setting].ground if scene.setting else -0.66
     if scene.size == "huge":
-        return Posture(least, spread, 0.0, sway, -0.86, 0.0)
+        return PositionRange(min_scale, scale_range, 0.0, x_range, -0.86, 0.0)
     lift = 0.22 if SUBJECTS[name].floats else 0.20 if scene.pose == "landing" else 0.0
     if not shift:
-        return Posture(least, spread, PLACE[scene.place], sway, ground, lift)
+        return PositionRange(min_scale, scale_range, PLACE[scene.place], x_range, ground, lift)
     x, stacked = 0.46 * shift, scene.relation == "above"
     if stacked:
         x, lift = 0.0, 0.82 if shift < 0 else lift
-    return Posture(0.68 * least, 0.68 * spread, x, 0.3 * sway, ground, lift)
+    return PositionRange(0.68 * min_scale, 0.68 * scale_range, x, 0.3 * x_range, ground, lift)

@@ -1,4 +1,4 @@
-"""A scene: everything a picture and its caption agree on."""
+"""A scene: the description from which both a picture and its caption are made."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ class Scene:
         style: a name.
         pose: "standing" or "landing".
         place: "left", "centre" or "right".
-        size: "small" or "big"; "large" and "huge", in the small world and in sprites, stand closer to their places.
+        size: "small", "big", "large" (the small world) or "huge" (sprites); the last two vary less in position.
         second: the second subject and its colour, or None.
-        relation: how the first subject stands to the second.
-        seed: decides what is left open: exact positions, clouds, the caption's wording.
+        relation: where the first subject is, seen from the second: "next to" or "above" it.
+        seed: decides the rest: exact positions, clouds, the caption's wording.
     """
 
     subject: str | None
@@ -44,7 +44,11 @@ class Scene:
 
 
 def check(scene: Scene) -> None:
-    """Raise an AtelierError, with the nearest known name, if a scene has a name that nobody can paint."""
+    """Check that every name in a scene is in the vocabulary.
+
+    Raises:
+        AtelierError: a name is not; the message has the nearest known name.
+    """
     pairs = [(scene.subject, scene.colour), *([scene.second] if scene.second else [])]
     named: list[tuple[str, str | None, Collection[str]]] = [
         *(("subject", subject, SUBJECTS) for subject, _ in pairs),
@@ -56,4 +60,4 @@ def check(scene: Scene) -> None:
     for field, name, known in named:
         if name is not None and name not in known:
             near = difflib.get_close_matches(name, known, n=1, cutoff=0)
-            raise AtelierError(f"There is no {field} {name!r} in the painted world; the nearest it has is {near[0]!r}.")
+            raise AtelierError(f"There is no {field} {name!r} in the painted world; the nearest name is {near[0]!r}.")

@@ -1,7 +1,7 @@
 """The settings: where a scene takes place.
 
-Each function paints one place, for a whole group of pictures, with a brush whose plane is the picture: x from -1 to 1,
-y upwards. `light` gives the time of day, `u` (n, 8, 1, 1) a few random numbers per picture, uniform in [0, 1).
+Each function paints one setting for a group of n pictures, with a brush whose plane is the picture: x from -1 to 1, y
+upwards. `light` is the time of day, `u` (n, 8, 1, 1) are eight random numbers for each picture, uniform in [0, 1).
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import torch
 from torch import Tensor
 
 from atelier.world.inks import Brush, Canvas, Colour, ramp
-from atelier.world.shapes import Plane, constant, intersection, sent, subtract, union
+from atelier.world.shapes import Plane, constant, intersection, subtract, to_device, union
 
 TIMES = ("day", "sunset", "night")
 
@@ -25,34 +25,44 @@ AMBIENT = ((1.00, 1.00, 1.00), (0.97, 0.76, 0.66), (0.42, 0.47, 0.70))
 
 @dataclass
 class Light:
-    """The time of day of n pictures: sky colours and the tint of everything out of doors, (n, 3) each.
+    """The time of day of n pictures, and the colours that go with it.
 
-    `times` are names of TIMES; `when` is (n,), their indices. `day`, `sunset` and `night` number the pictures of each.
+    Attributes:
+        times: n names of TIMES.
+        device: of the tensors below.
+        time_index: (n,), indices into TIMES.
+        top, low: colours (n, 3) of the sky, at its top and at the horizon.
+        ambient: (n, 3), multiplies the colours of everything outdoors.
+        day, sunset, night: the indices of the pictures at each time.
     """
 
     times: Sequence[str]
     device: torch.device
 
     def __post_init__(self) -> None:
-        self.when = sent([TIMES.index(time) for time in self.times], self.device)
+        self.time_index = to_device([TIMES.index(time) for time in self.times], self.device)
         self.top, self.low, self.ambient = (
-            constant(table, self.device)[self.when] for table in (SKY_TOP, SKY_LOW, AMBIENT)
+            constant(table, self.device)[self.time_index] for table in (SKY_TOP, SKY_LOW, AMBIENT)
         )
         self.day, self.sunset, self.night = (
-            sent([picture for picture, own in enumerate(self.times) if own == time], self.device) for time in TIMES
+            to_device([picture for picture, own in enumerate(self.times) if own == time], self.device) for time in TIMES
         )
 
     def on(self, colour: tuple[float, float, float]) -> Tensor:
-        """A thing's colour in this light, (n, 3)."""
+        """What a colour looks like in this light, (n, 3)."""
         return self.ambient * constant(colour, self.device)
 
 
 @dataclass(frozen=True)
 class Setting:
-    """A place: its painter, how captions call it, and where things stand in it.
+    """A setting of the vocabulary.
 
-    `phrase` follows a subject ("on the moon"); `name` stands alone ("the moon"). `ground` is the height of
-    subjects' feet; `sky` is false where no time of day can be seen.
+    Attributes:
+        paint: paints it.
+        phrase: follows a subject in a caption, "on the moon".
+        name: in a caption without a subject, "the moon".
+        ground: height on which subjects stand.
+        sky: whether the time of day can be seen.
     """
 
     paint: Callable[[Brush, Light, Tensor], None]
@@ -76,20 +86,20 @@ def setting(key: str, phrase: str, name: str, ground: float = -0.68, sky: bool =
 
 
 def sky(b: Brush, light: Light, u: Tensor, horizon: float, clouds: bool = True, valley: float | None = None) -> None:
-    """Sky with what hangs in it: sun and clouds by day, a low sun at sunset, moon and stars at night."""
+    """Paint the sky: sun and clouds by day, a low sun at sunset, moon and stars at night."""
     b.canvas.rgb.copy_(b.ink.tone(ramp(b.y, light.top, light.low, 1.0, horizon), False).expand_as(b.canvas.rgb))
     stars = _stars(b.canvas.rgb.shape[-1], b.canvas.rgb.device.type)
-    night = (light.when == TIMES.index("night")).float()[:, None, None]
+    night = (light.time_index == TIMES.index("night")).float()[:, None, None]
     b.canvas.rgb.add_((stars * night).unsqueeze(1) * 0.8).clamp_(max=1)
     side = torch.where(u[:, 0] < 0.5, -0.60, 0.60)
-    _some(b, light.day, lambda s: _day_sky(s, side[light.day], u[light.day], clouds))
+    _paint_subset(b, light.day, lambda s: _day_sky(s, side[light.day], u[light.day], clouds))
     low = 0.72 * side if valley is None else torch.full_like(side, valley)
-    _some(b, light.sunset, lambda s: _low_sun(s, low[light.sunset], horizon + 0.20))
-    _some(b, light.night, lambda s: s.fill(s.crescent(side[light.night], 0.66, 0.17), (0.98, 0.95, 0.80)))
+    _paint_subset(b, light.sunset, lambda s: _low_sun(s, low[light.sunset], horizon + 0.20))
+    _paint_subset(b, light.night, lambda s: s.fill(s.crescent(side[light.night], 0.66, 0.17), (0.98, 0.95, 0.80)))
 
 
-def _some(b: Brush, here: Tensor, paint: Callable[[Brush], None]) -> None:
-    """Paint only the pictures with the numbers `here` (m,)."""
+def _paint_subset(b: Brush, here: Tensor, paint: Callable[[Brush], None]) -> None:
+    """Paint only the pictures with the indices `here` (m,)."""
     if len(here) == len(b.canvas.rgb):
         paint(b)
     elif len(here):
@@ -118,7 +128,7 @@ def _low_sun(b: Brush, cx: Tensor, cy: float) -> None:
 
 @lru_cache(maxsize=8)
 def _stars(size: int, device: str, count: int = 26) -> Tensor:
-    """(size, size) brightness of a fixed night sky."""
+    """The brightness (size, size) of a fixed pattern of stars."""
     random = torch.Generator().manual_seed(7)
     x, y = torch.rand(2, count, generator=random)
     axis = (torch.arange(size) + 0.5) / size
@@ -131,13 +141,13 @@ def _ground(b: Brush, colour: Colour, height: float | Tensor, line: float = 1.0)
 
 
 def _hill(b: Brush, cx: float | Tensor, top: float, width: float) -> Tensor:
-    """A rounded hill as a curve over x."""
+    """The height of a rounded hill over each x."""
     return top * (1 - ((b.x - cx) / width).square())
 
 
 @setting("moon", "on the moon", "the moon", ground=-0.62, sky=False)
 def moon(b: Brush, light: Light, u: Tensor) -> None:
-    """The sky of night, the Earth in it, grey dust with craters."""
+    """A night sky with the Earth in it, grey dust with craters."""
     b.canvas.rgb.copy_(b.ink.tone(ramp(b.y, SKY_TOP[2], SKY_LOW[2], 1.0, -0.4), False).expand_as(b.canvas.rgb))
     b.canvas.rgb.add_(_stars(b.canvas.rgb.shape[-1], b.canvas.rgb.device.type) * 0.9).clamp_(max=1)
     side = torch.where(u[:, 0] < 0.5, -0.60, 0.60)
@@ -169,7 +179,7 @@ def lake(b: Brush, light: Light, u: Tensor) -> None:
         )
         b.fill(intersection(cap, peak + 0.02), snow, line=0)
     _ground(b, ramp(b.y, light.on((0.42, 0.70, 0.90)), light.on((0.12, 0.36, 0.72)), -0.1, -0.8), -0.10)
-    _some(b, light.sunset, _sunset_on_water)
+    _paint_subset(b, light.sunset, _sunset_on_water)
     shine = union(b.box(-0.5, -0.28, 0.22, 0.014), b.box(0.45, -0.22, 0.26, 0.014), b.box(0.1, -0.42, 0.30, 0.016))
     b.fill(shine, light.on((0.82, 0.92, 1.0)), line=0)
     _ground(b, light.on((0.36, 0.62, 0.26)), -0.66 - 0.06 * torch.sin(3 * b.x + 1))
@@ -196,7 +206,7 @@ def beach(b: Brush, light: Light, u: Tensor) -> None:
 
 @setting("forest", "in a forest", "a forest")
 def forest(b: Brush, light: Light, u: Tensor) -> None:
-    """Rows of firs, dark behind light."""
+    """Two rows of firs, the one behind darker."""
     sky(b, light, u, horizon=0.1, clouds=False)
     _ground(b, light.on((0.10, 0.34, 0.20)), 0.10 + 0.05 * torch.sin(9 * b.x), line=0)
     for spots, base, height, colour in (
@@ -252,7 +262,7 @@ def desert(b: Brush, light: Light, u: Tensor) -> None:
 def city(b: Brush, light: Light, u: Tensor) -> None:
     """Towers with lit windows behind a street."""
     sky(b, light, u, horizon=-0.2, clouds=False)
-    lit = constant(((0.62, 0.74, 0.84), (1.0, 0.85, 0.55), (1.0, 0.88, 0.45)), light.device)[light.when]
+    lit = constant(((0.62, 0.74, 0.84), (1.0, 0.85, 0.55), (1.0, 0.88, 0.45)), light.device)[light.time_index]
     for left, right, top, colour in (
         (-1.1, -0.62, 0.30, (0.50, 0.50, 0.60)),
         (-0.60, -0.22, 0.58, (0.42, 0.42, 0.54)),
@@ -291,7 +301,7 @@ def meadow(b: Brush, light: Light, u: Tensor) -> None:
 
 @setting("snow", "in the snow", "a snowy field")
 def snow(b: Brush, light: Light, u: Tensor) -> None:
-    """White hills, a bare horizon of small firs under snow."""
+    """White hills, small firs on the horizon, falling snow."""
     sky(b, light, u, horizon=-0.1)
     _ground(b, light.on((0.80, 0.87, 0.95)), 0.02 + 0.12 * torch.sin(2.1 * b.x + 0.5))
     firs = union(*(_fir(b, cx, -0.16, 0.5) for cx in (-0.84, 0.86)))
@@ -309,7 +319,7 @@ def snow(b: Brush, light: Light, u: Tensor) -> None:
 def sea(b: Brush, light: Light, u: Tensor) -> None:
     """Open water with waves up to the horizon."""
     sky(b, light, u, horizon=-0.02)
-    _some(b, light.sunset, lambda s: s.fill(s.below(-0.02), (0.80, 0.50, 0.45)))
+    _paint_subset(b, light.sunset, lambda s: s.fill(s.below(-0.02), (0.80, 0.50, 0.45)))
     for height, colour in ((-0.02, (0.16, 0.46, 0.80)), (-0.30, (0.10, 0.36, 0.72)), (-0.62, (0.06, 0.26, 0.60))):
         wave = height + 0.05 * torch.sin(6.0 * b.x + 9 * height) * (-height)
         _ground(b, light.on(colour), wave)
@@ -326,7 +336,7 @@ def under_the_sea(b: Brush, light: Light, u: Tensor) -> None:
         b.polygon((-0.9, -0.7), (-0.45, -0.7), (-0.25, 1.1), (-0.45, 1.1)),
         b.polygon((0.25, -0.7), (0.75, -0.7), (0.25, 1.1), (0.05, 1.1)),
     )
-    b.canvas.lay(rays, b.ink.tone(b.canvas.colour((0.75, 0.95, 1.0)), False), 0.16)
+    b.canvas.paint(rays, b.ink.tone(b.canvas.colour((0.75, 0.95, 1.0)), False), 0.16)
     weed = union(
         *(
             b.ellipse(cx, -0.45, 0.055, 0.42, turn)
@@ -471,7 +481,7 @@ def cave(b: Brush, light: Light, u: Tensor) -> None:
 def stage(b: Brush, light: Light, u: Tensor) -> None:
     """Red curtains, a spotlight, boards."""
     _wall(b, (0.16, 0.12, 0.22))
-    b.canvas.lay(
+    b.canvas.paint(
         b.polygon((-0.62, -0.6), (0.62, -0.6), (0.16, 1.1), (-0.16, 1.1)),
         b.ink.tone(b.canvas.colour((0.98, 0.92, 0.68)), False),
         0.75,

@@ -1,8 +1,8 @@
 """Signed distances of plane shapes, for many pictures at once.
 
-A shape is a number at every point: the distance to its edge, negative inside. Shapes are joined with `union`, cut with
-`intersection` and `subtract`, and softened into each other with `blend`. Distances are in the units of the plane that
-measured them; edges become smooth because a distance, unlike a bitmap, says how far a pixel is from the edge.
+A shape is given by a number at every point: the distance to its edge, negative inside. Shapes are joined with `union`,
+cut with `intersection` and `subtract`, and joined with a rounded seam by `blend`. Distances are in the units of their
+plane. Edges can be antialiased because the distance, unlike a bitmap, tells how far a pixel is from the edge.
 
 Source of the idea: J. C. Hart, "Sphere tracing" (1996), section 2, and constructive solid geometry on distance fields.
 """
@@ -17,27 +17,30 @@ from typing import Any
 import torch
 from torch import Tensor
 
-Number = float | Tensor  # a constant, or one value per picture of shape (n, 1, 1)
+Number = float | Tensor  # a constant, or a value for each picture, (n, 1, 1)
 
 
 @cache
 def constant(numbers: tuple[Any, ...], device: torch.device) -> Tensor:
-    """Numbers of the painter's own, made once for each device: a GPU would wait for each one sent. Only to be read."""
+    """Constant numbers as a tensor, which must not be changed.
+
+    The tensor is made once for each device, because copying it to a GPU each time would make the GPU wait.
+    """
     return torch.tensor(numbers, device=device)
 
 
-def sent(numbers: Sequence[Any], device: torch.device) -> Tensor:
-    """Numbers that belong to scenes, on their way to a device that does not wait for them."""
+def to_device(numbers: Sequence[Any], device: torch.device) -> Tensor:
+    """Numbers that depend on the scenes as a tensor, copied to the device without waiting for it."""
     return torch.tensor(numbers).to(device, non_blocking=True)
 
 
 class Plane:
-    """The points of n pictures, in the coordinates of the thing that is drawn there.
+    """The points of n pictures, in the coordinates of what is painted there.
 
     Args:
         x: (n, 1, w) or (n, h, w), to the right.
         y: (n, h, 1) or (n, h, w), upwards.
-        unit: (n, 1, 1), how many picture units one unit of this plane is long (a picture is 2 units wide and high).
+        unit: (n, 1, 1), the length of one unit of this plane in picture units (a picture is 2 units wide and high).
     """
 
     def __init__(self, x: Tensor, y: Tensor, unit: Tensor) -> None:
@@ -93,19 +96,21 @@ class Plane:
         return (self.y - height) + 0 * self.x
 
     def ring(self, cx: Number, cy: Number, r: float, thickness: float) -> Tensor:
-        """Distance to a circle's line, `thickness` wide, (n, h, w)."""
+        """Distance to a ring of radius r, `thickness` wide, (n, h, w)."""
         return self.circle(cx, cy, r).abs_().sub_(thickness / 2)
 
     def crescent(self, cx: Number, cy: Number, r: float) -> Tensor:
-        """Distance to a moon's crescent that opens to the right, (n, h, w)."""
+        """Distance to a crescent moon that opens to the right, (n, h, w)."""
         return subtract(self.circle(cx, cy, r), self.circle(cx + 0.45 * r, cy + 0.2 * r, 0.85 * r))
 
     def star(self, cx: Number, cy: Number, r: float, points: int = 5, waist: float = 0.5) -> Tensor:
-        """Distance to a star with one point upwards; `waist` is its inner radius over its outer one, (n, h, w)."""
+        """Distance to a star, one of whose points is at the top, (n, h, w); waist is inner over outer radius."""
         x, y = (self.x - cx) + 0 * self.y, (self.y - cy) + 0 * self.x
         sector = math.pi / points
         angle = torch.atan2(x, y).abs_()
-        angle = (angle + sector).remainder_(2 * sector).sub_(sector).abs_()  # folded into one half of one point
+        angle = (
+            (angle + sector).remainder_(2 * sector).sub_(sector).abs_()
+        )  # all halves of points are mapped to the same one
         radius = (x.square() + y.square()).sqrt_()
         px, py = radius * angle.sin(), radius * angle.cos()  # the point's tip lies at (0, r)
         tip, notch = (0.0, r), (waist * r * math.sin(sector), waist * r * math.cos(sector))
@@ -114,7 +119,7 @@ class Plane:
         return px.mul_(nx).add_(py.mul_(ny)).sub_(r * ny)
 
     def repeat(self, width: float, height: float) -> Plane:
-        """The plane as a brick pattern of cells: each cell has its own origin in its middle."""
+        """The plane as a brick pattern of cells, each with its own origin in the middle."""
         row = (self.y / height).floor()
         x = (self.x + row.remainder(2) * (width / 2)).remainder(width) - width / 2
         return Plane(x, self.y.remainder(height) - height / 2, self.unit)
@@ -128,12 +133,12 @@ class Plane:
 
 
 def union(*distances: Tensor) -> Tensor:
-    """Everything that lies in at least one of the shapes."""
+    """The points that lie in at least one of the shapes."""
     return _fold(torch.minimum, distances)
 
 
 def intersection(*distances: Tensor) -> Tensor:
-    """What lies in all of the shapes."""
+    """The points that lie in all of the shapes."""
     return _fold(torch.maximum, distances)
 
 

@@ -1,4 +1,4 @@
-"""Sprites: one big thing on plain paper, for networks that are to learn in a minute and a half."""
+"""Sprites: one large subject on plain paper, for networks that learn in a minute and a half."""
 
 from __future__ import annotations
 
@@ -24,25 +24,25 @@ def sprites(
     colours: tuple[str, ...] = SPRITE_COLOURS,
     device: str | torch.device = "cpu",
 ) -> tuple[Tensor, Tensor]:
-    """Paint n sprites, the kinds in turn.
+    """Paint n sprites, going through the subjects in turn.
 
     Args:
         n: how many.
         seed: the same seed gives the same sprites.
         size: pixels per side.
-        subjects: the kinds.
-        colours: what they come in.
+        subjects: the kinds of sprite.
+        colours: the colours to choose from.
         device: where to paint.
 
     Returns:
-        pictures (n, 3, size, size) from 0 to 1, and kinds (n,) int64, indices into `subjects`.
+        Pictures (n, 3, size, size), from 0 to 1, and kinds (n,) int64, indices into `subjects`.
     """
-    dice = random.Random(f"sprites {seed}")
+    generator = random.Random(f"sprites {seed}")
     scenes = []
     for number in range(n):
         subject = subjects[number % len(subjects)]
         allowed = [c for c in colours if not is_held_out(Scene(subject, c, None, "day", "cartoon"))]
-        colour, own_seed = dice.choice(allowed), dice.getrandbits(31)
+        colour, own_seed = generator.choice(allowed), generator.getrandbits(31)
         scenes.append(Scene(subject, colour, None, "day", "cartoon", size="huge", seed=own_seed))
     kinds = torch.arange(n, device=device) % len(subjects)
     return paint(scenes, size, device, ground=PAPER), kinds

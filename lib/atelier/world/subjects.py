@@ -1,7 +1,8 @@
 """The subjects: what a scene shows.
 
-Each function paints one thing with a brush of its own: the thing fills the square from -1 to 1 and stands on y = -1.
-`c` is its colour, (n, 3). Big simple shapes first; details last, and only such as survive at 64 pixels.
+Each function paints one subject with a brush whose plane is the subject's own: the subject fills the square from -1 to
+1 and stands on y = -1. `c` is its colour, (n, 3). Large simple shapes come first, then details that can still be seen
+at 64 pixels.
 """
 
 from __future__ import annotations
@@ -36,10 +37,14 @@ GLASS, STEEL, GOLD, WHITE = (0.72, 0.88, 0.96), (0.62, 0.65, 0.70), (0.98, 0.80,
 
 @dataclass(frozen=True)
 class Subject:
-    """A thing: its painter, its words, its own colour, and whether it hangs in the air.
+    """A subject of the vocabulary.
 
-    `noun` comes with its article ("a cat", "the Eiffel tower"). `dish` is what has the colour where the thing
-    itself has none: "the food of china" comes "in a bowl", a blue one.
+    Attributes:
+        paint: paints it.
+        noun: with its article, "a cat", "the Eiffel tower".
+        natural: its natural colour, which captions may leave out.
+        floats: whether it hangs in the air.
+        dish: for food, the dish that has the scene's colour: "in a bowl" becomes "in a blue bowl".
     """
 
     paint: Callable[[Brush, Tensor], None]
@@ -83,7 +88,7 @@ def strawberry(b: Brush, c: Tensor) -> None:
     body = blend(shoulders, b.polygon((-0.66, 0.0), (0.0, -1.02), (0.66, 0.0)) - 0.04, 0.35)
     b.fill(body, c)
     seeds = b.repeat(0.40, 0.32).ellipse(0, 0, 0.045, 0.065)
-    b.fill(intersection(seeds, body + 0.16), mixed(c), line=0)
+    b.fill(intersection(seeds, body + 0.16), contrasting(c), line=0)
     leaves = union(
         *(
             b.ellipse(0.26 * dx, 0.56 + dy, 0.30, 0.12, turn)
@@ -93,8 +98,8 @@ def strawberry(b: Brush, c: Tensor) -> None:
     b.fill(union(leaves, b.segment(0, 0.58, 0.06, 0.92, 0.06)), LEAF)
 
 
-def mixed(c: Tensor) -> Tensor:
-    """A colour for details on a body of colour c: light on dark, dark on light."""
+def contrasting(c: Tensor) -> Tensor:
+    """A colour (n, 3) for details on a body of colour c (n, 3): light on dark, dark on light."""
     bright = (c.mean(1, keepdim=True) > 0.75).float()
     return bright * darker(c, 0.45) + (1 - bright) * brighter(c, 0.65)
 
@@ -161,7 +166,7 @@ def mushroom(b: Brush, c: Tensor) -> None:
     dots = union(
         b.circle(0.0, 0.58, 0.17), b.circle(-0.50, 0.30, 0.15), b.circle(0.50, 0.30, 0.15), b.circle(-0.05, 0.16, 0.11)
     )
-    b.fill(intersection(dots, cap + 0.04), mixed(c), line=0)
+    b.fill(intersection(dots, cap + 0.04), contrasting(c), line=0)
 
 
 @subject("a hot-air balloon", natural="red", floats=True)
@@ -211,7 +216,7 @@ def butterfly(b: Brush, c: Tensor) -> None:
             b.circle(-0.44, -0.50, 0.12),
             b.circle(0.44, -0.50, 0.12),
         ),
-        mixed(c),
+        contrasting(c),
         line=0,
     )
     b.fill(union(b.segment(0, 0.5, -0.22, 0.92, 0.03), b.segment(0, 0.5, 0.22, 0.92, 0.03)), DARK, line=0)
@@ -271,7 +276,7 @@ def fish(b: Brush, c: Tensor) -> None:
     body = b.ellipse(-0.16, 0.0, 0.78, 0.50)
     b.fill(body, c)
     stripes = union(b.box(-0.10, 0, 0.08, 0.6), b.box(0.26, 0, 0.07, 0.6))
-    b.fill(intersection(stripes, body + 0.03), mixed(c), line=0)
+    b.fill(intersection(stripes, body + 0.03), contrasting(c), line=0)
     b.fill(b.circle(-0.58, 0.12, 0.13), WHITE, line=0.5)
     b.fill(b.circle(-0.60, 0.12, 0.065), DARK, line=0)
 
@@ -355,7 +360,11 @@ def teapot(b: Brush, c: Tensor) -> None:
     b.fill(b.ellipse(0, -0.36, 0.68, 0.60), c)
     b.fill(union(b.ellipse(0, 0.24, 0.36, 0.13), b.circle(0, 0.44, 0.11)), brighter(c, 0.25))
     b.fill(b.box(0, -0.92, 0.40, 0.07, r=0.05), darker(c, 0.2))
-    b.fill(union(b.circle(0, -0.36, 0.16), b.circle(-0.30, -0.36, 0.09), b.circle(0.30, -0.36, 0.09)), mixed(c), line=0)
+    b.fill(
+        union(b.circle(0, -0.36, 0.16), b.circle(-0.30, -0.36, 0.09), b.circle(0.30, -0.36, 0.09)),
+        contrasting(c),
+        line=0,
+    )
 
 
 @subject("a guitar", natural="orange")
@@ -458,7 +467,7 @@ def crown(b: Brush, c: Tensor) -> None:
     b.fill(union(points, b.box(0, -0.62, 0.86, 0.20)), c)
     b.fill(b.box(0, -0.86, 0.88, 0.13, r=0.05), darker(c, 0.25))
     jewels = union(b.circle(-0.50, -0.45, 0.10), b.circle(0.50, -0.45, 0.10), b.circle(0, -0.45, 0.13))
-    b.fill(jewels, mixed(c), line=0.6)
+    b.fill(jewels, contrasting(c), line=0.6)
 
 
 @subject("a snail", natural="brown")

@@ -1,4 +1,4 @@
-"""A world is a vocabulary: what its scenes may show. A smaller vocabulary is a smaller world."""
+"""Worlds: a world is a vocabulary, and its scenes are sampled from it. A smaller vocabulary is a smaller world."""
 
 from __future__ import annotations
 
@@ -15,17 +15,19 @@ from atelier.world.scenes import Scene
 from atelier.world.settings import SETTINGS, TIMES
 from atelier.world.subjects import COLOURS, SUBJECTS
 
+ATTRIBUTES = ("subject", "setting", "colour", "style")  # of a scene; a complete caption states all four
 HeldOut = Literal["never", "allowed", "only"]
-Roll = Callable[[], float]  # uniform in [0, 1)
+Uniform = Callable[[], float]  # returns a random number, uniform in [0, 1)
 
 
 @dataclass(frozen=True)
 class World:
-    """What can be in a scene, and how often.
+    """What the scenes of a world may show, and how often.
 
     Attributes:
-        subjects, settings, colours, styles: names of the vocabulary.
-        places, sizes: where subjects stand and how big they are.
+        name: "full", "small" or "studio".
+        subjects, settings, colours, styles: names to choose from.
+        places, sizes: of subjects; a name that occurs twice is chosen twice as often.
         pairs: share of scenes with two subjects.
     """
 
@@ -40,83 +42,86 @@ class World:
 
     @property
     def attributes(self) -> dict[str, tuple[str, ...]]:
-        """The four attributes a judge can tell, each with its values."""
-        return {"subject": self.subjects, "setting": self.settings, "colour": self.colours, "style": self.styles}
+        """The four attributes that a classifier names, each with its values."""
+        return dict(zip(ATTRIBUTES, (self.subjects, self.settings, self.colours, self.styles), strict=True))
 
     def sample(self, n: int, seed: int, held_out: HeldOut = "never", complete: bool = False) -> list[Scene]:
-        """Draw n scenes.
+        """Sample n scenes.
 
         Args:
             n: how many.
-            seed: the same seed gives the same scenes; seeds that differ give scenes that differ.
-            held_out: "never" leaves out the combinations of HELD_OUT, "allowed" does not, "only" draws nothing else,
-                each combination as often.
+            seed: the same seed gives the same scenes, another seed gives others.
+            held_out: what to do with the combinations of HELD_OUT. "never" leaves them out, "allowed" does not, and
+                "only" samples no other scenes, all combinations equally often.
             complete: one subject and a setting in every scene, so that a caption can state all four attributes.
 
         Raises:
-            AtelierError: "only", for a world without any held-out combination.
+            AtelierError: held_out is "only", and the world contains no held-out combination.
         """
-        dice = random.Random(f"{self.name} {seed}")
+        generator = random.Random(f"{self.name} {seed}")
         if held_out == "only":
-            return [self._scene(dice, complete, self._held_out(number)) for number in range(n)]
+            return [self._scene(generator, complete, self._held_out(number)) for number in range(n)]
         scenes: list[Scene] = []
         while len(scenes) < n:
-            scene = self._scene(dice, complete)
+            scene = self._scene(generator, complete)
             if held_out == "allowed" or not is_held_out(scene):
                 scenes.append(scene)
         return scenes
 
     def _held_out(self, number: int) -> dict[str, str]:
-        """The fields of one held-out combination of this world; they come in turn."""
+        """The fields of this world's held-out combination with that number, counted round and round."""
         inside = [(s, a, v) for s, a, v in HELD_OUT if s in self.subjects and v in self.attributes[a]]
         if not inside:
-            raise AtelierError(f"The world {self.name!r} has none of the held-out combinations, so it cannot draw any.")
+            raise AtelierError(
+                f"The world {self.name!r} contains none of the held-out combinations, so it cannot sample any."
+            )
         subject, attribute, value = inside[number % len(inside)]
         return {"subject": subject, attribute: value}
 
     def labels(self, scene: Scene) -> dict[str, int]:
-        """The scene's four attributes as class numbers of this world, -1 for what is not in the picture."""
+        """The scene's four attributes as class numbers of this world, -1 for one that the picture does not show."""
         colour = scene.colour if scene.subject else None
         values = {"subject": scene.subject, "setting": scene.setting, "colour": colour, "style": scene.style}
         return {name: _index(self.attributes[name], value) for name, value in values.items()}
 
-    def _scene(self, dice: random.Random, complete: bool, fixed: dict[str, str] | None = None) -> Scene:
-        """A random scene; `fixed` names fields that are not left to chance."""
-        roll, fixed = dice.random, fixed or {}
+    def _scene(self, generator: random.Random, complete: bool, fixed: dict[str, str] | None = None) -> Scene:
+        """A random scene; `fixed` has the values of fields that are not random."""
+        uniform, fixed = generator.random, fixed or {}
         whole = complete or bool(fixed)  # with a subject and a setting
-        subject = None if not whole and roll() < 0.12 else _pick(self.subjects, roll)
-        setting = None if subject and not whole and roll() < 0.06 else _pick(self.settings, roll)
+        subject = None if not whole and uniform() < 0.12 else _pick(self.subjects, uniform)
+        setting = None if subject and not whole and uniform() < 0.06 else _pick(self.settings, uniform)
         subject, setting = fixed.get("subject", subject), fixed.get("setting", setting)
         second = None
-        if subject and not complete and roll() < self.pairs:
-            second = (_other(self.subjects, subject, roll), _pick(self.colours, roll))
-        lands = subject and setting and not SUBJECTS[subject].floats and roll() < 0.10
+        if subject and not complete and uniform() < self.pairs:
+            second = (_pick_other(self.subjects, subject, uniform), _pick(self.colours, uniform))
+        lands = subject and setting and not SUBJECTS[subject].floats and uniform() < 0.10
         return Scene(
             subject=subject,
-            colour=fixed.get("colour", self._colour(subject, roll) if subject else "white"),
+            colour=fixed.get("colour", self._colour(subject, uniform) if subject else "white"),
             setting=setting,
-            time=_pick(TIMES, roll) if setting and SETTINGS[setting].sky else "day",
-            style=fixed.get("style", _pick(self.styles, roll)),
+            time=_pick(TIMES, uniform) if setting and SETTINGS[setting].sky else "day",
+            style=fixed.get("style", _pick(self.styles, uniform)),
             pose="landing" if lands else "standing",
-            place=_pick(self.places, roll),
-            size=_pick(self.sizes, roll),
+            place=_pick(self.places, uniform),
+            size=_pick(self.sizes, uniform),
             second=second,
-            relation=_pick(RELATIONS, roll),
-            seed=dice.getrandbits(31),
+            relation=_pick(RELATIONS, uniform),
+            seed=generator.getrandbits(31),
         )
 
-    def _colour(self, subject: str, roll: Roll) -> str:
+    def _colour(self, subject: str, uniform: Uniform) -> str:
         natural = SUBJECTS[subject].natural
-        return natural if natural in self.colours and roll() < 0.15 else _pick(self.colours, roll)
+        return natural if natural in self.colours and uniform() < 0.15 else _pick(self.colours, uniform)
 
 
-def _pick(options: Sequence[str], roll: Roll) -> str:
-    return options[int(roll() * len(options))]
+def _pick(options: Sequence[str], uniform: Uniform) -> str:
+    return options[int(uniform() * len(options))]
 
 
-def _other(options: Sequence[str], but: str, roll: Roll) -> str:
-    index = int(roll() * (len(options) - 1))
-    return options[index if options[index] != but else -1]
+def _pick_other(options: Sequence[str], excluded: str, uniform: Uniform) -> str:
+    """One of the options, but not the excluded one."""
+    index = int(uniform() * (len(options) - 1))
+    return options[index if options[index] != excluded else -1]
 
 
 def _index(options: Sequence[str], value: str | None) -> int:
@@ -138,7 +143,7 @@ def full_world() -> World:
 
 
 def small_world() -> World:
-    """What two CPU cores can learn in an afternoon: few, big subjects, one to a picture."""
+    """The part that two CPU cores can learn in an afternoon: few, large subjects, one in each picture."""
     return World(
         "small",
         subjects=(
@@ -153,7 +158,7 @@ def small_world() -> World:
 
 
 def studio_world() -> World:
-    """What two CPU cores can learn in ten hours at 128 pixels: twice the subjects of the small world."""
+    """The part that two CPU cores can learn in ten hours at 128 pixels: twice the small world's subjects."""
     small = small_world()
     return World(
         "studio",
@@ -172,14 +177,18 @@ WORLDS = {"full_world": full_world, "small_world": small_world, "studio_world": 
 
 
 def named_world(name: str) -> World:
-    """The world of a name in WORLDS. Raises AtelierError for any other name."""
+    """The world with a name of WORLDS.
+
+    Raises:
+        AtelierError: there is no such world.
+    """
     if name not in WORLDS:
         raise AtelierError(f"There is no world {name!r}; there are {', '.join(WORLDS)}.")
     return WORLDS[name]()
 
 
 def vocabulary(world: World) -> dict[str, list[str]]:
-    """What can be said about a world's scenes: kind of phrase → phrases."""
+    """The phrases that captions of a world may contain: kind of phrase → phrases."""
     return {
         "subjects": [f"{SUBJECTS[name].noun} {SUBJECTS[name].dish}".strip() for name in world.subjects],
         "colours": list(world.colours),

@@ -1,15 +1,15 @@
-"""The lesson workshop: from notebooks/source/NAME.py to notebooks/NAME.ipynb, executed, and the gates it must pass.
+"""Build the lessons: from notebooks/source/NAME.py to the executed notebooks/NAME.ipynb, and check the result.
 
-A source is a percent script. Tags of its cells say what the notebook makes of them:
+A source is a percent script. The tags of its cells say what they become in the notebook:
 
-    stub        where a learner writes an exercise's answer; stays as it is
-    hint        a markdown cell; an exercise's hints are folded, the second inside the first
-    solution    a code cell that answers the stub before it; folded into text, so that it is read and not run
+    stub        where a learner writes the answer to an exercise; stays as it is
+    hint        a markdown cell; the hints of an exercise are folded, the second nested inside the first
+    solution    a code cell that answers the stub before it; becomes folded text, which is not run
     quiz        a markdown cell: a question, then its options as a list of "- [ ] option — why not" and one "- [x]"
     ignored     a code cell whose outputs vary; not compared when the notebook is validated
     checked     a code cell whose outputs are the same on every machine; compared
 
-Cells of the notebook get their identities from their places, so that rebuilding changes nothing but what changed.
+The ids of the notebook's cells are their positions, so that rebuilding an unchanged lesson changes no id.
 """
 
 from __future__ import annotations
@@ -38,9 +38,9 @@ REPOSITORY_FILE = "REPOSITORY"
 TAGS = {"checked": "nbval-check-output", "ignored": "nbval-ignore-output"}
 SOURCE_TAGS = {"stub", "hint", "solution", "quiz", *TAGS}
 MOST_BYTES = 2_000_000
-MOST_LINES = 12  # of a cell's last value, shown as text: a network's tree has more, and nobody reads it
+MOST_LINES = 12  # of a cell's last value, shown as text; the tree of a network has more, too many to read
 CELL_SECONDS = 600
-WORDS_A_MINUTE, CODE_LINES_A_MINUTE = 200, 40  # a calm reader, who skims what draws figures
+WORDS_A_MINUTE, CODE_LINES_A_MINUTE = 200, 40  # of a reader who takes time but skims code that draws figures
 
 SETUP = """\
 # On Colab this fetches the course and installs what Colab lacks, leaving its torch alone. Elsewhere it does nothing.
@@ -57,39 +57,43 @@ BADGE = (
 )
 
 
-class WorkshopError(AtelierError):
-    """A lesson's source cannot be built; the message names the lesson and says what is wrong."""
+class LessonError(AtelierError):
+    """A lesson cannot be built; the message names the lesson and says what is wrong."""
 
 
 # ---------------------------------------------------------------------------------------------- from source to notebook
 
 
 def read_source(lesson: Lesson, folder: Path = NOTEBOOKS) -> NotebookNode:
-    """The lesson's source as a notebook without outputs, its tags still those of the source."""
+    """Read a lesson's source as a notebook without outputs, with the tags of the source.
+
+    Raises:
+        LessonError: the source is missing.
+    """
     path = folder / "source" / f"{lesson.name}.py"
     if not path.is_file():
-        raise WorkshopError(f"The lesson {lesson.key} has no source: notebooks/source/{path.name} is missing.")
+        raise LessonError(f"The lesson {lesson.key} has no source: notebooks/source/{path.name} is missing.")
     return jupytext.read(path, fmt="py:percent")
 
 
 def repository(folder: Path = NOTEBOOKS) -> str:
-    """The course's "owner/name", for badges and set-up; "" until `make notebooks REPO=owner/name` stamped it."""
-    stamped = folder / REPOSITORY_FILE
-    return stamped.read_text(encoding="utf-8").strip() if stamped.is_file() else ""
+    """The course's "owner/name", for badges and set-up; "" until `make notebooks REPO=owner/name` has recorded it."""
+    path = folder / REPOSITORY_FILE
+    return path.read_text(encoding="utf-8").strip() if path.is_file() else ""
 
 
 def assemble(lesson: Lesson, folder: Path = NOTEBOOKS) -> NotebookNode:
-    """The lesson's notebook, not yet executed.
+    """Make a lesson's notebook from its source, without executing it.
 
     Raises:
-        WorkshopError: if the source is missing, or has a tag or a quiz that nobody understands.
+        LessonError: the source is missing, or has an unknown tag or a malformed quiz.
     """
     cells = list(_folded(lesson, read_source(lesson, folder).cells))
-    stamp = repository(folder)
-    if stamp:
-        cells.insert(0, nbformat.v4.new_markdown_cell(BADGE.format(repository=stamp, name=lesson.name)))
+    owner_and_name = repository(folder)
+    if owner_and_name:
+        cells.insert(0, nbformat.v4.new_markdown_cell(BADGE.format(repository=owner_and_name, name=lesson.name)))
     first_code = next((place for place, cell in enumerate(cells) if cell.cell_type == "code"), len(cells))
-    cells.insert(first_code, nbformat.v4.new_code_cell(SETUP.format(repository=stamp)))
+    cells.insert(first_code, nbformat.v4.new_code_cell(SETUP.format(repository=owner_and_name)))
     for place, cell in enumerate(cells):
         cell.id = f"{lesson.key}-{place:03d}"
     metadata = {
@@ -102,13 +106,13 @@ def assemble(lesson: Lesson, folder: Path = NOTEBOOKS) -> NotebookNode:
 
 
 def _folded(lesson: Lesson, cells: list[NotebookNode]) -> Iterator[NotebookNode]:
-    """The source's cells as the notebook has them: hints, solutions and quizzes folded, tags those of nbval."""
+    """The cells of the notebook: hints, solutions and quizzes are folded, and tags become those of nbval."""
     hints: list[str] = []
     for cell in cells:
         tags = set(cell.metadata.get("tags", ()))
         if tags - SOURCE_TAGS:
             unknown, known = ", ".join(sorted(tags - SOURCE_TAGS)), ", ".join(sorted(SOURCE_TAGS))
-            raise WorkshopError(f"{lesson.name} has a cell with the tag {unknown}; a source knows {known}.")
+            raise LessonError(f"{lesson.name} has a cell with the tag {unknown}; the known tags are {known}.")
         if "hint" in tags:
             hints.append(cell.source)
             continue
@@ -127,7 +131,7 @@ def _folded(lesson: Lesson, cells: list[NotebookNode]) -> Iterator[NotebookNode]
 
 
 def fold_hints(hints: list[str]) -> str:
-    """Hints as nested folds: who opens the first one finds the second inside it."""
+    """Hints as nested folds: each hint is nested inside the one before it."""
     folded = ""
     for number, hint in reversed(list(enumerate(hints, 1))):
         name = "Hint" if number == 1 else "Another hint"
@@ -142,14 +146,14 @@ def fold_quiz(source: str) -> str:
     """A question with its options, each a fold that says whether it is right, and why.
 
     Raises:
-        WorkshopError: if an option has no reason, or not exactly one option is right.
+        LessonError: an option has no reason, or not exactly one option is right.
     """
-    joined = re.sub(r"\n {2,}", " ", source)  # an option may go on in the next line, indented
+    joined = re.sub(r"\n {2,}", " ", source)  # an option may continue on the next line, indented
     question = [line for line in joined.splitlines() if not line.startswith("- [")]
     lines = [line for line in joined.splitlines() if line.startswith("- [")]
     options = [found for line in lines if (found := OPTION.match(line))]
     if len(options) < len(lines) or sum(option["right"] == "x" for option in options) != 1:
-        raise WorkshopError(
+        raise LessonError(
             f"The quiz {question[0] if question else source!r} needs options of the form “- [ ] option — why not”, "
             "exactly one of them with an x."
         )
@@ -161,7 +165,7 @@ def fold_quiz(source: str) -> str:
 
 
 def _details(summary: str, content: str) -> str:
-    summary = re.sub(r"`([^`]+)`", r"<code>\1</code>", summary)  # Markdown ends where HTML begins
+    summary = re.sub(r"`([^`]+)`", r"<code>\1</code>", summary)  # Markdown is not read inside HTML
     return f"<details><summary>{summary}</summary>\n\n{content}\n\n</details>"
 
 
@@ -169,10 +173,13 @@ def _details(summary: str, content: str) -> str:
 
 
 def execute(notebook: NotebookNode, folder: Path = NOTEBOOKS) -> tuple[NotebookNode, float]:
-    """A copy of the notebook with its outputs, and the seconds it took from kernel's start to the last cell.
+    """Execute a notebook, and then move each of its controls once.
+
+    Returns:
+        A copy of the notebook with outputs, and the seconds from the start of the kernel to the end of the last cell.
 
     Raises:
-        nbclient.exceptions.CellExecutionError: if a cell raises, or a control that is moved afterwards.
+        nbclient.exceptions.CellExecutionError: a cell raises an exception, or drawing after a control has moved does.
     """
     executed = copy.deepcopy(notebook)
     executed.cells.append(nbformat.v4.new_code_cell(TRY_CONTROLS))
@@ -197,12 +204,12 @@ def execute(notebook: NotebookNode, folder: Path = NOTEBOOKS) -> tuple[NotebookN
 
 
 def _tidy(outputs: list[NotebookNode]) -> list[NotebookNode]:
-    """Without the traces of progress: what a bar wrote on stderr tells a reader nothing afterwards."""
+    """The outputs without those on stderr, which are finished progress bars."""
     return [output for output in outputs if output.get("name") != "stderr"]
 
 
 def _drop_display_state(notebook: NotebookNode) -> None:
-    """Without a live bar's last state, which differs from run to run, if nothing but bars made widgets."""
+    """Drop the stored state of widgets if no widget is shown: it then belongs to progress bars and varies."""
     shown = {
         data["model_id"]
         for cell in notebook.cells
@@ -215,7 +222,7 @@ def _drop_display_state(notebook: NotebookNode) -> None:
 
 
 def device(notebook: NotebookNode) -> str:
-    """What the stored outputs were computed on: a GPU's name, or "" for a CPU."""
+    """The name of the GPU on which the stored outputs were computed, or "" for a CPU."""
     return notebook.metadata.get("atelier", {}).get("gpu", "")
 
 
@@ -226,13 +233,13 @@ def _gpu_name() -> str:
 
 
 def reading_minutes(notebook: NotebookNode) -> float:
-    """How long a calm reader takes, to half a minute: 200 words of prose or 40 lines of code a minute."""
+    """The minutes to read a notebook, to half a minute: 200 words of prose or 40 lines of code a minute."""
     words = sum(len(cell.source.split()) for cell in notebook.cells if cell.cell_type == "markdown")
     lines = sum(len(cell.source.splitlines()) for cell in notebook.cells if cell.cell_type == "code")
     return round(2 * (words / WORDS_A_MINUTE + lines / CODE_LINES_A_MINUTE)) / 2
 
 
-# ---------------------------------------------------------------------------------------------- gates
+# ---------------------------------------------------------------------------------------------- checks
 
 FORBIDDEN_OUTPUT = {
     "names a path of this machine": re.compile(r"(?<![\w.:/-])/(?:[a-z]\w*/)+[\w.-]+|[A-Z]:\\\\?\w+"),
@@ -241,7 +248,15 @@ FORBIDDEN_OUTPUT = {
 
 
 def faults(notebook: NotebookNode, name: str) -> list[str]:
-    """A sentence for everything for which a built lesson may not be committed."""
+    """Check an executed notebook.
+
+    Args:
+        notebook: executed.
+        name: of the lesson, for the sentences.
+
+    Returns:
+        A sentence for each reason why it must not be committed.
+    """
     found = [
         f"{name}, cell {place}: {fault}" for place, cell in enumerate(notebook.cells) for fault in _cell_faults(cell)
     ]
@@ -294,7 +309,7 @@ def _outputs(notebook: NotebookNode) -> Iterator[NotebookNode]:
 
 
 def without_outputs(notebook: NotebookNode) -> dict[str, Any]:
-    """What must be the same in a stored notebook and in one assembled afresh: all but outputs, counts and state."""
+    """A notebook without outputs, execution counts and state of widgets, to be compared with a newly assembled one."""
     bare = json.loads(nbformat.writes(notebook))
     for cell in bare["cells"]:
         if cell["cell_type"] == "code":
@@ -307,7 +322,7 @@ def without_outputs(notebook: NotebookNode) -> dict[str, Any]:
 
 
 def verdicts(notebook: NotebookNode) -> dict[str, tuple[str, dict[str, str]]]:
-    """Claim's key → identity of the cell that measured it, and the facts of its verdict."""
+    """Key of a claim → id of the cell that measured it, and its verdict: the keys claim, outcome and figures."""
     found = {}
     for cell in notebook.cells:
         for output in cell.get("outputs", ()):
@@ -318,7 +333,7 @@ def verdicts(notebook: NotebookNode) -> dict[str, tuple[str, dict[str, str]]]:
 
 
 def claims_table(folder: Path = NOTEBOOKS) -> str:
-    """notebooks/CLAIMS.md: each of the slides' claims with its lesson, its cell and what was measured."""
+    """The text of notebooks/CLAIMS.md: each claim of the slides with its lesson, its cell, measurement and verdict."""
     lines = [
         "# What the slides claim, and what the lessons measure",
         "",
@@ -340,10 +355,15 @@ def claims_table(folder: Path = NOTEBOOKS) -> str:
 
 
 def build(lesson: Lesson, folder: Path = NOTEBOOKS, say: Callable[[str], None] = lambda _: None) -> NotebookNode:
-    """Assemble, execute and write a lesson, and note the minutes it took.
+    """Assemble, execute, check and write a lesson, and record the minutes it took.
+
+    Args:
+        lesson: the lesson.
+        folder: of the notebooks.
+        say: called with a line about what was built.
 
     Raises:
-        WorkshopError: if what came out does not pass the gates; nothing is written then.
+        LessonError: the executed notebook has a fault; nothing is written then.
     """
     notebook, seconds = execute(assemble(lesson, folder), folder)
     gpu = _gpu_name()
@@ -351,16 +371,24 @@ def build(lesson: Lesson, folder: Path = NOTEBOOKS, say: Callable[[str], None] =
         notebook.metadata["atelier"] = {"gpu": gpu}
     wrong = faults(notebook, lesson.name)
     if wrong:
-        raise WorkshopError("\n".join(wrong))
-    note_minutes(lesson, reading_minutes(notebook), seconds, gpu, folder)
-    state_minutes(notebook, lesson, folder)
+        raise LessonError("\n".join(wrong))
+    record_minutes(lesson, reading_minutes(notebook), seconds, gpu, folder)
+    update_header(notebook, lesson, folder)
     nbformat.write(notebook, folder / f"{lesson.name}.ipynb")
     say(f"{lesson.name}: {seconds:.0f} s{f' on {gpu}' if gpu else ''}")
     return notebook
 
 
-def note_minutes(lesson: Lesson, read: float, seconds: float, gpu: str, folder: Path = NOTEBOOKS) -> None:
-    """Write into minutes.json what a lesson takes, to half a minute and never 0; the other device's time stays."""
+def record_minutes(lesson: Lesson, read: float, seconds: float, gpu: str, folder: Path = NOTEBOOKS) -> None:
+    """Write the minutes of a lesson into minutes.json, and keep those measured on the other kind of device.
+
+    Args:
+        lesson: the lesson.
+        read: minutes to read it.
+        seconds: to run it; stored as minutes, rounded to halves, at least half a minute.
+        gpu: the name of the GPU it ran on, or "" for a CPU.
+        folder: of the notebooks.
+    """
     table = folder / MINUTES_FILE
     known = json.loads(table.read_text(encoding="utf-8")) if table.is_file() else {}
     row = known.get(lesson.name, {}) | {"read": read, "gpu" if gpu else "cpu": max(0.5, round(seconds / 30) / 2)}
@@ -370,8 +398,8 @@ def note_minutes(lesson: Lesson, read: float, seconds: float, gpu: str, folder: 
     table.write_text(json.dumps(dict(sorted(known.items(), key=lambda item: order.index(item[0]))), indent=1) + "\n")
 
 
-def state_minutes(notebook: NotebookNode, lesson: Lesson, folder: Path = NOTEBOOKS) -> None:
-    """Let the header say what the lesson takes by the newest measurement: it ran before that was known."""
+def update_header(notebook: NotebookNode, lesson: Lesson, folder: Path = NOTEBOOKS) -> None:
+    """Replace the minutes in the output of the lesson's header: it was made before this run was measured."""
     for cell in notebook.cells:
         if cell.source == f'lesson_header("{lesson.key}")':
             for output in cell.outputs:
@@ -386,7 +414,7 @@ def main(
     """Build and execute lessons, one after the other."""
     if repo:
         if not re.fullmatch(r"[\w.-]+/[\w.-]+", repo):
-            raise typer.BadParameter(f"{repo!r} is no repository: give owner/name.")
+            raise typer.BadParameter(f"{repo!r} is not a repository: give owner/name.")
         (NOTEBOOKS / REPOSITORY_FILE).write_text(repo + "\n", encoding="utf-8")
     chosen = [lesson for lesson in LESSONS.values() if not lessons or {lesson.key, lesson.name} & set(lessons)]
     if not chosen:
@@ -395,14 +423,14 @@ def main(
         for lesson in chosen:
             stored = NOTEBOOKS / f"{lesson.name}.ipynb"
             if not lessons and stored.is_file() and not _gpu_name() and device(nbformat.read(stored, as_version=4)):
-                typer.echo(f"{lesson.name}: kept, for its outputs come from a GPU; name it to rebuild it here.")
+                typer.echo(f"{lesson.name}: kept, because its outputs come from a GPU; name it to rebuild it here.")
                 continue
             build(lesson, say=typer.echo)
         if all((NOTEBOOKS / f"{lesson.name}.ipynb").is_file() for lesson in LESSONS.values()):
             (NOTEBOOKS / CLAIMS_FILE).write_text(claims_table(), encoding="utf-8")
-    except WorkshopError as fault:
-        typer.echo(html.unescape(str(fault)), err=True)
-        raise typer.Exit(2) from fault
+    except LessonError as error:
+        typer.echo(html.unescape(str(error)), err=True)
+        raise typer.Exit(2) from error
 
 
 if __name__ == "__main__":

@@ -22,14 +22,14 @@ REMARKS: dict[str, dict[tuple[int, ...], str]] = {
     "ids": {
         (9, 32): "the prompt is read once for all nine pictures.",
         (32,): "one prompt is a table with one row, so a 1 comes first.",
-        (1, 9): "all 32 places have a number, those with nothing in them as well.",
+        (1, 9): "each of the 32 places has a number, the empty ones too.",
     },
     "states": {
         (9, 32, 192): "the prompt is read once for all nine pictures.",
         (1, 192): "each of the 32 places has a vector of its own.",
         (1, 192, 32): "places come first, then the numbers of each.",
-        (32, 192): "one prompt still has a 1 in front.",
-        (1, 9, 192): "all 32 places get a vector, those with nothing in them as well.",
+        (32, 192): "with one prompt the shape still begins with a 1.",
+        (1, 9, 192): "each of the 32 places has a vector, the empty ones too.",
     },
     "codes": {
         (9, 64): "these are the codes in a row; as a grid they have rows and columns.",
@@ -41,7 +41,7 @@ REMARKS: dict[str, dict[tuple[int, ...], str]] = {
         (9, 8, 8, 32): "the numbers of a cell come before its row and column.",
         (9, 192, 8, 8): "192 is the width of BART's vectors; a row of the codebook is shorter.",
         (32, 8, 8): "there are nine pictures.",
-        (9, 64, 32): "here the cells are to keep their rows and columns.",
+        (9, 64, 32): "the cells should keep their rows and columns.",
     },
     "pictures": {
         (9, 64, 64, 3): "the colours come first, then rows and columns.",
@@ -51,7 +51,7 @@ REMARKS: dict[str, dict[tuple[int, ...], str]] = {
     },
     "scores": {
         (1,): "each picture has a score of its own.",
-        (9, 1): "a list of nine numbers has one direction; in Python it is (9,).",
+        (9, 1): "a list of nine numbers has one direction; in Python its shape is (9,).",
         (9, 128): "128 is the length of CLIP's vectors; the score is one number for each picture.",
     },
 }
@@ -61,11 +61,11 @@ REMARKS: dict[str, dict[tuple[int, ...], str]] = {
 def check_shapes(shapes: Any) -> None:
     """The shapes on the way of nine pictures."""
     if not isinstance(shapes, dict):
-        raise AnswerError(f"the answer is a {type(shapes).__name__}; write a dictionary, name: shape.")
+        raise AnswerError(f"the answer is a {type(shapes).__name__}; it should be a dictionary, name: shape.")
     missing, unknown = [name for name in SHAPES if name not in shapes], [name for name in shapes if name not in SHAPES]
     if missing or unknown:
-        words = f"{', '.join(missing)} is missing" if missing else f"{', '.join(map(str, unknown))} is no station"
-        raise AnswerError(f"{words}; the stations are {', '.join(SHAPES)}.")
+        wrong = f"{', '.join(missing)} is missing" if missing else f"{', '.join(map(str, unknown))} is not a station"
+        raise AnswerError(f"{wrong}; the stations are {', '.join(SHAPES)}.")
     for name, wanted in SHAPES.items():
         given: tuple[int, ...] = (shapes[name],) if isinstance(shapes[name], int) else tuple(shapes[name])
         if given == wanted:
@@ -75,7 +75,7 @@ def check_shapes(shapes: Any) -> None:
         if len(given) != len(wanted):
             raise AnswerError(f"{name}: {given} has the wrong number of directions, {len(given)}.")
         places = [str(place) for place, (a, b) in enumerate(zip(given, wanted, strict=True), 1) if a != b]
-        raise AnswerError(f"{name}: in {given} number {', '.join(places)} is not right.")
+        raise AnswerError(f"{name}: in {given}, number {', '.join(places)} is wrong.")
 
 
 @exercise("1.2")
@@ -87,18 +87,18 @@ def check_best_first(best_first: Callable[[Tensor, Tensor], Tensor]) -> None:
     order = scores.argsort(descending=True)
     if isinstance(result, Tensor) and result.shape == scores.shape:
         if torch.equal(result, order):
-            raise AnswerError("these are the places in the right order; now take the pictures that stand there.")
-        raise AnswerError("these are numbers, one for each picture; wanted are the pictures.")
+            raise AnswerError("these are the indices in the right order; now take the pictures with these indices.")
+        raise AnswerError("these are numbers, one for each picture; return the pictures.")
     if isinstance(result, Tensor) and result.shape in ((3, 4, 4), (1, 3, 4, 4)):
-        raise AnswerError("this is one picture; all five are wanted, the best one first.")
+        raise AnswerError("this is one picture; return all five, the best one first.")
     expect_close(
         expect_tensor(result, (5, 3, 4, 4), "best_first"),
         pictures[order],
         {
-            "the worst picture comes first: argsort counts upwards unless it is told not to.": pictures[order.flip(0)],
-            "the pictures are in the order in which they came.": pictures,
-            "each picture's rank is used as if it were a place: argsort once is enough.": pictures[order.argsort()],
-            "the order is turned round, but the scores were not looked at.": pictures.flip(0),
+            "the worst picture comes first: argsort sorts in ascending order by default.": pictures[order.flip(0)],
+            "the pictures are in their original order.": pictures,
+            "each picture's rank is used as an index: use argsort once, not twice.": pictures[order.argsort()],
+            "the order is reversed, but it does not depend on the scores.": pictures.flip(0),
         },
     )
 
@@ -111,16 +111,18 @@ def check_glued(glued: Callable[[Tensor, Tensor], Tensor]) -> None:
     if isinstance(result, Tensor) and result.shape == (16, 8):
         raise AnswerError("both grids are there as a whole, one under the other; take half of each.")
     if isinstance(result, Tensor) and result.shape in ((8, 16), (4, 16)):
-        raise AnswerError("the two stand side by side; one is to stand over the other.")
+        raise AnswerError("the two grids are side by side; put one above the other.")
     expect_close(
         expect_tensor(result, (8, 8), "glued"),
         torch.cat([above[:4], below[4:]]),
         {
-            "the upper half of the second grid is used; wanted is its lower one.": torch.cat([above[:4], below[:4]]),
-            "the lower half of the first grid is used; wanted is its upper one.": torch.cat([above[4:], below[4:]]),
-            "the two change places: the first grid gives the upper half.": torch.cat([below[:4], above[4:]]),
-            "both halves are the wrong ones.": torch.cat([above[4:], below[:4]]),
-            "left and right are glued; wanted are above and below.": torch.cat([above[:, :4], below[:, 4:]], dim=1),
+            "the upper half of the second grid is used; use its lower half.": torch.cat([above[:4], below[:4]]),
+            "the lower half of the first grid is used; use its upper half.": torch.cat([above[4:], below[4:]]),
+            "the two grids are swapped: the first grid gives the upper half.": torch.cat([below[:4], above[4:]]),
+            "of each grid the wrong half is used.": torch.cat([above[4:], below[:4]]),
+            "these are left and right halves; glue upper and lower ones.": torch.cat(
+                [above[:, :4], below[:, 4:]], dim=1
+            ),
             "this is the first grid alone.": above,
             "this is the second grid alone.": below,
         },
@@ -138,14 +140,16 @@ def check_score(score: Callable[[Tensor, Tensor], Tensor]) -> None:
         expect_tensor(score(text, pictures), (5,), "score"),
         100 * cosine,
         {
-            "this is the cosine; the score is 100 times as much.": cosine,
-            "the lengths are missing: a long vector would win by being long.": 100 * product,
+            "this is the cosine; the score is 100 times as large.": cosine,
+            "the lengths are missing: a longer vector would get a higher score.": 100 * product,
             "the lengths are missing, and the 100 as well.": product,
             "the sentence's length is missing.": 100 * product / lengths,
             "the pictures' lengths are missing.": 100 * product / length,
-            "all pictures are divided by one length; each has its own.": 100 * product / (pictures.norm() * length),
-            "the lengths are squared: norm has taken the root already.": 100 * product / (lengths * length) ** 2,
-            "it is multiplied by the lengths where it should be divided.": 100 * product * lengths * length,
-            "the sign is turned round.": -100 * cosine,
+            "all pictures are divided by the same length; each vector has its own.": 100
+            * product
+            / (pictures.norm() * length),
+            "the lengths are squared: norm has already taken the square root.": 100 * product / (lengths * length) ** 2,
+            "the product is multiplied by the lengths; divide by them.": 100 * product * lengths * length,
+            "the sign is wrong.": -100 * cosine,
         },
     )

@@ -8,60 +8,51 @@ import torch
 from torch import Tensor
 
 from atelier.blocks.autoencoder import Autoencoder, AutoencoderConfig, reconstruction_loss
-from atelier.teaching.exercises import AnswerError, exercise, expect_close, expect_tensor
+from atelier.teaching.exercises import exercise, expect_close, expect_number, expect_tensor
 
 STEPS = 5
 
 
 @exercise("2b.1")
 def check_empty_share(empty_share: Callable[[Tensor, Tensor, float], float]) -> None:
-    """Share of points (m, 2) whose nearest latent (n, 2) is further than the radius."""
-    dice = torch.Generator().manual_seed(3300)  # points for which every mistake below gives another share
-    latents, points, radius = 8 * torch.rand(7, 2, generator=dice), 8 * torch.rand(29, 2, generator=dice), 2.0
+    """Share of points (m, 2) whose nearest latent (n, 2) is farther away than the radius."""
+    random = torch.Generator().manual_seed(3300)  # points for which every mistake below gives another share
+    latents, points, radius = 8 * torch.rand(7, 2, generator=random), 8 * torch.rand(29, 2, generator=random), 2.0
     table = torch.cdist(points, latents)
-    result = torch.as_tensor(_number(empty_share(points, latents, radius), "empty_share"))
+    result = torch.as_tensor(expect_number(empty_share(points, latents, radius), "what empty_share returns"))
     far = table.amin(1) > radius
-    from_each_latent = table.amin(0) > radius
+    far_latents = table.amin(0) > radius
     expect_close(
         result,
         far.double().mean(),
         {
-            "this is the share of points that do have a latent within the radius: the gap is the rest.": (
+            "this is the share of points that have a latent within the radius; the gap is the other points.": (
                 1 - far.double().mean()
             ),
-            "this is the number of such points; wanted is their share.": far.double().sum(),
-            "a point counts here as soon as some latent is far away; it must be far from every one.": (
+            "this is the number of such points; return their share.": far.double().sum(),
+            "a point counts here if any latent is far away; it must be far from all of them.": (
                 (table.amax(1) > radius).double().mean()
             ),
-            "the mean distance to all latents is compared; it is the nearest one that counts.": (
+            "the mean distance to all latents is compared with the radius; compare the smallest distance.": (
                 (table.mean(1) > radius).double().mean()
             ),
-            "the minimum runs over the points, and so asks which latents are lonely; which points are, is asked.": (
-                from_each_latent.double().mean()
+            "the minimum runs over the points, which gives a distance for each latent; take it over the latents.": (
+                far_latents.double().mean()
             ),
-            "this is the share of pairs of a point and a latent; a point has to be far from all latents at once.": (
+            "this is the share of pairs of a point and a latent; a point must be far from all latents at once.": (
                 (table > radius).double().mean()
             ),
-            "squared distances are compared with the radius: take the root.": (
+            "squared distances are compared with the radius: take the square root.": (
                 (table.amin(1).square() > radius).double().mean()
             ),
         },
     )
 
 
-def _number(result: float | Tensor | None, called: str) -> float:
-    """The result as a number; a tensor with one element will do."""
-    if isinstance(result, Tensor) and result.numel() != 1:
-        raise AnswerError(f"{called} returned the shape {tuple(result.shape)}, where one number is wanted.")
-    if not isinstance(result, int | float | Tensor):
-        raise AnswerError(f"{called} returned a {type(result).__name__}, where a number is wanted.")
-    return float(result)
-
-
 @exercise("2b.2")
 def check_walk(walk: Callable[[Autoencoder, Tensor, Tensor, int], Tensor]) -> None:
     """Decoded pictures (steps, 3, 32, 32) on the straight line between two pictures' latents."""
-    model = _lively_autoencoder()
+    model = _sensitive_autoencoder()
     start, end = torch.rand(2, 3, 32, 32)
     with torch.no_grad():
         result = expect_tensor(walk(model, start, end, STEPS), (STEPS, 3, 32, 32), "walk")
@@ -78,23 +69,25 @@ def check_walk(walk: Callable[[Autoencoder, Tensor, Tensor, int], Tensor]) -> No
             decoded(fractions),
             {
                 "the walk goes from the end to the start.": decoded(fractions.flip(0)),
-                "it stops one step before the end: the last picture is to be the end's.": (
+                "the walk stops one step before the end: the last picture should be that of the end.": (
                     decoded(torch.arange(STEPS) / STEPS)
                 ),
-                "it leaves out the start: the first picture is to be the start's.": (
+                "the walk leaves out the start: the first picture should be that of the start.": (
                     decoded(torch.arange(1, STEPS + 1) / STEPS)
                 ),
-                "these are the two pictures themselves, faded into each other: the walk goes through latents.": faded,
-                "the pictures are mixed first and then encoded; mix the latents, on a straight line.": model(faded),
-                "two decoded pictures are faded into each other; mix the latents and decode each mixture.": (
+                "these are mixtures of the two pictures themselves; interpolate their latents and decode.": faded,
+                "the pictures are mixed and then encoded; encode them first, and interpolate the latents.": model(
+                    faded
+                ),
+                "these are mixtures of two decoded pictures; interpolate the latents and decode each.": (
                     torch.lerp(two[0], two[1], fractions[:, None, None, None])
                 ),
             },
         )
 
 
-def _lively_autoencoder() -> Autoencoder:
-    """A small one with random weights, made so large that different pictures and latents give different ones."""
+def _sensitive_autoencoder() -> Autoencoder:
+    """A small autoencoder whose random weights are so large that its outputs clearly depend on its inputs."""
     torch.manual_seed(0)
     model = Autoencoder(AutoencoderConfig(width=4)).eval()
     with torch.no_grad():
@@ -117,25 +110,25 @@ def check_loss_gradient(loss_gradient: Callable[[Tensor, Tensor], Tensor]) -> No
         result,
         wanted,
         {
-            "the sign is wrong: going along the gradient makes the loss larger, so it points away from x.": -wanted,
+            "the sign is wrong: along the gradient the loss grows, so the gradient points away from x.": -wanted,
             "this is the gradient of the sum over the batch; the loss is the mean.": wanted * len(x),
             "the sign is wrong, and the mean over the batch is missing.": -wanted * len(x),
-            "this is the gradient of the mean squared distance; of the distance itself it has length 1 per picture.": (
+            "this is the gradient of the mean of the squared distances; the loss has the distances.": (
                 2 * away / len(x)
             ),
-            "this is the gradient of the squared distance; of the distance itself it has length 1 per picture.": (
+            "this is the gradient of the sum of the squared distances; the loss has the mean of the distances.": (
                 2 * away
             ),
-            "this is only the difference: the root in the loss divides it by each picture's distance.": away,
-            "this is only the difference over n: the root in the loss divides it by each picture's distance, too.": (
+            "this is only the difference: because of the root, divide it by each picture's distance.": away,
+            "this is only the difference over n: because of the root, divide it by each picture's distance, too.": (
                 away / len(x)
             ),
-            "one distance is taken over the whole batch; each picture has its own.": away / away.norm(),
-            "one distance is taken over the whole batch, then divided by n; each picture has its own.": (
+            "you divide by one distance for the whole batch; each picture has its own.": away / away.norm(),
+            "you divide by n and by one distance for the whole batch; each picture has its own distance.": (
                 away / away.norm() / len(x)
             ),
-            "you divide by the squared distance, s; the chain rule leaves its root.": away / distance**2 / len(x),
-            "there is a factor of ½ too many: the derivative of the square has a 2 that cancels it.": wanted / 2,
+            "you divide by the squared distance, s; the chain rule gives its square root.": away / distance**2 / len(x),
+            "this is half of the gradient: the 2 of the square's derivative cancels the ½ of the root's.": wanted / 2,
         },
     )
 
@@ -157,18 +150,19 @@ def check_linear_autoencoder(linear_autoencoder: Callable[[Tensor, int], Tensor]
         result,
         mean + centred @ axes.T @ axes,
         {
-            "the mean was taken away and never put back.": centred @ axes.T @ axes,
-            "the mean was not taken away first: the directions then go from 0 to the data instead of along them.": (
+            "the mean was subtracted and not added again.": centred @ axes.T @ axes,
+            "the mean was not subtracted first, so the first direction points from 0 to the data.": (
                 vectors @ raw.T @ raw
             ),
-            "the directions belong to centred data, but the data that you encode were not centred.": (
+            "the directions are those of centred data, but the data that you encode are not centred.": (
                 mean + vectors @ axes.T @ axes
             ),
-            "these are the k narrowest directions; keep the widest ones.": mean + centred @ last.T @ last,
-            "the columns of v were taken; its rows are the directions.": mean + centred @ columns.T @ columns,
-            "the mean runs over the numbers of each vector; wanted is the mean vector, over all n.": (
+            "these are the k directions of least variance; keep those of most variance.": mean
+            + centred @ last.T @ last,
+            "you used the columns of v; its rows are the directions.": mean + centred @ columns.T @ columns,
+            "the mean is taken over the numbers of each vector; take the mean vector, over all n.": (
                 vectors.mean(1, keepdim=True) + by_row @ by_row_axes.T @ by_row_axes
             ),
-            "nothing was left out: these are the vectors themselves.": vectors,
+            "these are the vectors themselves: keep only k directions.": vectors,
         },
     )

@@ -10,26 +10,26 @@ import torch
 from torch import Tensor
 
 from atelier.blocks.vq import nearest_codes
-from atelier.teaching.exercises import AnswerError, exercise, expect_close, expect_tensor
+from atelier.teaching.exercises import AnswerError, exercise, expect_close, expect_number, expect_tensor
 
 
 @exercise("2d.1")
 def check_sentence_bits(sentence_bits: Callable[[int, int], float]) -> None:
     """Bits of a grid of codes."""
     cases = [(8, 64), (16, 16384), (1, 2), (3, 10)]
-    result = torch.tensor([_number(sentence_bits(*case), "sentence_bits") for case in cases], dtype=torch.float64)
+    results = [expect_number(sentence_bits(*case), "what sentence_bits returns") for case in cases]
     side, codes = torch.tensor(cases, dtype=torch.float64).T
     expect_close(
-        result,
+        torch.tensor(results, dtype=torch.float64),
         side.square() * codes.log2(),
         {
-            "this is right for one cell; a picture has side × side of them.": codes.log2(),
-            "the grid is side × side cells, and here it is only side.": side * codes.log2(),
-            "this is in nats, the unit of the natural logarithm; bits are wanted.": side.square() * codes.log(),
+            "this is right for one cell; a picture has side × side cells.": codes.log2(),
+            "the grid has side × side cells; here it has only side.": side * codes.log2(),
+            "this is in nats, the unit of the natural logarithm; return bits.": side.square() * codes.log(),
             "a cell takes log2(codes) bits, not as many bits as there are codes.": side.square() * codes,
-            "this is the number of sentences there are; wanted are the bits to name one.": codes ** side.square(),
-            "this is the logarithm to base 10; bits are wanted.": side.square() * codes.log10(),
-            "whole bits for each cell waste some: with 10 codes a cell takes log2(10) ≈ 3.32 bits.": (
+            "this is the number of possible sentences; return the bits to name one of them.": codes ** side.square(),
+            "this is the logarithm to base 10; return bits.": side.square() * codes.log10(),
+            "the bits of each cell are rounded up; with 10 codes a cell takes log2(10) ≈ 3.32 bits.": (
                 side.square() * codes.log2().ceil()
             ),
         },
@@ -39,7 +39,7 @@ def check_sentence_bits(sentence_bits: Callable[[int, int], float]) -> None:
 @exercise("2d.2")
 def check_perplexity(perplexity: float) -> None:
     """The perplexity of 1/2, 1/4, 1/8, 1/8 and four zeros, to two decimals."""
-    given = _number(perplexity, "the answer")
+    given = expect_number(perplexity)
     shares = torch.tensor([1 / 2, 1 / 4, 1 / 8, 1 / 8], dtype=torch.float64)
     nats = -(shares * shares.log()).sum().item()
     bits = nats / math.log(2)
@@ -48,18 +48,18 @@ def check_perplexity(perplexity: float) -> None:
     faults = {
         8.0: "8 is the number of rows, dead ones included.",
         4.0: "4 is the number of rows in use; it would be right if they were equally frequent.",
-        bits: "1.75 is the entropy in bits; the perplexity is two to that power.",
-        nats: "1.21 is the entropy in nats; the perplexity is e to that power.",
-        math.exp(bits): "the entropy is in bits, but the power's base is e.",
-        2**nats: "the entropy is in nats, but the power's base is 2.",
-        math.exp(-nats): "the sign is lost: this is exp of Σ p log p, without the minus.",
+        bits: "1.75 is the entropy in bits; the perplexity is 2 to the power of it.",
+        nats: "1.21 is the entropy in nats; the perplexity is e to the power of it.",
+        math.exp(bits): "the entropy is in bits, but the base of the power is e.",
+        2**nats: "the entropy is in nats, but the base of the power is 2.",
+        math.exp(-nats): "the minus sign is missing: this is exp of Σ p log p.",
         1
         / shares.square().sum().item(): "this is 1 / Σ p², another effective number; the perplexity takes the entropy.",
-        2.0: "2 would be right for two equally frequent rows; the other two in use are worth something as well.",
+        2.0: "2 would be right for two equally frequent rows; here four rows are in use.",
     }
-    for wrong, words in faults.items():
+    for wrong, message in faults.items():
         if abs(given - wrong) <= 0.006:
-            raise AnswerError(words)
+            raise AnswerError(message)
     if not 1 <= given <= 8:
         raise AnswerError(f"{given:.4g} is impossible: with eight rows a perplexity lies between 1 and 8.")
     raise AnswerError(f"{given:.4g} is too {'small' if given < math.exp(nats) else 'large'}, or not to two decimals.")
@@ -83,19 +83,19 @@ def check_quantise(quantise: Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]) 
 
 def _check_indices(indices: Tensor, z_e: Tensor, codebook: Tensor) -> None:
     n, c, h, w = z_e.shape
-    cells, torn = z_e.permute(0, 2, 3, 1).reshape(-1, c), z_e.reshape(-1, c)
-    distances, torn_distances = torch.cdist(cells, codebook), torch.cdist(torn, codebook)
+    cells, mixed = z_e.permute(0, 2, 3, 1).reshape(-1, c), z_e.reshape(-1, c)  # mixed: a mistake
+    distances, mixed_distances = torch.cdist(cells, codebook), torch.cdist(mixed, codebook)
     faults = {
         "the indices are those of the farthest rows, and each vector has numbers of several cells.": (
-            torn_distances.argmax(1)
+            mixed_distances.argmax(1)
         ),
         "the indices are those of the farthest rows.": distances.argmax(1),
-        "the vectors are torn apart: reshape puts numbers of several cells into one.": torn_distances.argmin(1),
-        "the rows with the largest product with the vector are chosen; a long row wins that without being near.": (
+        "the vectors are mixed up: reshape puts numbers of several cells into one vector.": mixed_distances.argmin(1),
+        "you chose the rows with the largest product with the vector; a long row can win without being near.": (
             cells @ codebook.T
         ).argmax(1),
     }
-    shaped = {words: numbers.reshape(n, h, w) for words, numbers in faults.items()}
+    shaped = {message: numbers.reshape(n, h, w) for message, numbers in faults.items()}
     expect_close(indices, distances.argmin(1).reshape(n, h, w), shaped)
 
 
@@ -105,8 +105,8 @@ def _check_values(z_q: Tensor, z_e: Tensor, rows: Tensor) -> None:
         z_q,
         rows,
         {
-            "z_q is z_e itself: the rows are not in it.": z_e,
-            "z_q is the rows plus z_e: what is added for its gradient must have the value 0.": rows + z_e,
+            "z_q is z_e itself: it should have the values of the rows.": z_e,
+            "z_q is the rows plus z_e: the term that you add for the gradient must have the value 0.": rows + z_e,
             "z_q has the right rows in the wrong cells: after the look-up the channels are the last axis.": (
                 rows.permute(0, 2, 3, 1).reshape(n, c, h, w)
             ),
@@ -116,59 +116,50 @@ def _check_values(z_q: Tensor, z_e: Tensor, rows: Tensor) -> None:
 
 def _check_gradients(z_q: Tensor, z_e: Tensor, codebook: Tensor) -> None:
     if not z_q.requires_grad:
-        raise AnswerError("z_q has the right values and no gradient at all: the encoder would not learn.")
-    arriving = torch.randn(z_q.shape)
-    to_z_e, to_book = torch.autograd.grad((z_q * arriving).sum(), (z_e, codebook), allow_unused=True)
+        raise AnswerError("z_q has the right values but no gradient: the encoder would not learn.")
+    gradient = torch.randn(z_q.shape)
+    to_z_e, to_codebook = torch.autograd.grad((z_q * gradient).sum(), (z_e, codebook), allow_unused=True)
     if to_z_e is None or not to_z_e.any():
-        raise AnswerError("the values are right, but no gradient reaches z_e: is everything detached that must be?")
+        raise AnswerError("the values are right, but no gradient reaches z_e: is the right term detached?")
     expect_close(
         to_z_e,
-        arriving,
+        gradient,
         {
-            "z_e gets the gradient twice.": 2 * arriving,
-            "z_e gets the gradient with the wrong sign.": -arriving,
+            "z_e gets the gradient twice.": 2 * gradient,
+            "z_e gets the gradient with the wrong sign.": -gradient,
         },
     )
-    if to_book is not None and to_book.any():
-        raise AnswerError("z_e gets its gradient, but the codebook gets it as well: detach the rows.")
+    if to_codebook is not None and to_codebook.any():
+        raise AnswerError("z_e gets its gradient, but the codebook gets one as well: detach the rows.")
 
 
 @exercise("2d.4")
 def check_quantise_twice(quantise_twice: Callable[[Tensor, Tensor, Tensor], Tensor]) -> None:
-    """The sum of a row of the first book and of the second's row nearest to the remainder."""
+    """The sum of the nearest row of the first codebook and the row of the second that is nearest to the remainder."""
     vectors, first, second = torch.randn(40, 4), torch.randn(6, 4), 0.5 * torch.randn(9, 4)
     result = quantise_twice(vectors, first, second)
     if isinstance(result, Tensor) and not result.is_floating_point():
-        raise AnswerError("these are numbers of rows; wanted are the rows' vectors, added.")
+        raise AnswerError("these are numbers of rows; return the sum of the rows themselves.")
     result = expect_tensor(result, (40, 4), "quantise_twice")
-    roughly = first[nearest_codes(vectors, first)]
-    rest = second[nearest_codes(vectors - roughly, second)]
+    coarse = first[nearest_codes(vectors, first)]
+    fine = second[nearest_codes(vectors - coarse, second)]
     expect_close(
         result,
-        roughly + rest,
+        coarse + fine,
         {
-            "this is the first word alone; add what the second says of the remainder.": roughly,
-            "this is the second word alone; the first word's row is missing in the sum.": rest,
-            "the second book is asked for the vectors themselves; it is to name the remainder.": (
-                roughly + second[nearest_codes(vectors, second)]
+            "this is the row of the first codebook alone; add a row of the second for the remainder.": coarse,
+            "this is the row of the second codebook alone; add the row of the first.": fine,
+            "the second codebook quantises the vectors themselves; it should quantise the remainder.": (
+                coarse + second[nearest_codes(vectors, second)]
             ),
-            "the second book is asked for the first word's row; it is to name what that row left over.": (
-                roughly + second[nearest_codes(roughly, second)]
+            "the second codebook quantises the row of the first; it should quantise the remainder.": (
+                coarse + second[nearest_codes(coarse, second)]
             ),
             "the remainder has the wrong sign: it is the vector minus the row.": (
-                roughly + second[nearest_codes(roughly - vectors, second)]
+                coarse + second[nearest_codes(coarse - vectors, second)]
             ),
-            "the second word is subtracted; both together are a sum.": roughly - rest,
-            "this is the mean of the two words; together they are a sum.": (roughly + rest) / 2,
-            "this is the remainder before the second book has named it.": vectors - roughly,
+            "the second row is subtracted; add it.": coarse - fine,
+            "this is the mean of the two rows; return their sum.": (coarse + fine) / 2,
+            "this is the remainder, not yet quantised by the second codebook.": vectors - coarse,
         },
     )
-
-
-def _number(result: float | Tensor | None, called: str) -> float:
-    """The result as a number; a tensor with one element will do."""
-    if isinstance(result, Tensor) and result.numel() == 1:
-        return result.item()
-    if isinstance(result, bool) or not isinstance(result, int | float):
-        raise AnswerError(f"{called} is a {type(result).__name__}, where a number is wanted.")
-    return float(result)

@@ -6,13 +6,12 @@ import os
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import torch
 from PIL import Image
 from torch import Tensor
 
-from atelier.teaching.exercises import AnswerError, exercise, expect_close, expect_tensor
+from atelier.teaching.exercises import AnswerError, exercise, expect_close, expect_number, expect_tensor
 from atelier.training.data import CAPTIONS_FILE, CaptionedFolder, DataError
 from atelier.weights.preset import load_preset
 from atelier.weights.tokenizer import words_of
@@ -21,30 +20,32 @@ from atelier.world import is_held_out, parse
 
 @exercise("5.1")
 def check_gallery(prompts: list[str]) -> None:
-    """Five different prompts of known words, three of them held out."""
+    """Five different prompts of known words, three of them with a held-out combination."""
     if not isinstance(prompts, list | tuple) or not all(isinstance(prompt, str) for prompt in prompts):
-        raise AnswerError("the answer is to be a list of sentences, each in quotation marks.")
+        raise AnswerError("the answer should be a list of sentences, each in quotation marks.")
     if len(prompts) != 5:
-        raise AnswerError(f"these are {len(prompts)} prompts; five are wanted.")
-    plain = [" ".join(words_of(prompt)) for prompt in prompts]
-    if len(set(plain)) < 5:
+        raise AnswerError(f"these are {len(prompts)} prompts; there should be five.")
+    normalised = [" ".join(words_of(prompt)) for prompt in prompts]
+    if len(set(normalised)) < 5:
         raise AnswerError("two of the prompts are the same.")
     known = set(load_preset("laptop").words)
     for prompt in prompts:
-        strange = [word for word in words_of(prompt) if word not in known]
-        if strange or not words_of(prompt):
-            raise AnswerError(f"the small model does not know {', '.join(strange) or 'any word'} in “{prompt}”.")
-    held = [prompt for prompt in prompts if _held_out(prompt)]
-    if len(held) < 3:
-        found = f"only {len(held)} of them" if held else "none of them"
-        raise AnswerError(f"the words are all known, but {found} name a held-out combination; three are wanted.")
+        unknown = [word for word in words_of(prompt) if word not in known]
+        if unknown or not words_of(prompt):
+            raise AnswerError(f"the small model does not know {', '.join(unknown) or 'any word'} in “{prompt}”.")
+    number = sum(map(_has_held_out_combination, prompts))
+    if number < 3:
+        raise AnswerError(
+            f"all words are known, but the number of prompts with a held-out combination is {number}; at least three "
+            "are needed."
+        )
 
 
-def _held_out(prompt: str) -> bool:
+def _has_held_out_combination(prompt: str) -> bool:
     try:
         return is_held_out(parse(prompt))
-    except ValueError as fault:
-        raise AnswerError(f"“{prompt}” cannot be read: {fault}") from fault
+    except ValueError as error:
+        raise AnswerError(f"“{prompt}” cannot be read: {error}") from error
 
 
 @exercise("5.2")
@@ -58,18 +59,18 @@ def check_lot(lot: Callable[[Tensor, Tensor, float, float, int | None], Tensor])
         result,
         (guided / temperature).softmax(0),
         {
-            "these are logits; softmax makes probabilities of them.": guided / temperature,
+            "these are logits: the softmax is missing.": guided / temperature,
             "the temperature has no effect.": guided.softmax(0),
-            "it is multiplied by the temperature where it should be divided.": (guided * temperature).softmax(0),
+            "the logits are multiplied by the temperature; divide by it.": (guided * temperature).softmax(0),
             "the guidance has no effect.": (conditional / temperature).softmax(0),
-            "with and without caption have changed places.": (swapped / temperature).softmax(0),
-            "the difference is added to the logits with the caption; it starts from those without.": (
+            "the logits with and without caption are swapped.": (swapped / temperature).softmax(0),
+            "the difference is added to the logits with the caption; add it to those without.": (
                 ((conditional + guidance * (conditional - unconditional)) / temperature).softmax(0)
             ),
-            "only the difference is left; the logits without the caption must be added.": (
+            "this is the difference alone; add it to the logits without the caption.": (
                 (guidance * (conditional - unconditional) / temperature).softmax(0)
             ),
-            "probabilities are mixed; guidance mixes logits, before the softmax.": (
+            "guidance is applied to probabilities; apply it to logits, before the softmax.": (
                 unconditional.softmax(0) + guidance * (conditional.softmax(0) - unconditional.softmax(0))
             ),
         },
@@ -89,14 +90,16 @@ def _check_top_k(lot: Callable[..., Tensor], conditional: Tensor, unconditional:
         result,
         kept,
         {
-            "without top_k it is right; with top_k = 3 nothing has changed.": whole,
-            "those that leave have the logit 0, which is no small logit; it must be −∞.": (only / 0.6).softmax(0),
-            "what is left does not sum to 1: cut before the softmax.": torch.where(kept > 0, whole, 0.0),
+            "without top_k it is right, but top_k = 3 has no effect.": whole,
+            "the removed codes have the logit 0, which still gives a probability; it must be −∞.": (
+                (only / 0.6).softmax(0)
+            ),
+            "the probabilities do not sum to 1: remove codes before the softmax.": torch.where(kept > 0, whole, 0.0),
             "the unlikeliest codes are kept.": (out.scatter(0, low, guided[low]) / 0.6).softmax(0),
-            "the likeliest are looked for before guidance; it is the guided logits that count.": (
+            "the likeliest codes are chosen before guidance; choose them by the guided logits.": (
                 (out.scatter(0, first, guided[first]) / 0.6).softmax(0)
             ),
-            "only one code is left; top_k = 3 keeps three.": torch.zeros_like(guided).scatter(
+            "only one code is kept; top_k = 3 keeps three.": torch.zeros_like(guided).scatter(
                 0, left[:1], torch.ones(1)
             ),
         },
@@ -107,29 +110,27 @@ def _check_top_k(lot: Callable[..., Tensor], conditional: Tensor, unconditional:
 def check_variety(variety: Callable[[Tensor], float]) -> None:
     """The mean share of differing cells over all pairs of different pictures."""
     codes = torch.randint(3, (5, 4, 4))
-    result: Any = variety(codes)
-    if isinstance(result, Tensor) and result.numel() == 1:
-        result = result.item()
-    if isinstance(result, bool) or not isinstance(result, int | float):
-        raise AnswerError(f"variety returned a {type(result).__name__}, where a number is wanted.")
+    result = expect_number(variety(codes), "what variety returns")
     cells = codes.flatten(1)
     compared = (cells[:, None] != cells[None]).double()  # (5, 5, 16)
     total = compared.sum()
     expect_close(
-        torch.tensor(float(result), dtype=torch.float64),
+        torch.tensor(result, dtype=torch.float64),
         total / (5 * 4 * 16),
         {
-            "the n comparisons of a picture with itself are counted, and they are always 0.": compared.mean(),
-            "this is the share of equal cells; wanted are the different ones.": 1 - total / (5 * 4 * 16),
+            "the n comparisons of a picture with itself, which are always 0, are part of the mean.": compared.mean(),
+            "this is the share of equal cells; return that of different ones.": 1 - total / (5 * 4 * 16),
             "equal cells are counted, and pictures are compared with themselves.": 1 - compared.mean(),
-            "this is a number of cells; divide by how many there are in a picture.": total / (5 * 4),
-            "each pair is divided by twice: as many as n · (n − 1) comparisons were summed.": total / (2 * 5 * 4 * 16),
-            "each pair is counted twice: the sum has both orders, the divisor only one.": total / (5 * 2 * 16),
-            "only neighbouring pictures are compared; all pairs are wanted.": (
-                (cells[1:] != cells[:-1]).double().mean()
+            "this is a number of cells; divide by the number of cells in a picture.": total / (5 * 4),
+            "this is half of the mean: n · (n − 1) comparisons are summed, but the divisor is twice that.": (
+                total / (2 * 5 * 4 * 16)
             ),
-            "all are compared with the first picture; all pairs are wanted.": (cells[1:] != cells[:1]).double().mean(),
-            "a cell counts if any two pictures differ in it; wanted is the mean over pairs.": (
+            "this is twice the mean: the sum has each pair in both orders, the divisor only in one.": (
+                total / (5 * 2 * 16)
+            ),
+            "only neighbouring pictures are compared; compare all pairs.": (cells[1:] != cells[:-1]).double().mean(),
+            "all pictures are compared with the first; compare all pairs.": (cells[1:] != cells[:1]).double().mean(),
+            "a cell counts if any two pictures differ in it; return the mean over pairs.": (
                 (cells != cells[:1]).any(0).double().mean()
             ),
         },
@@ -145,7 +146,7 @@ CAPTIONS = {
 
 @exercise("5.4")
 def check_write_captions(write_captions: Callable[[str, dict[str, str]], None]) -> None:
-    """A captions.csv that `CaptionedFolder` reads as it was meant."""
+    """A captions.csv from which `CaptionedFolder` reads the captions unchanged."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         for file in CAPTIONS:
@@ -157,12 +158,12 @@ def check_write_captions(write_captions: Callable[[str, dict[str, str]], None]) 
             raise AnswerError(f"the folder has no {CAPTIONS_FILE} afterwards; {found}.")
         try:
             read = CaptionedFolder(folder, size=8)
-        except DataError as fault:
-            raise AnswerError(str(fault).replace(f"{folder}{os.sep}", "").replace(str(folder), "the folder")) from fault
-    _compare(read.captions)
+        except DataError as error:
+            raise AnswerError(str(error).replace(f"{folder}{os.sep}", "").replace(str(folder), "the folder")) from error
+    _compare_captions(read.captions)
 
 
-def _compare(captions: list[str]) -> None:
+def _compare_captions(captions: list[str]) -> None:
     wanted = list(CAPTIONS.values())
     if len(captions) != len(wanted):
         raise AnswerError(f"the table has {len(captions)} rows for {len(wanted)} pictures.")

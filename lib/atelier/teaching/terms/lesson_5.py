@@ -1,10 +1,10 @@
 """The terms that lesson 5 introduces."""
 
 TERMS = {
-    "sampling": "Choosing by lot, where what is likelier is chosen more often.",
-    "top-k": "Leaving only the k likeliest codes in the lot.",
-    "top-p": "Leaving only the likeliest codes that together reach the probability p.",
-    "candidate": "A picture that is drawn so that the ranker has something to choose from.",
+    "sampling": "Choosing at random, with likelier options chosen more often.",
+    "top-k": "Sampling from the k likeliest codes only.",
+    "top-p": "Sampling from the likeliest codes only, as many as together reach the probability p.",
+    "candidate": "One of several pictures of a prompt, from which the ranker chooses.",
     "variety": "How much the pictures of one prompt differ: the share of cells in which two of them have other codes.",
-    "completion": "The rest of a picture whose upper part is given, drawn to go with it.",
+    "completion": "The rest of a picture whose upper part is given, drawn to match it.",
 }

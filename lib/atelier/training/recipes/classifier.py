@@ -17,7 +17,7 @@ from atelier.blocks.classifier import ClassifierConfig, PictureClassifier
 from atelier.training.data import Batch
 from atelier.training.recipe import Inputs, Recipe, Settings, TrainingError, Turn
 from atelier.training.recipes.pictures import noisy, shifted, softened
-from atelier.world import World
+from atelier.world import ATTRIBUTES, World
 
 NO_LABEL = -1
 
@@ -86,7 +86,7 @@ class ClassifierRecipe(Recipe[ClassifierSettings, PictureClassifier]):
     channels_last = True
     settings_type = ClassifierSettings
     share = 1.0
-    reported = ("subject", "setting", "colour", "style")
+    reported = ATTRIBUTES
 
     def __init__(self, config: ClassifierConfig, world: World, settings: ClassifierSettings) -> None:
         self.world = world
