@@ -185,7 +185,7 @@ def fine_energy(pictures: Tensor) -> float:
 
 
 def features(judge: PictureClassifier, pictures: Tensor) -> Tensor:
-    """Means and maxima of the judge's last feature maps for pictures (n, 3, h, w): (n, 2·widths[-1]), float64, on CPU."""
+    """Means and maxima of the judge's last feature maps for pictures (n, 3, h, w): (n, 2·widths[-1]), float64."""
     maps = torch.cat([judge.features(some)[-1] for some in pictures.split(256)])
     return torch.cat([maps.mean((2, 3)), maps.amax((2, 3))], dim=1).cpu().double()
 
