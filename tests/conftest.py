@@ -4,6 +4,7 @@ from collections.abc import Generator
 from typing import TypeVar
 
 import pytest
+from accelerate.state import AcceleratorState
 
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 
@@ -30,3 +31,11 @@ def pytest_make_collect_report(
     collector: pytest.Collector,
 ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
     return _fail_if_skipped((yield), collector)
+
+
+@pytest.fixture
+def precision_may_change() -> Generator[None]:
+    """Let a test use another precision: the first Accelerator fixes that of the process."""
+    AcceleratorState._reset_state()
+    yield
+    AcceleratorState._reset_state()

@@ -16,7 +16,6 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate import Accelerator
-from accelerate.state import AcceleratorState
 from atelier.blocks.classifier import ClassifierConfig
 from atelier.blocks.vq import MovingAverageQuantizer
 from atelier.blocks.vqgan import VQGAN
@@ -360,15 +359,7 @@ def test_sample_pictures_do_not_make_their_batch_again(tmp_path):
     assert asked == [0, 0, 1, 2, 3, 4]
 
 
-@pytest.fixture
-def _precision_may_change():
-    """An Accelerator fixes the precision of the process; this test uses another one."""
-    AcceleratorState._reset_state()
-    yield
-    AcceleratorState._reset_state()
-
-
-@pytest.mark.usefixtures("_precision_may_change")
+@pytest.mark.usefixtures("precision_may_change")
 def test_frozen_blocks_run_in_mixed_precision_and_samples_do_not_cache_casts(tmp_path):
     seen = []
 

@@ -221,6 +221,12 @@ def test_table_of_claims_has_the_notebooks_verdicts() -> None:
     assert (NOTEBOOKS / build_lessons.CLAIMS_FILE).read_text(encoding="utf-8") == build_lessons.claims_table()
 
 
+def test_the_start_page_lists_the_lessons_with_their_newest_minutes() -> None:
+    page = (NOTEBOOKS / build_lessons.START_FILE).read_text(encoding="utf-8")
+    assert page == build_lessons.start_page()
+    assert [path for path in re.findall(r"\]\((\S+?)\)", page) if not (NOTEBOOKS / path).exists()] == []
+
+
 @EVERY
 def test_quiz_has_five_questions(lesson: Lesson) -> None:
     cells = build_lessons.read_source(lesson).cells

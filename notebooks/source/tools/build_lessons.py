@@ -28,11 +28,13 @@ import nbformat
 import typer
 from atelier.errors import AtelierError
 from atelier.teaching.claims import CLAIMS, METADATA
-from atelier.teaching.lessons import LESSONS, MINUTES_FILE, NOTEBOOKS, Lesson, question
+from atelier.teaching.lessons import LESSONS, MINUTES_FILE, NOTEBOOKS, Lesson, minutes, question
 from nbclient import NotebookClient
 from nbformat import NotebookNode
+from palette import shrink_figures
 
 CLAIMS_FILE = "CLAIMS.md"
+START_FILE = "README.md"
 TRY_CONTROLS = "from atelier.teaching.controls import try_controls\n\ntry_controls()"
 REPOSITORY_FILE = "REPOSITORY"
 TAGS = {"checked": "nbval-check-output", "ignored": "nbval-ignore-output"}
@@ -351,6 +353,33 @@ def claims_table(folder: Path = NOTEBOOKS) -> str:
     return "\n".join(lines) + "\n"
 
 
+def start_page(folder: Path = NOTEBOOKS) -> str:
+    """The text of notebooks/README.md: the lessons in order, what each is about, and how long it takes."""
+    taken = minutes(folder)
+    rows = [
+        f"| [{lesson.key} {lesson.title}]({lesson.name}.ipynb) | {lesson.question} | {taken.get(lesson.name, '')} |"
+        for lesson in LESSONS.values()
+    ]
+    return "\n".join(
+        [
+            "# The lessons",
+            "",
+            "Start with lesson 1 and read them in order: each builds one block of DALL·E Mini, and lesson 5 joins the",
+            "blocks. Every lesson runs on a laptop without a GPU. Each has exercises whose answers are checked, with hints",
+            "and a solution below them, and ends with a short quiz.",
+            "",
+            "| lesson | question | minutes |",
+            "|---|---|---|",
+            *rows,
+            "",
+            f"[{CLAIMS_FILE}]({CLAIMS_FILE}) lists what the slides claim and what the lessons measure. The lessons are",
+            "built from the scripts in [source/](source), which is where to change them; `make notebooks` builds this page",
+            "as well.",
+            "",
+        ]
+    )
+
+
 # ---------------------------------------------------------------------------------------------- the command
 
 
@@ -369,6 +398,7 @@ def build(lesson: Lesson, folder: Path = NOTEBOOKS, say: Callable[[str], None] =
     gpu = _gpu_name()
     if gpu:
         notebook.metadata["atelier"] = {"gpu": gpu}
+    shrink_figures(notebook)
     wrong = faults(notebook, lesson.name)
     if wrong:
         raise LessonError("\n".join(wrong))
@@ -428,6 +458,7 @@ def main(
             build(lesson, say=typer.echo)
         if all((NOTEBOOKS / f"{lesson.name}.ipynb").is_file() for lesson in LESSONS.values()):
             (NOTEBOOKS / CLAIMS_FILE).write_text(claims_table(), encoding="utf-8")
+            (NOTEBOOKS / START_FILE).write_text(start_page(), encoding="utf-8")
     except LessonError as error:
         typer.echo(html.unescape(str(error)), err=True)
         raise typer.Exit(2) from error
