@@ -364,17 +364,16 @@ def start_page(folder: Path = NOTEBOOKS) -> str:
         [
             "# The lessons",
             "",
-            "Start with lesson 1 and read them in order: each builds one block of DALL·E Mini, and lesson 5 joins the",
-            "blocks. Every lesson runs on a laptop without a GPU. Each has exercises whose answers are checked, with hints",
-            "and a solution below them, and ends with a short quiz.",
+            "Start with lesson 1 and read them in order: each builds one block of DALL·E Mini, and lesson 5 joins",
+            "them. Every lesson runs on a laptop without a GPU. Each has exercises whose answers are checked, with",
+            "hints and a solution below them, and ends with a short quiz.",
             "",
             "| lesson | question | minutes |",
             "|---|---|---|",
             *rows,
             "",
-            f"[{CLAIMS_FILE}]({CLAIMS_FILE}) lists what the slides claim and what the lessons measure. The lessons are",
-            "built from the scripts in [source/](source), which is where to change them; `make notebooks` builds this page",
-            "as well.",
+            f"[{CLAIMS_FILE}]({CLAIMS_FILE}) lists what the slides claim and what the lessons measure. The lessons",
+            "and this page are built from [source/](source) by `make notebooks`; change them there.",
             "",
         ]
     )
