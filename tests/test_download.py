@@ -60,7 +60,7 @@ def hub(published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
 
 
 def left_over(tmp_path: Path) -> list[str]:
-    """The files in the folder of presets that belong to no complete preset and are no locks."""
+    """List the files in the folder of presets that belong to no complete preset, except locks."""
     data = tmp_path / "data"
     whole = {folder for folder in data.glob("*/") if (folder / "config.json").is_file()}
     paths = (path for path in data.rglob("*") if path.is_file() and not any(folder in path.parents for folder in whole))
@@ -188,7 +188,7 @@ def test_another_source_or_dtype_replaces_the_preset(hub, tmp_path):
     assert left_over(tmp_path) == []
 
 
-def test_a_damaged_preset_is_made_again(hub):
+def test_a_damaged_preset_is_replaced(hub):
     preset, _ = download("dalle-mini")
     (preset.folder / "bart.safetensors").write_bytes(b"nonsense")
     with pytest.raises(PresetError, match="truncated or altered"):

@@ -392,7 +392,7 @@ def test_a_folder_without_a_config_is_not_a_preset(tmp_path):
 
 
 @pytest.mark.parametrize(("name", "size"), [("laptop", 64), ("studio", 128), ("full", 128)])
-def test_the_courses_own_presets_can_be_read(name, size):
+def test_the_presets_in_the_repository_can_be_read(name, size):
     preset = load_preset(name)
     assert (preset.name, preset.picture_size) == (name, size)
     assert preset.vqgan.factor == 8

@@ -19,7 +19,7 @@ app = typer.Typer(help="DALL·E Mini from scratch: draw, train, measure.", no_ar
 
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 STARTED = time.monotonic()  # the session of `train all` starts here, before the large imports
-BLOCK = "BLOCK"  # the name in the help of the command that trains one block
+BLOCK = "BLOCK"  # stands for the name of a block in the help
 
 
 @contextmanager

@@ -34,18 +34,8 @@ PEER = "min-dalle 0.4.11"
 PROMPT = "the Eiffel tower landing on the moon"
 THREADS, NINE = 1, 9
 SAMPLING = Sampling(guidance=16.0, top_k=256)  # min-dalle's defaults
-POSITIONS = (
-    0,
-    16,
-    48,
-    80,
-    112,
-    144,
-    176,
-    208,
-    240,
-    255,
-)  # our steps attend to the codes so far, theirs always to 256 positions
+# Our steps attend to the codes so far, theirs always to 256 positions.
+POSITIONS = (0, 16, 48, 80, 112, 144, 176, 208, 240, 255)
 
 
 @pytest.fixture(scope="module", autouse=True)

@@ -61,7 +61,7 @@ def test_evaluation_and_lookup_give_the_same_codes():
     assert torch.equal(ours.lookup(indices), theirs.get_output_from_indices(indices))
 
 
-def test_the_commitment_gradient_of_the_codebook_learned_by_gradient():
+def test_gradients_of_a_codebook_learned_by_gradient():
     """Their loss weights both terms of eq. 3 with β; ours weights the codebook's term with 1."""
     ours, theirs = pair(by_gradient=True, learnable_codebook=True, ema_update=False)
     z_ours = torch.randn(4, WIDTH, 5, 5, requires_grad=True)
