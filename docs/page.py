@@ -6,7 +6,7 @@ import io
 import sys
 from pathlib import Path
 
-from atelier.page.app import LOOK, build_page
+from atelier.page.app import LAUNCH_OPTIONS, build_page
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
@@ -21,7 +21,7 @@ FINISHED = "#pictures .atelier-grid:not(.unfinished)"
 
 def main() -> None:
     """Write page.png beside this file: the page with nine pictures of a prompt."""
-    _, address, _ = build_page("laptop").queue().launch(prevent_thread_lock=True, quiet=True, **LOOK)
+    _, address, _ = build_page("laptop").queue().launch(prevent_thread_lock=True, quiet=True, **LAUNCH_OPTIONS)
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 900, "height": 1280})

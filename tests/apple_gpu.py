@@ -1,4 +1,4 @@
-"""A stand-in for an Apple GPU."""
+"""A simulated Apple GPU."""
 
 from typing import Any
 
@@ -11,9 +11,9 @@ MPS, CPU = torch.device("mps"), torch.device("cpu")
 
 
 class AppleGPU(TorchFunctionMode):
-    """All tensors say that they lie on an Apple GPU, which has no float64, but for what `Tensor.cpu` gave.
+    """Tensors report an Apple GPU as their device, except the results of `Tensor.cpu`; all are computed on the CPU.
 
-    They are computed with on the CPU in truth. As on such a GPU, making a float64 tensor raises a TypeError.
+    As on an Apple GPU, creating a float64 tensor raises a TypeError.
     """
 
     def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -25,13 +25,13 @@ class AppleGPU(TorchFunctionMode):
         args, kwargs = tree_map(lambda value: CPU if _is_mps(value) else value, (args, kwargs or {}))
         result = func(*args, **kwargs)
         if func == Tensor.cpu or (fetched and returned):
-            result = result.clone()  # the tensor itself would come back
+            result = result.clone()  # otherwise the result would be the tensor itself
         for made in tree_flatten(result)[0]:
             if isinstance(made, Tensor) and not (made is args[0] if args else False):
-                self._place(made, func == Tensor.cpu or (fetched and not returned))
+                self._set_device(made, func == Tensor.cpu or (fetched and not returned))
         return result
 
-    def _place(self, made: Tensor, fetched: bool) -> None:
+    def _set_device(self, made: Tensor, fetched: bool) -> None:
         if fetched:
             made.fetched = True  # ty: ignore[missing-attribute]
         elif made.dtype == torch.float64:

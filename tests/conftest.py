@@ -1,4 +1,4 @@
-"""The house rule on skips: a test that was skipped has proven nothing, so it fails unless only hardware was missing."""
+"""Skipped tests fail, except those that are marked `hardware`."""
 
 from collections.abc import Generator
 from typing import TypeVar
@@ -10,12 +10,12 @@ Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 
 
 def _fail_if_skipped(report: Report, node: pytest.Item | pytest.Collector) -> Report:
-    """Turn a skip of `node` into a failure; an expected failure, and a test marked `hardware`, stay what they are."""
+    """Turn a skip of `node` into a failure; expected failures and tests marked `hardware` are not changed."""
     if report.skipped and not hasattr(report, "wasxfail") and node.get_closest_marker("hardware") is None:
         reason = report.longrepr[-1] if isinstance(report.longrepr, tuple) else report.longrepr
         report.outcome = "failed"
         report.longrepr = (
-            f"{node.nodeid} was skipped ({reason}), and a skipped test proves nothing. Install what it needs, "
+            f"{node.nodeid} was skipped ({reason}), and skipped tests count as failures. Install what it needs, "
             "or mark the test `hardware` if it needs a device that this machine lacks."
         )
     return report

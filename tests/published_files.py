@@ -1,4 +1,4 @@
-"""Files as the projects published them, with random numbers, and a hub that serves them."""
+"""Small files in the published formats, with random weights, and a local server with the hub's interface."""
 
 import hashlib
 import json
@@ -48,7 +48,7 @@ TINY_VQGAN = VQGANConfig(
 
 
 def random_block(block: nn.Module, seed: int = 0) -> Any:
-    """A block, every number of which matters."""
+    """Fill a block with random weights such that each of them affects the output."""
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in block.named_parameters():
@@ -66,19 +66,19 @@ def tiny_vqgan(config: VQGANConfig = TINY_VQGAN) -> VQGAN:
 
 
 def stored(block: nn.Module) -> dict[str, Tensor]:
-    """A block's weights without what only learning needs."""
+    """A block's weights without the moving averages of its codebook, which only training needs."""
     weights = {name: value.detach() for name, value in block.state_dict().items()}
     return {name: value for name, value in weights.items() if name not in ("quantize.counts", "quantize.sums")}
 
 
 # ---------------------------------------------------------------------------------------------- Flax
 
-THEIR_PARTS = {
+FLAX_MODULES = {
     "text_embedding": "model/encoder/embed_tokens",
     "target_embedding": "model/decoder/embed_tokens",
     "lm_head": "lm_head",
 }
-THEIR_INNER = {
+FLAX_LAYER_MODULES = {
     "pre_self_attn_layer_norm": "LayerNorm_0",
     "self_attn_layer_norm": "LayerNorm_1",
     "pre_encoder_attn_layer_norm": "LayerNorm_2",
@@ -92,7 +92,7 @@ THEIR_INNER = {
 
 
 def flax_leaf(owner: str, leaf: str, value: Tensor) -> tuple[str, np.ndarray]:
-    """A parameter's last name and numbers as Flax has them."""
+    """Flax's name and layout of a parameter."""
     if leaf == "bias":
         return leaf, value.numpy()
     if value.ndim == 1:
@@ -104,7 +104,7 @@ def flax_leaf(owner: str, leaf: str, value: Tensor) -> tuple[str, np.ndarray]:
 
 
 def flax_bart(bart: Bart, scanned: bool = True) -> dict[str, Any]:
-    """A translator's weights as the tree of a flax_model.msgpack, by paths."""
+    """A translator's weights with the names and layout of Flax."""
     tree: dict[str, Any] = {}
     layers: dict[str, dict[int, np.ndarray]] = {}
     for name, value in stored(bart).items():
@@ -112,12 +112,12 @@ def flax_bart(bart: Bart, scanned: bool = True) -> dict[str, Any]:
         leaf, array = flax_leaf(owner, leaf, value)
         stack, _, rest = owner.partition(".layers.")
         if not rest:
-            tree[f"{THEIR_PARTS.get(owner, 'model/' + owner.replace('.', '/'))}/{leaf}"] = array
+            tree[f"{FLAX_MODULES.get(owner, 'model/' + owner.replace('.', '/'))}/{leaf}"] = array
             continue
         number, _, inner = rest.partition(".")
         attention = inner.replace("self_attn.", "FlaxBartAttention_0/").replace("encoder_attn.", "FlaxBartAttention_1/")
         kind = f"model/{stack}/layers/FlaxBart{stack.capitalize()}Layer"
-        inner = f"{THEIR_INNER.get(inner, attention)}/{leaf}"
+        inner = f"{FLAX_LAYER_MODULES.get(inner, attention)}/{leaf}"
         if scanned:
             layers.setdefault(f"{kind}s/{inner}", {})[int(number)] = array
         else:
@@ -128,7 +128,7 @@ def flax_bart(bart: Bart, scanned: bool = True) -> dict[str, Any]:
 
 
 def flax_vqgan(vqgan: VQGAN) -> dict[str, Any]:
-    """A VQ-GAN's weights as the tree of a flax_model.msgpack, by paths."""
+    """A VQ-GAN's weights with the names and layout of Flax."""
     tree = {}
     for name, value in stored(vqgan).items():
         owner, _, leaf = name.rpartition(".")
@@ -140,14 +140,14 @@ def flax_vqgan(vqgan: VQGAN) -> dict[str, Any]:
 
 
 def write_msgpack(path: Path, tree: dict[str, Any], chunk: int | None = None) -> None:
-    """Write arrays under paths as Flax does; chunk: numbers after which an array is cut."""
+    """Write arrays as Flax does; arrays of more than `chunk` elements are cut into chunks."""
     nested: dict[str, Any] = {}
     for name, array in tree.items():
         *owners, leaf = name.split("/")
-        place = nested
+        branch = nested
         for owner in owners:
-            place = place.setdefault(owner, {})
-        place[leaf] = array
+            branch = branch.setdefault(owner, {})
+        branch[leaf] = array
     with path.open("wb") as file:
         _write_tree(file, nested, chunk)
 
@@ -211,7 +211,7 @@ def flax_vqgan_config(config: VQGANConfig) -> dict[str, Any]:
 
 
 def write_flax_bart(folder: Path, bart: Bart, scanned: bool = True, tokenizer: bool = True) -> Path:
-    """A folder such as dalle-mini/dalle-mini's."""
+    """Write a folder such as dalle-mini/dalle-mini's."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(flax_bart_config(bart.config)))
     write_msgpack(folder / "flax_model.msgpack", flax_bart(bart, scanned))
@@ -221,7 +221,7 @@ def write_flax_bart(folder: Path, bart: Bart, scanned: bool = True, tokenizer: b
 
 
 def write_flax_vqgan(folder: Path, vqgan: VQGAN) -> Path:
-    """A folder such as dalle-mini/vqgan_imagenet_f16_16384's."""
+    """Write a folder such as dalle-mini/vqgan_imagenet_f16_16384's."""
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "config.json").write_text(json.dumps(flax_vqgan_config(vqgan.config)))
     write_msgpack(folder / "flax_model.msgpack", flax_vqgan(vqgan))
@@ -250,7 +250,7 @@ def min_dalle_vqgan(vqgan: VQGAN) -> dict[str, Tensor]:
 
 
 def write_min_dalle(folder: Path, bart: Bart, vqgan: VQGAN, suffix: str = "") -> Path:
-    """A folder such as kuprel/min-dalle's."""
+    """Write a folder such as kuprel/min-dalle's."""
     folder.mkdir(parents=True, exist_ok=True)
     for stack in ("encoder", "decoder"):
         torch.save(min_dalle_bart(bart, stack), folder / f"{stack}{suffix}.pt")
@@ -266,15 +266,15 @@ def write_min_dalle(folder: Path, bart: Bart, vqgan: VQGAN, suffix: str = "") ->
 
 @dataclass
 class Hub:
-    """A server that speaks as much of the hub's language as downloads need.
+    """A local server with the parts of the hub's interface that downloads use.
 
     Attributes:
-        root: repositories, as folders OWNER/NAME.
+        root: the folder of the repositories OWNER/NAME.
         url: of the server.
-        requests: all that came, as "METHOD path range".
-        cuts: files whose next so many responses end in the middle.
-        changes: files whose content is changed on the way, each by a function.
-        broken: answers every request with an error 500.
+        requests: all requests so far, as "METHOD path range".
+        cuts: by file, the number of following responses that end in the middle.
+        changes: by file, a function that alters its content on the way.
+        broken: whether every request is answered with status 500.
     """
 
     root: Path
@@ -286,7 +286,7 @@ class Hub:
 
     @property
     def commit(self) -> str:
-        """The state of all repositories: another one when a file has changed."""
+        """The commit of all repositories; it changes whenever a file changes."""
         digest = hashlib.sha1()
         for path in sorted(self.root.rglob("*")):
             if path.is_file():
@@ -352,7 +352,7 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
 
 @contextmanager
 def serve(root: Path) -> Generator[Hub]:
-    """A hub of the repositories in a folder, for as long as the context lasts."""
+    """Serve the repositories in a folder while the context is active."""
     hub = Hub(root)
     with ThreadingHTTPServer(("127.0.0.1", 0), _handler(hub)) as server:
         hub.url = f"http://127.0.0.1:{server.server_port}"

@@ -1,4 +1,4 @@
-"""What the page accepts; how it looks and behaves in a browser is in tests/browser."""
+"""The requests that the page accepts; tests/browser tests it in a browser."""
 
 import math
 import socket
@@ -6,14 +6,21 @@ from typing import Any
 
 import pytest
 from atelier.page import app
-from atelier.page.app import MOST_CHARACTERS, PageError, checked
+from atelier.page.app import MOST_CHARACTERS, PageError, validated
 from tiny_preset import filled_preset
 
-ASKED: dict[str, Any] = {"prompt": "a cat", "seed": None, "guidance": 1.5, "temperature": 0.8, "n": 4, "preset": "tiny"}
+REQUEST: dict[str, Any] = {
+    "prompt": "a cat",
+    "seed": None,
+    "guidance": 1.5,
+    "temperature": 0.8,
+    "n": 4,
+    "preset": "tiny",
+}
 
 
-def asked(**wish: Any) -> dict[str, Any]:
-    return ASKED | wish
+def request_with(**changes: Any) -> dict[str, Any]:
+    return REQUEST | changes
 
 
 @pytest.fixture(autouse=True)
@@ -25,13 +32,13 @@ def tiny(tmp_path, monkeypatch):
     app.pipeline.cache_clear()
 
 
-def test_sound_wishes_become_arguments():
-    assert checked(**asked()) == {"prompt": "a cat", "seed": None, "guidance": 1.5, "temperature": 0.8, "n": 4}
-    assert checked(**asked(seed=7.0))["seed"] == 7
+def test_valid_requests_become_arguments():
+    assert validated(**request_with()) == {"prompt": "a cat", "seed": None, "guidance": 1.5, "temperature": 0.8, "n": 4}
+    assert validated(**request_with(seed=7.0))["seed"] == 7
 
 
 @pytest.mark.parametrize(
-    ("wish", "sentence"),
+    ("changes", "sentence"),
     [
         ({"prompt": " "}, "empty"),
         ({"prompt": "a" * (MOST_CHARACTERS + 1)}, "501 characters"),
@@ -49,28 +56,28 @@ def test_sound_wishes_become_arguments():
         ({"preset": None}, "no preset"),
     ],
 )
-def test_anything_else_gets_a_sentence(wish, sentence):
+def test_invalid_requests_are_refused(changes, sentence):
     with pytest.raises(PageError, match=sentence):
-        checked(**asked(**wish))
+        validated(**request_with(**changes))
 
 
-def test_a_drawing_is_streamed_and_looked_into():
+def test_a_drawing_is_streamed_and_its_codes_are_shown():
     updates = list(app.draw("a cat", 1, 1.5, 0.8, 4, "tiny"))
     assert all(drawing is None for _, _, drawing in updates[:-1])
     pictures, line, drawing = updates[-1]
     assert pictures.count("<figure>") == 4
     assert "Seed 1" in line
-    assert "<table" in app.inside(drawing, 2, "tiny")
+    assert "<table" in app.look_inside(drawing, 2, "tiny")
 
 
-def test_a_fault_is_shown_and_nothing_drawn():
+def test_an_invalid_request_shows_an_error_and_no_drawing():
     ((pictures, line, drawing),) = app.draw("", None, 1.5, 0.8, 4, "tiny")
     assert (pictures, drawing) == ("", None)
     assert "The prompt is empty" in line
-    assert app.inside(None, 1, "tiny") == "Draw something first."
+    assert app.look_inside(None, 1, "tiny") == "Draw something first."
 
 
-def test_a_bug_is_not_shown_as_a_sentence(monkeypatch):
+def test_a_bug_is_not_shown_as_an_error_of_the_user(monkeypatch):
     def fail(*_: object, **__: object) -> None:
         raise ValueError("a bug")
 
@@ -79,7 +86,7 @@ def test_a_bug_is_not_shown_as_a_sentence(monkeypatch):
         list(app.draw("a cat", 1, 1.5, 0.8, 4, "tiny"))
 
 
-def test_a_taken_port_is_a_sentence():
+def test_a_port_in_use_is_reported():
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()

@@ -1,4 +1,4 @@
-"""What a training and a drawing compute, an Apple GPU can compute: it has no float64."""
+"""Training and drawing need no float64, which Apple GPUs lack."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -16,29 +16,29 @@ from atelier.world.painter import paint
 from tiny_preset import filled_preset
 
 
-def test_the_stand_in_refuses_float64_and_nothing_else() -> None:
+def test_the_simulation_refuses_only_float64() -> None:
     with AppleGPU():
-        numbers = torch.rand(3)
-        assert numbers.device.type == "mps"
-        for make in (numbers.double, lambda: numbers.to(torch.float64), lambda: torch.zeros(2, dtype=torch.float64)):
+        tensor = torch.rand(3)
+        assert tensor.device.type == "mps"
+        for make in (tensor.double, lambda: tensor.to(torch.float64), lambda: torch.zeros(2, dtype=torch.float64)):
             with pytest.raises(TypeError, match="float64"):
                 make()
-        fetched = numbers.cpu().double()
-        assert (fetched.dtype, fetched.device.type) == (torch.float64, "cpu")
-        assert fetched.float().to(numbers.device).device.type == "mps"
+        on_cpu = tensor.cpu().double()
+        assert (on_cpu.dtype, on_cpu.device.type) == (torch.float64, "cpu")
+        assert on_cpu.float().to(tensor.device).device.type == "mps"
 
 
-def test_codes_are_picked_as_on_every_device() -> None:
-    share = torch.rand(500, 64).pow(8)
-    share, dice = share / share.sum(1, keepdim=True), torch.rand(500)
-    expected = pick(share, dice)
+def test_codes_are_sampled_as_on_the_cpu() -> None:
+    probabilities, uniform = torch.rand(500, 64).pow(8), torch.rand(500)
+    probabilities = probabilities / probabilities.sum(1, keepdim=True)
+    expected = pick(probabilities, uniform)
     with AppleGPU():
-        picked = pick(share, dice)
+        picked = pick(probabilities, uniform)
         assert picked.device.type == "mps"
         assert torch.equal(picked, expected)
 
 
-def test_measures_are_those_of_every_device() -> None:
+def test_metrics_are_those_of_the_cpu() -> None:
     codebook, right = torch.rand(50, 4), torch.rand(20, max(CANDIDATE_COUNTS)).round()
     expected = effective_dimensions(codebook), best_of(right)
     with AppleGPU():
@@ -59,14 +59,14 @@ def test_every_block_is_trained(tmp_path: Path, block: str) -> None:
     preset = filled_preset(tmp_path / "tiny")
     request = Request(block=block, preset=str(preset.folder), run_dir=tmp_path / "run", steps=2)
     if block == "vqgan":
-        run_training(replace(request, block="classifier"))  # its eyes
+        run_training(replace(request, block="classifier"))  # for the perceptual loss
     with AppleGPU():
         outcome = run_training(request)
     assert outcome is not None
     assert outcome.step == 2
 
 
-def test_a_drawing_is_that_of_every_device(tmp_path: Path) -> None:
+def test_a_drawing_is_that_of_the_cpu(tmp_path: Path) -> None:
     pipe = Pipeline.from_pretrained(filled_preset(tmp_path).folder, device="cpu", dtype=torch.float32)
     expected = pipe.draw("a red cat on the moon", n=2, seed=0)
     with AppleGPU():

@@ -1,4 +1,4 @@
-"""What is seen inside is what the translator computes."""
+"""The attention that is shown is the attention that the translator computes."""
 
 from concurrent.futures import ThreadPoolExecutor
 from typing import cast
@@ -10,8 +10,8 @@ from atelier.drawing.pipeline import Drawing, Pipeline
 from tiny_preset import filled_preset
 
 
-def test_cross_attention_is_what_the_layers_used(tmp_path) -> None:
-    """Putting the weights seen to the values by hand gives each layer's own output."""
+def test_cross_attention_gives_the_output_of_the_layer(tmp_path) -> None:
+    """The attention weights times the values give the output of the layer's attention."""
     pipe = Pipeline.from_pretrained(filled_preset(tmp_path).folder, device="cpu")
     text = pipe.tokenizer.encode(["a red car"], len(pipe.tokenizer.pieces("a red car")) + 2)
     codes = torch.randint(pipe.vqgan.config.codes, (3, pipe.bart.config.target_length))
@@ -24,8 +24,8 @@ def test_cross_attention_is_what_the_layers_used(tmp_path) -> None:
     c = pipe.bart.config
     assert weights.shape == (3, c.decoder_layers, c.heads, c.target_length, text.shape[1])
     torch.testing.assert_close(weights.sum(-1), torch.ones(weights.shape[:-1]))
-    seen, output = outputs[0]
-    by_hand = last.out_proj((weights[:, -1] @ seen.values).transpose(1, 2).flatten(2))  # (3, s, d)
+    text_kv, output = outputs[0]
+    by_hand = last.out_proj((weights[:, -1] @ text_kv.values).transpose(1, 2).flatten(2))  # (3, s, d)
     torch.testing.assert_close(by_hand, output.view_as(by_hand), rtol=1e-4, atol=1e-5)
     assert not first._forward_hooks
 
@@ -33,28 +33,28 @@ def test_cross_attention_is_what_the_layers_used(tmp_path) -> None:
 def test_pieces_are_joined_to_words(tmp_path) -> None:
     pipe = Pipeline.from_pretrained(filled_preset(tmp_path).folder, device="cpu")
     drawing = pipe.draw("a giraffe on the moon", n=2, seed=0)
-    seen = attention_to_words(pipe, drawing.prompt, drawing.codes)
-    assert seen.words == ["a", "giraffe", "on", "the", "moon"]
-    assert seen.shares.shape == (*drawing.codes.shape, 5)
-    torch.testing.assert_close(seen.shares.sum(-1), torch.ones(drawing.codes.shape))
+    attention = attention_to_words(pipe, drawing.prompt, drawing.codes)
+    assert attention.words == ["a", "giraffe", "on", "the", "moon"]
+    assert attention.shares.shape == (*drawing.codes.shape, 5)
+    torch.testing.assert_close(attention.shares.sum(-1), torch.ones(drawing.codes.shape))
 
 
-def test_others_can_draw_while_a_drawing_is_looked_into(tmp_path) -> None:
+def test_drawing_and_attention_can_be_computed_at_the_same_time(tmp_path) -> None:
     pipe = Pipeline.from_pretrained(filled_preset(tmp_path).folder, device="cpu")
-    alone = [pipe.draw("a red cat on the moon", n=3, seed=seed) for seed in range(8)]
-    attention = attention_to_words(pipe, alone[0].prompt, alone[0].codes)
+    expected = [pipe.draw("a red cat on the moon", n=3, seed=seed) for seed in range(8)]
+    attention = attention_to_words(pipe, expected[0].prompt, expected[0].codes)
 
     def draw(number: int) -> Drawing:
-        return pipe.draw("a red cat on the moon", n=3, seed=number % len(alone))
+        return pipe.draw("a red cat on the moon", n=3, seed=number % len(expected))
 
-    def look(_: int) -> torch.Tensor:
-        return attention_to_words(pipe, alone[0].prompt, alone[0].codes).shares
+    def attend(_: int) -> torch.Tensor:
+        return attention_to_words(pipe, expected[0].prompt, expected[0].codes).shares
 
     with ThreadPoolExecutor(6) as threads:
-        looks = [threads.submit(look, number) for number in range(60)]
+        futures = [threads.submit(attend, number) for number in range(60)]
         drawings = list(threads.map(draw, range(60)))
-        shares = [seen.result() for seen in looks]
+        shares = [future.result() for future in futures]
     for number, drawing in enumerate(drawings):
-        assert torch.equal(drawing.codes, alone[number % len(alone)].codes)
-        assert torch.equal(drawing.pictures, alone[number % len(alone)].pictures)
-    assert all(torch.equal(own, attention.shares) for own in shares)
+        assert torch.equal(drawing.codes, expected[number % len(expected)].codes)
+        assert torch.equal(drawing.pictures, expected[number % len(expected)].pictures)
+    assert all(torch.equal(other, attention.shares) for other in shares)

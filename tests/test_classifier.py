@@ -85,8 +85,8 @@ def test_it_learns_what_it_is_shown():
         ({"attributes": {"colour": 8}}, "has 8 for colour"),
         ({"attributes": {"colour": "red"}}, "names of at least two classes"),
         ({"attributes": {"colour": ("red", "blue", "red")}}, "names a class of colour twice"),
-        ({"attributes": ATTRIBUTES, "widths": ()}, "are no network"),
-        ({"attributes": ATTRIBUTES, "depth": 0}, "are no network"),
+        ({"attributes": ATTRIBUTES, "widths": ()}, "widths is \\(\\) and depth 1"),
+        ({"attributes": ATTRIBUTES, "depth": 0}, "and depth 0: give whole numbers"),
         ({"attributes": ATTRIBUTES, "resolution": 40}, "cannot be halved 4 times"),
     ],
 )

@@ -1,4 +1,4 @@
-"""The `atelier` command as a user meets it."""
+"""The command `atelier`."""
 
 import csv
 import importlib
@@ -20,7 +20,7 @@ from typer.testing import CliRunner, Result
 
 @pytest.fixture(autouse=True)
 def presets(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A machine whose only preset is tiny; the working folder is empty."""
+    """A folder with the preset tiny, which is the only one that is found."""
     filled_preset(tmp_path / "data" / "tiny")
     monkeypatch.setenv("ATELIER_DATA", str(tmp_path / "data"))
     monkeypatch.setattr("atelier.weights.preset.preset_folders", lambda: [tmp_path / "data"])
@@ -58,7 +58,7 @@ def test_draw_names_unknown_words() -> None:
     ("words", "sentence"),
     [
         (["draw", ""], "The prompt is empty"),
-        (["draw", "a cat", "--out", "cat.txt"], "does not end like a picture"),
+        (["draw", "a cat", "--out", "cat.txt"], "does not have the ending of a picture file"),
         (["draw", "a cat", "--preset", "dali"], "There is no preset 'dali'"),
         (["draw", "a cat", "--top-p", "7"], "top_p is 7.0"),
         (["draw", "a cat", "--out", "data/tiny/config.json/x.png"], "config.json"),
@@ -83,7 +83,7 @@ def test_bad_input_gets_one_sentence_and_exit_code_1(words: list[str], sentence:
         ["train", "judge", "--steps", "1", "--preset", "tiny", "--run-dir", "data/tiny/config.json/run"],
     ],
 )
-def test_a_folder_that_cannot_be_made_is_named(words: list[str]) -> None:
+def test_a_folder_that_cannot_be_created_is_named(words: list[str]) -> None:
     result = run(*words)
     assert result.exit_code == 1, result.output
     assert "data/tiny/config.json" in result.stderr
@@ -102,27 +102,27 @@ app()
 """
 
 
-def in_a_process(fault: str) -> subprocess.CompletedProcess[str]:
+def run_with_broken_load_preset(fault: str) -> subprocess.CompletedProcess[str]:
     command = [sys.executable, "-c", BROKEN.format(fault=fault), "words", "--preset", "tiny"]
     return subprocess.run(command, capture_output=True, text=True)
 
 
 @pytest.mark.parametrize("fault", ["ZeroDivisionError('by zero')", "ValueError('a bug')", "OSError('no such thing')"])
 def test_a_bug_shows_its_traceback(fault: str) -> None:
-    shown = in_a_process(fault)
+    shown = run_with_broken_load_preset(fault)
     assert shown.returncode == 1
     assert "Traceback (most recent call last)" in shown.stderr
     assert fault.partition("(")[0] in shown.stderr
     assert "load_preset" in shown.stderr
 
 
-def test_an_error_for_the_user_is_one_line() -> None:
-    shown = in_a_process("atelier.weights.storage.PresetError('The preset is damaged.')")
+def test_an_error_of_the_user_is_one_line() -> None:
+    shown = run_with_broken_load_preset("atelier.weights.storage.PresetError('The preset is damaged.')")
     assert shown.returncode == 1
     assert shown.stderr == "The preset is damaged.\n"
 
 
-def test_every_error_of_the_library_is_meant_for_the_user() -> None:
+def test_every_error_class_of_the_library_is_an_atelier_error() -> None:
     modules = [
         importlib.import_module(item.name)
         for item in pkgutil.walk_packages(atelier.__path__, "atelier.")
@@ -146,7 +146,7 @@ def test_a_damaged_preset_is_named(presets: Path) -> None:
     assert not Path("drawing.png").exists()
 
 
-def test_export_clip_writes_what_open_clip_reads(presets: Path, tmp_path: Path) -> None:
+def test_export_clip_writes_open_clips_files(presets: Path, tmp_path: Path) -> None:
     result = run("export-clip", str(tmp_path / "own"))
     assert result.exit_code == 0, result.output
     assert f"local-dir:{tmp_path / 'own'}" in result.output
@@ -154,10 +154,10 @@ def test_export_clip_writes_what_open_clip_reads(presets: Path, tmp_path: Path) 
     assert {"open_clip_config.json", "open_clip_model.safetensors", "tokenizer.json"} <= names
 
 
-def test_draw_with_an_unknown_ranker_says_which_there_are(presets: Path, tmp_path: Path) -> None:
-    result = run("draw", "a cat", "--ranker", "ViT-B-32/nobody", "--out", str(tmp_path / "cat.png"))
+def test_draw_with_an_unknown_ranker_lists_known_ones(presets: Path, tmp_path: Path) -> None:
+    result = run("draw", "a cat", "--ranker", "ViT-B-32/unknown", "--out", str(tmp_path / "cat.png"))
     assert result.exit_code == 1
-    assert "publishes no CLIP 'ViT-B-32/nobody'; give MODEL/TAG, such as ViT-B-32/openai" in result.stderr
+    assert "publishes no CLIP 'ViT-B-32/unknown'; give MODEL/TAG, such as ViT-B-32/openai" in result.stderr
 
 
 def test_evaluate_prints_json_and_writes_the_card(presets: Path) -> None:
@@ -185,7 +185,7 @@ def test_paint_makes_a_captioned_folder(tmp_path: Path) -> None:
         assert image.size == (32, 32)
 
 
-def test_python_m_atelier_is_atelier():
+def test_python_m_atelier_is_the_command():
     shown = subprocess.run([sys.executable, "-m", "atelier", "--help"], capture_output=True, text=True, check=True)
     assert "Usage: atelier" in shown.stdout
 

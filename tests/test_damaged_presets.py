@@ -1,4 +1,4 @@
-"""A preset that is damaged or cannot be read stops nobody from using the others; one sentence says which and why."""
+"""A damaged or unreadable preset does not prevent the use of the others, and one sentence names it and the reason."""
 
 import io
 import os
@@ -34,7 +34,7 @@ def weights_truncated(folder: Path, _: pytest.MonkeyPatch) -> str:
 
 
 def folder_closed(folder: Path, patch: pytest.MonkeyPatch) -> str:
-    """As without permission to enter the folder. It cannot be taken away for good: tests may run as root."""
+    """Imitate a folder without permissions. Real permissions have no effect if the tests run as root."""
     for module, name in ((os, "stat"), (io, "open")):
         patch.setattr(module, name, refusing(getattr(module, name), folder))
     return f"{folder / 'config.json'} cannot be read: Permission denied"
@@ -61,7 +61,7 @@ DAMAGES = [config_cut_off, weights_truncated, folder_closed, config_leads_nowher
 
 @pytest.fixture(params=DAMAGES)
 def fault(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
-    """Two presets, of which the one that would be taken first is damaged; what has to be said of it."""
+    """Write two presets and damage the one that is preferred; returns the expected error."""
     data = tmp_path / "data"
     filled_preset(data / "sound")
     damaged = filled_preset(data / "damaged").folder
@@ -76,7 +76,7 @@ def skipped(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [record.getMessage() for record in caplog.records if record.name == "atelier.weights.preset"]
 
 
-def test_the_best_of_the_others_is_taken(fault: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_the_best_of_the_others_is_used(fault: str, caplog: pytest.LogCaptureFixture) -> None:
     assert best_preset().folder.name == "sound"
     (sentence,) = skipped(caplog)
     assert sentence.startswith(f"The preset damaged is skipped: {fault}")
@@ -92,10 +92,10 @@ def test_the_damaged_one_is_refused_by_name_with_the_reason(fault: str) -> None:
 def test_the_page_starts_and_draws(fault: str, caplog: pytest.LogCaptureFixture) -> None:
     app.build_page()
     assert len(skipped(caplog)) == 1
-    assert "sound" in app.complete_presets()
+    assert "sound" in app.drawable_presets()
     *_, (_, line, drawing) = app.draw("a red cat", 1, 1.5, 0.8, 1, "sound")
     assert drawing is not None, line
-    assert "<table" in app.inside(drawing, 1, "sound")
+    assert "<table" in app.look_inside(drawing, 1, "sound")
 
 
 def test_the_page_starts_with_a_named_preset(fault: str) -> None:
@@ -103,12 +103,12 @@ def test_the_page_starts_with_a_named_preset(fault: str) -> None:
 
 
 @pytest.mark.parametrize("words", [["words"], ["draw", "a red cat", "--n", "1"], ["export-clip", "exported"]])
-def test_every_command_takes_the_other(words: list[str], fault: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_every_command_uses_the_other(words: list[str], fault: str, caplog: pytest.LogCaptureFixture) -> None:
     assert_run(words, fault, caplog)
 
 
 @pytest.mark.parametrize("fault", [weights_truncated], indirect=True)
-def test_the_other_is_measured(fault: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_evaluate_uses_the_other(fault: str, caplog: pytest.LogCaptureFixture) -> None:
     assert_run(["evaluate", "--prompts", "1", "--pictures", "4"], fault, caplog)
 
 
@@ -119,14 +119,14 @@ def assert_run(words: list[str], fault: str, caplog: pytest.LogCaptureFixture) -
     assert skipped(caplog)
 
 
-def test_the_doctor_looks_at_both(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(doctor, "LOOKS", {"weights": doctor._weights, "drawing": doctor._drawing})
+def test_the_doctor_checks_both(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor, "CHECKS", {"weights": doctor._weights, "drawing": doctor._drawing})
     findings = [finding for finding in doctor.examine() if "sprites" not in finding.text]
     assert next(finding.text for finding in findings if not finding.good).startswith(fault)
     assert [finding.what for finding in findings if finding.good] == ["weights", "drawing"]
 
 
-def test_all_damaged_ones_are_named_where_no_other_is_left(fault: str, tmp_path: Path) -> None:
+def test_without_a_sound_preset_the_damaged_ones_are_named(fault: str, tmp_path: Path) -> None:
     (tmp_path / "data" / "sound" / "config.json").unlink()
     assert list(find_presets()) == ["damaged"]
     with pytest.raises(PresetError, match="No preset with weights was found") as caught:

@@ -1,4 +1,4 @@
-"""The download of published models, from a server on this machine that speaks the hub's language."""
+"""Downloading published models, from a local server with the hub's interface."""
 
 import errno
 import json
@@ -19,9 +19,9 @@ from atelier.cli import app
 from atelier.errors import AtelierError
 from atelier.weights.preset import find_presets, load_preset
 from atelier.weights.published import download as downloads
-from atelier.weights.published.download import Flax, MinDalle, download
-from atelier.weights.published.hub import DownloadError, room_for
-from atelier.weights.published.pieces import PublishedError
+from atelier.weights.published.download import FlaxPublication, MinDallePublication, download
+from atelier.weights.published.hub import DownloadError, check_free_space
+from atelier.weights.published.tensors import PublishedError
 from atelier.weights.storage import PresetError
 from typer.testing import CliRunner
 
@@ -31,7 +31,7 @@ WORDS = "the 100\na 50\nfunction 20\nname 10\n"
 
 @pytest.fixture(scope="session")
 def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The repositories, with tiny models."""
+    """A folder of repositories with tiny models."""
     root = tmp_path_factory.mktemp("hub")
     bart, vqgan = files.tiny_bart(), files.tiny_vqgan()
     files.write_flax_bart(root / MINI, bart)
@@ -43,22 +43,24 @@ def published(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def hub(published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[files.Hub]:
-    """The server, and a machine that has never downloaded anything."""
+    """A running server, an empty cache and an empty folder of presets."""
     shutil.copytree(published, tmp_path / "hub")
     data = tmp_path / "data"
     monkeypatch.setenv("ATELIER_DATA", str(data))
     monkeypatch.setattr("atelier.weights.preset.preset_folders", lambda: [data])
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "cache"))
-    monkeypatch.setattr("time.sleep", lambda seconds: None)  # the hub's client waits between its tries
-    small = MinDalle("_mini", files.TINY_BART, replace(files.TINY_VQGAN, group_norm_eps=1e-5, decoder_only=True))
-    monkeypatch.setitem(downloads.PUBLISHED, "dalle-mini", {"flax": Flax(MINI), "min-dalle": small})
+    monkeypatch.setattr("time.sleep", lambda seconds: None)  # huggingface_hub waits between its attempts
+    small = MinDallePublication(
+        "_mini", files.TINY_BART, replace(files.TINY_VQGAN, group_norm_eps=1e-5, decoder_only=True)
+    )
+    monkeypatch.setitem(downloads.PUBLISHED, "dalle-mini", {"flax": FlaxPublication(MINI), "min-dalle": small})
     with files.serve(tmp_path / "hub") as server:
         monkeypatch.setenv("HF_ENDPOINT", server.url)
         yield server
 
 
 def left_over(tmp_path: Path) -> list[str]:
-    """What lies in the presets' folder besides whole presets and locks."""
+    """List the files in the folder of presets that belong to no complete preset, except locks."""
     data = tmp_path / "data"
     whole = {folder for folder in data.glob("*/") if (folder / "config.json").is_file()}
     paths = (path for path in data.rglob("*") if path.is_file() and not any(folder in path.parents for folder in whole))
@@ -75,7 +77,7 @@ def assert_refused(
     assert "dalle-mini" not in find_presets()
 
 
-# ---------------------------------------------------------------------------------------------- what it makes
+# ---------------------------------------------------------------------------------------------- the preset
 
 
 @pytest.mark.parametrize("source", ["flax", "min-dalle"])
@@ -125,21 +127,21 @@ def test_prompts_are_normalised_as_the_source_does(hub):
     assert "".join(minimal.load_tokenizer().pieces("#FunctionName!")) == " #functionname!"
 
 
-def test_without_a_list_of_words_a_hashtag_stays_one_word_and_that_is_said(hub, tmp_path):
+def test_without_a_list_of_words_hashtags_are_not_split_and_a_remark_says_so(hub, tmp_path):
     (hub.root / MINI / "enwiki-words-frequency.txt").unlink()
     preset, remarks = download("dalle-mini")
-    assert "hashtags in prompts are not taken apart" in remarks[0]
+    assert "hashtags in prompts are not split into words" in remarks[0]
     assert "".join(preset.load_tokenizer().pieces("#FunctionName")) == " functionname"
 
 
-def test_a_repository_with_a_tokenizer_json_only_will_do(hub):
+def test_a_repository_with_only_a_tokenizer_json_is_read(hub):
     for name in ("vocab.json", "merges.txt"):
         (hub.root / MINI / name).unlink()
     shutil.copy(files.FIXTURE / "scanned" / "tokenizer.json", hub.root / MINI)
     assert download("dalle-mini")[0].load_tokenizer()
 
 
-def test_what_was_downloaded_is_recorded(hub):
+def test_the_downloaded_files_are_recorded(hub):
     preset, _ = download("dalle-mini")
     origin = json.loads((preset.folder / "origin.json").read_text())
     assert (origin["source"], origin["dtype"]) == ("flax", "float16")
@@ -164,21 +166,21 @@ def test_the_command(hub, monkeypatch):
         assert "Traceback" not in refused.output
 
 
-# ---------------------------------------------------------------------------------------------- what is there already
+# ---------------------------------------------------------------------------------------------- what exists already
 
 
-def test_nothing_is_contacted_for_what_is_there(hub, tmp_path):
+def test_cached_files_need_no_connection(hub, tmp_path):
     download("dalle-mini")
     hub.requests.clear()
     preset, remarks = download("dalle-mini")
-    assert "is there already" in remarks[0]
+    assert remarks[0].endswith("dalle-mini already.")
     assert download("dalle-mini", dtype="float32")[0].files != preset.files
     shutil.rmtree(tmp_path / "data")
     download("dalle-mini")
     assert hub.requests == []
 
 
-def test_another_form_replaces_the_one_that_was_there(hub, tmp_path):
+def test_another_source_or_dtype_replaces_the_preset(hub, tmp_path):
     first, _ = download("dalle-mini", "min-dalle", "float32")
     second, _ = download("dalle-mini")
     assert not load_preset("dalle-mini").vqgan.decoder_only
@@ -186,7 +188,7 @@ def test_another_form_replaces_the_one_that_was_there(hub, tmp_path):
     assert left_over(tmp_path) == []
 
 
-def test_a_damaged_preset_is_made_again(hub):
+def test_a_damaged_preset_is_replaced(hub):
     preset, _ = download("dalle-mini")
     (preset.folder / "bart.safetensors").write_bytes(b"nonsense")
     with pytest.raises(PresetError, match="truncated or altered"):
@@ -194,7 +196,7 @@ def test_a_damaged_preset_is_made_again(hub):
     assert download("dalle-mini")[0].load_bart()
 
 
-def test_a_folder_of_other_origin_is_left_alone(hub, tmp_path):
+def test_a_folder_that_was_not_downloaded_is_not_changed(hub, tmp_path):
     own = tmp_path / "data" / "dalle-mini"
     own.mkdir(parents=True)
     (own / "mine.txt").write_text("mine")
@@ -203,12 +205,14 @@ def test_a_folder_of_other_origin_is_left_alone(hub, tmp_path):
     assert (own / "mine.txt").read_text() == "mine"
 
 
-# ---------------------------------------------------------------------------------------------- what goes wrong
+# ---------------------------------------------------------------------------------------------- failures
 
 
 @pytest.mark.parametrize("times", [1, 3])
-def test_a_connection_that_is_cut_is_resumed(hub, monkeypatch, times):
-    monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 1024)  # less is not worth resuming
+def test_an_interrupted_connection_is_resumed(hub, monkeypatch, times):
+    monkeypatch.setattr(
+        "huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 1024
+    )  # huggingface_hub resumes only after a whole chunk
     hub.cuts["flax_model.msgpack"] = times
     assert download("dalle-mini")[0].load_bart()
     starts = [re.search(r"flax_model\.msgpack bytes=(\d+)-", line) for line in hub.requests]
@@ -218,7 +222,7 @@ def test_a_connection_that_is_cut_is_resumed(hub, monkeypatch, times):
     assert resumed == sorted(set(resumed))
 
 
-def test_what_a_killed_download_left_is_swept_away(hub, tmp_path):
+def test_the_leftovers_of_a_killed_download_are_removed(hub, tmp_path):
     download("dalle-mini")
     blobs = next((tmp_path / "cache").glob("models--dalle-mini--dalle-mini/blobs"))
     model = next(blob for blob in blobs.iterdir() if blob.stat().st_size > 20_000)
@@ -244,7 +248,7 @@ FLAX = "flax_model.msgpack"
         ("merges.txt", lambda content: content.replace(b"a", b"b"), r"merges\.txt was truncated or altered .*git hash"),
     ],
 )
-def test_what_is_altered_on_the_way_is_refused_and_not_kept(
+def test_a_file_altered_on_the_way_is_refused_and_removed(
     hub: files.Hub, tmp_path: Path, file: str, change: Callable[[bytes], bytes], sentence: str
 ):
     hub.changes[file] = change
@@ -253,7 +257,7 @@ def test_what_is_altered_on_the_way_is_refused_and_not_kept(
     assert download("dalle-mini")[0].load_bart()
 
 
-def test_what_is_altered_in_the_cache_is_refused_and_fetched_again(hub, tmp_path):
+def test_a_file_altered_in_the_cache_is_refused_and_downloaded_again(hub, tmp_path):
     download("dalle-mini")
     shutil.rmtree(tmp_path / "data")
     model = next((tmp_path / "cache").glob(f"models--dalle-mini--dalle-mini/snapshots/*/{FLAX}"))
@@ -282,7 +286,7 @@ def test_blocks_that_do_not_fit_together_are_refused(hub, tmp_path):
     assert_refused(tmp_path, "64 codes to a picture, but the bart's target_length is 16", PublishedError)
 
 
-def test_an_absent_file_and_an_absent_repository_are_named(hub, tmp_path):
+def test_a_missing_file_and_a_missing_repository_are_named(hub, tmp_path):
     (hub.root / MINI / FLAX).unlink()
     assert_refused(tmp_path, rf"{MINI} at http://.* has no file {FLAX}")
     shutil.rmtree(hub.root / MINI)
@@ -294,23 +298,23 @@ def test_a_broken_server_is_named(hub, tmp_path):
     assert_refused(tmp_path, "could not be downloaded from http://127")
 
 
-def test_no_network_is_one_sentence(hub, tmp_path, monkeypatch):
-    with socket.socket() as nobody:
-        nobody.bind(("127.0.0.1", 0))  # taken, but nobody listens
-        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{nobody.getsockname()[1]}")
+def test_a_missing_network_is_reported_in_one_sentence(hub, tmp_path, monkeypatch):
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))  # the port is taken, but nothing listens on it
+        monkeypatch.setenv("HF_ENDPOINT", f"http://127.0.0.1:{unused.getsockname()[1]}")
         assert_refused(tmp_path, "could not be downloaded from http://127.*Check the connection")
 
 
-def test_a_full_disk_is_noticed_before_anything_is_sent(hub, tmp_path, monkeypatch):
+def test_a_full_disk_is_detected_before_the_download(hub, tmp_path, monkeypatch):
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr("shutil.disk_usage", lambda place: usage._replace(free=100))
-    assert_refused(tmp_path, r"config\.json of dalle-mini/dalle-mini needs 0\.00 GB, but there are only 0\.00 GB free")
-    with pytest.raises(DownloadError, match=r"only 0\.00 GB free"):
-        room_for(tmp_path / "not" / "there", 101, "x")
+    assert_refused(tmp_path, r"config\.json of dalle-mini/dalle-mini needs 0\.00 GB, but only 0\.00 GB are free")
+    with pytest.raises(DownloadError, match=r"only 0\.00 GB are free"):
+        check_free_space(tmp_path / "not" / "there", 101, "x")
 
 
 @pytest.mark.parametrize("written", ["streams.write_safetensors", "preset.replace_file"])
-def test_a_disk_that_fills_up_leaves_nothing(hub, tmp_path, monkeypatch, written):
+def test_a_disk_that_fills_up_leaves_no_files(hub, tmp_path, monkeypatch, written):
     def full(*_: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
@@ -320,11 +324,11 @@ def test_a_disk_that_fills_up_leaves_nothing(hub, tmp_path, monkeypatch, written
     assert_refused(tmp_path, "The disk is full")
 
 
-def test_two_downloads_at_once_are_one_too_many(hub, tmp_path):
+def test_a_second_download_at_the_same_time_is_refused(hub, tmp_path):
     place = tmp_path / "data" / ".unfinished"
     place.mkdir(parents=True)
     with filelock.FileLock(place / "dalle-mini.lock"):
-        assert_refused(tmp_path, "Another download of dalle-mini is under way")
+        assert_refused(tmp_path, "Another download of dalle-mini is running")
 
 
 @pytest.mark.parametrize(("name", "how"), [("dalle", {}), ("dalle-mini", {"source": "jax"}), ("laptop", {})])
@@ -337,8 +341,8 @@ def test_unknown_names_are_refused(hub, name, how):
 def test_both_models_are_published_in_both_places():
     for name, suffix in (("dalle-mini", "_mini"), ("dalle-mega", "")):
         flax, minimal = downloads.PUBLISHED[name]["flax"], downloads.PUBLISHED[name]["min-dalle"]
-        assert isinstance(flax, Flax)
-        assert isinstance(minimal, MinDalle)
+        assert isinstance(flax, FlaxPublication)
+        assert isinstance(minimal, MinDallePublication)
         assert (flax.repository, minimal.suffix) == (f"dalle-mini/{name}", suffix)
         assert minimal.vqgan.grid**2 == minimal.bart.target_length
         assert minimal.bart.decoder_start == 16384

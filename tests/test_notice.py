@@ -1,4 +1,4 @@
-"""What follows other people's work names its source and licence, also in what is installed."""
+"""Code that follows other projects names its source and licence, also in the installed package."""
 
 import tomllib
 from pathlib import Path
@@ -16,20 +16,20 @@ SOURCES = {
 @pytest.mark.parametrize("source", SOURCES)
 @pytest.mark.parametrize("file", ["NOTICE", "lib/atelier/weights/normalizers.py"])
 def test_source_holder_and_licence_are_named(file: str, source: str) -> None:
-    said = " ".join((ROOT / file).read_text(encoding="utf-8").split())
-    assert source in said
+    text = " ".join((ROOT / file).read_text(encoding="utf-8").split())
+    assert source in text
     for words in SOURCES[source]:
-        assert words in said
+        assert words in text
 
 
-def test_the_licences_are_there_in_full() -> None:
+def test_the_licences_are_complete() -> None:
     assert "Permission is hereby granted, free of charge" in (ROOT / "NOTICE").read_text(encoding="utf-8")
     apache = (ROOT / "LICENSES" / "Apache-2.0.txt").read_text(encoding="utf-8")
     assert "TERMS AND CONDITIONS FOR USE, REPRODUCTION, AND DISTRIBUTION" in apache
     assert "END OF TERMS AND CONDITIONS" in apache
 
 
-def test_they_are_installed_with_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_licences_are_installed_with_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     for name in ("pyproject.toml", "README.md", "LICENSE", "NOTICE", "LICENSES"):

@@ -1,4 +1,4 @@
-"""Presets: what is written can be read, and nothing damaged is ever used."""
+"""Presets can be written and read again, and damaged files are refused."""
 
 import hashlib
 import json
@@ -15,7 +15,7 @@ from atelier.blocks.bart import Bart
 from atelier.blocks.classifier import PictureClassifier
 from atelier.blocks.clip import CLIP
 from atelier.blocks.vqgan import VQGAN
-from atelier.weights.codebooks import learning_only
+from atelier.weights.codebooks import moving_average_keys
 from atelier.weights.preset import (
     Preset,
     add_file,
@@ -45,7 +45,7 @@ def preset(tmp_path) -> Preset:
 
 
 def with_content(preset: Preset, content: bytes) -> Preset:
-    """The preset with other weights whose hash is recorded, as a careless editor would leave it."""
+    """Replace the file of the weights and record the hash of the new content."""
     return add_file(preset, WEIGHTS, content)
 
 
@@ -58,20 +58,20 @@ def assert_refused(preset: Preset, sentence: str) -> None:
     assert all(torch.equal(tensor, before[name]) for name, tensor in module.state_dict().items())
 
 
-def test_what_is_written_is_read(preset):
+def test_written_weights_are_read(preset):
     torch.manual_seed(0)
     written, read = VQGAN(preset.vqgan).state_dict(), load_preset(preset.folder).load_vqgan()
     assert not read.training
-    statistics = {"quantize.counts", "quantize.sums"}
+    moving_averages = {"quantize.counts", "quantize.sums"}
     for name, tensor in read.state_dict().items():
         assert tensor.dtype == written[name].dtype
-        if name in statistics:
+        if name in moving_averages:
             continue
         torch.testing.assert_close(tensor, written[name], rtol=1e-3, atol=1e-6)
     assert load_preset(preset.folder) == preset
     stored = safetensors.torch.load_file(preset.folder / WEIGHTS)
     assert {tensor.dtype for tensor in stored.values()} == {torch.float16}
-    assert stored.keys() == written.keys() - statistics
+    assert stored.keys() == written.keys() - moving_averages
 
 
 def test_the_config_records_the_hash(preset):
@@ -80,7 +80,7 @@ def test_the_config_records_the_hash(preset):
     assert not preset.complete
 
 
-def test_numbers_that_float16_cannot_hold_are_kept(preset):
+def test_values_beyond_float16_are_kept(preset):
     module = VQGAN(preset.vqgan)
     module.last_layer.data.fill_(1e6)
     again = save_weights(preset, "vqgan", module).load_vqgan()
@@ -125,7 +125,7 @@ def test_missing_weights_are_named(preset):
     assert_refused(preset, "is missing")
 
 
-def test_weights_never_made_are_named(preset):
+def test_weights_that_were_never_saved_are_named(preset):
     with pytest.raises(PresetError, match=r"has no bart\.safetensors"):
         preset.load_bart()
 
@@ -187,7 +187,7 @@ def edited(preset: Preset, change) -> Path:
         (lambda values: values.update(words="cat"), "words is a str"),
     ],
 )
-def test_a_config_that_describes_no_preset_is_refused(preset, change, sentence):
+def test_a_config_that_does_not_describe_a_preset_is_refused(preset, change, sentence):
     with pytest.raises(PresetError, match=sentence) as caught:
         load_preset(edited(preset, change))
     assert "config.json" in str(caught.value)
@@ -203,7 +203,7 @@ def test_a_preset_made_with_impossible_sizes_is_refused(preset):
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b'{"name": "tiny"'])
-def test_a_config_that_is_no_json_object_is_refused(preset, content):
+def test_a_config_that_is_not_a_json_object_is_refused(preset, content):
     (preset.folder / "config.json").write_bytes(content)
     with pytest.raises(PresetError, match=r"config\.json"):
         load_preset(preset.folder)
@@ -221,7 +221,7 @@ def test_a_damaged_tokenizer_is_refused(preset):
         add_file(whole, "tokenizer.json", b"{}").load_tokenizer()
 
 
-def test_a_tokenizer_with_more_ids_than_the_translator_knows_is_refused(preset):
+def test_a_tokenizer_with_more_ids_than_the_translators_vocabulary_is_refused(preset):
     captions = [f"a {first}{second} cat" for first in "bcdfgh" for second in "aeiou"] * 3
     larger = train_tokenizer(captions, vocabulary=290)
     assert len(larger) > preset.bart.text_vocabulary
@@ -229,10 +229,10 @@ def test_a_tokenizer_with_more_ids_than_the_translator_knows_is_refused(preset):
         add_file(preset, "tokenizer.json", larger.content()).load_tokenizer()
 
 
-# ---------------------------------------------------------------------------------------------- what may be missing
+# ---------------------------------------------------------------------------------------------- optional parts
 
 
-def test_a_preset_can_do_without_clip_and_classifier(preset):
+def test_a_preset_can_lack_clip_and_classifier(preset):
     folder = edited(preset, lambda values: values.update(clip=None, classifier=None))
     bare = save_weights(load_preset(folder), "bart", Bart(preset.bart))
     bare = add_file(bare, "tokenizer.json", train_tokenizer(["a cat"], vocabulary=280).content())
@@ -247,7 +247,7 @@ def test_a_clip_can_have_its_own_size_and_its_own_tokenizer(preset):
     def other_clip(values):
         values["clip"].update(image_size=32, vocabulary=290)
 
-    with pytest.raises(PresetError, match="they read the same tokens"):
+    with pytest.raises(PresetError, match="they share a tokenizer"):
         load_preset(edited(preset, other_clip))
     edited(preset, lambda values: values["clip"].update(vocabulary=280))
     add_file(load_preset(preset.folder), "clip_tokenizer.json", train_tokenizer(["a dog"], vocabulary=270).content())
@@ -265,7 +265,7 @@ def test_an_unknown_normalization_is_refused(preset):
         load_preset(edited(preset, lambda values: values.update(normalization="bert"))).load_tokenizer()
 
 
-def test_numbers_can_stay_in_the_type_that_the_file_has(preset):
+def test_weights_can_keep_the_dtype_of_the_file(preset):
     bart = Bart(preset.bart)
     bart.lm_head.weight.data[0, 0] = 1e6  # beyond float16
     preset = save_weights(preset, "bart", bart)
@@ -276,7 +276,7 @@ def test_numbers_can_stay_in_the_type_that_the_file_has(preset):
     assert not stored.training
 
 
-# ---------------------------------------------------------------------------------------------- what belongs together
+# ---------------------------------------------------------------------------------------------- dependent files
 
 
 def test_a_block_trained_with_another_file_is_refused(preset):
@@ -294,9 +294,9 @@ def test_a_block_trained_with_another_file_is_refused(preset):
     assert retrained.load_bart()
 
 
-def test_what_others_recorded_meanwhile_is_kept(preset):
+def test_concurrent_updates_are_kept(preset):
     update_preset(preset, words=("cat", "moon"))
-    late = save_weights(preset, "bart", Bart(preset.bart))  # it knows nothing of the words
+    late = save_weights(preset, "bart", Bart(preset.bart))  # made from a preset without the words
     assert late.words == ("cat", "moon")
     assert load_preset(preset.folder) == late
     assert late.files.keys() == {WEIGHTS, "bart.safetensors"}
@@ -315,7 +315,7 @@ for number in range(20):
 """
 
 
-def test_nothing_is_lost_when_several_processes_record_at_once(preset):
+def test_updates_of_several_processes_at_the_same_time_are_kept(preset):
     command = [sys.executable, "-c", RECORD, str(preset.folder)]
     writers = [
         subprocess.Popen([*command, writer], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -323,7 +323,7 @@ def test_nothing_is_lost_when_several_processes_record_at_once(preset):
     ]
     for writer in writers:
         assert writer.stdout is not None
-        writer.stdout.readline()  # all have imported what they need, so that all write at the same time
+        writer.stdout.readline()  # all have finished their imports, so that all write at the same time
     for writer in writers:
         assert writer.stdin is not None
         writer.stdin.write("go\n")
@@ -334,7 +334,7 @@ def test_nothing_is_lost_when_several_processes_record_at_once(preset):
     assert_recorded(preset, [f"{writer}-{number}" for writer in ("one", "two") for number in range(20)])
 
 
-def test_nothing_is_lost_when_several_threads_record_at_once(preset):
+def test_updates_of_several_threads_at_the_same_time_are_kept(preset):
     names = [f"file-{number}" for number in range(80)]
 
     def record(name: str) -> None:
@@ -345,7 +345,7 @@ def test_nothing_is_lost_when_several_threads_record_at_once(preset):
     assert_recorded(preset, names)
 
 
-def test_a_file_and_its_hash_belong_together_whoever_wrote_last(preset):
+def test_a_file_and_its_hash_match_after_concurrent_writes(preset):
     def write(number: int) -> None:
         add_file(preset, "same", str(number).encode())
 
@@ -365,7 +365,7 @@ def assert_recorded(preset: Preset, names: list[str]) -> None:
 # ---------------------------------------------------------------------------------------------- finding
 
 
-def test_presets_are_found_by_name_in_the_environments_folder_first(preset, monkeypatch):
+def test_presets_are_found_in_atelier_data_first(preset, monkeypatch):
     monkeypatch.setenv("ATELIER_DATA", str(preset.folder.parent))
     assert load_preset("tiny") == preset
     assert preset_folders()[0] == preset.folder.parent
@@ -376,7 +376,7 @@ def test_presets_are_found_by_name_in_the_environments_folder_first(preset, monk
         load_preset("tiny")
 
 
-def test_downloads_go_where_presets_are_found(tmp_path, monkeypatch):
+def test_downloads_go_to_a_folder_in_which_presets_are_found(tmp_path, monkeypatch):
     monkeypatch.setattr("atelier.weights.preset.CACHE", tmp_path / "cache")
     monkeypatch.delenv("ATELIER_DATA", raising=False)
     assert downloads_folder() == tmp_path / "cache" == preset_folders()[-1]
@@ -386,13 +386,13 @@ def test_downloads_go_where_presets_are_found(tmp_path, monkeypatch):
         load_preset("dalle-mini")
 
 
-def test_a_folder_without_a_config_is_no_preset(tmp_path):
+def test_a_folder_without_a_config_is_not_a_preset(tmp_path):
     with pytest.raises(PresetError, match=r"holds no config\.json"):
         load_preset(tmp_path)
 
 
 @pytest.mark.parametrize(("name", "size"), [("laptop", 64), ("studio", 128), ("full", 128)])
-def test_the_courses_own_presets_can_be_read(name, size):
+def test_the_presets_in_the_repository_can_be_read(name, size):
     preset = load_preset(name)
     assert (preset.name, preset.picture_size) == (name, size)
     assert preset.vqgan.factor == 8
@@ -413,14 +413,14 @@ def test_presets_are_small_enough_to_ship(name, megabytes):
             "judge": PictureClassifier(preset.classifier_sizes),
         }
     kept = {
-        name: sum(t.numel() for key, t in block.state_dict().items() if key not in learning_only(block))
+        name: sum(t.numel() for key, t in block.state_dict().items() if key not in moving_average_keys(block))
         for name, block in blocks.items()
     }
-    assert 2 * sum(kept.values()) <= megabytes * 1e6  # bytes in float16; card, curves and tokenizer come on top
+    assert 2 * sum(kept.values()) <= megabytes * 1e6  # bytes in float16, without model card, curves and tokenizer
     assert 2 * max(kept.values()) <= 16 * 2**20
     assert preset.vqgan.grid == 16
     assert 1024 <= preset.vqgan.codes <= 2048
 
 
 def test_the_sizes_of_the_full_preset_suit_a_gpu():
-    assert load_preset("full").bart.target_rows % 8 == 0  # for tensor cores; rows beyond the codes are never drawn
+    assert load_preset("full").bart.target_rows % 8 == 0  # for tensor cores; rows beyond the codes are never sampled

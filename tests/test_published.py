@@ -1,4 +1,4 @@
-"""The readers of the published formats: every number to its place, or a sentence and nothing."""
+"""The readers of the published formats: a file fills its model exactly, or is refused with a clear error."""
 
 import json
 import re
@@ -19,13 +19,13 @@ import transformers
 from atelier.blocks.bart import Bart, BartConfig
 from atelier.blocks.vq import MovingAverageQuantizer
 from atelier.blocks.vqgan import VQGAN, VQGANConfig
-from atelier.weights.normalizers import Words, dalle_mini_text, min_dalle_text, normalizer
+from atelier.weights.normalizers import HashtagSplitter, normalize_for_dalle_mini, normalize_for_min_dalle, normalizer
 from atelier.weights.preset import Preset, save_weights
 from atelier.weights.published import bart_base, flax, mindalle, taming
 from atelier.weights.published.msgpack import CHUNKED, read_msgpack
-from atelier.weights.published.pieces import PublishedError
+from atelier.weights.published.tensors import PublishedError
 from atelier.weights.published.tokenizer import read_tokenizer
-from atelier.weights.streams import Source, write_safetensors
+from atelier.weights.streams import LazyTensor, write_safetensors
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from torch import nn
@@ -61,7 +61,7 @@ arrays = st.tuples(
 
 @MANY
 @given(tree=st.dictionaries(names, arrays, max_size=20), chunk=st.sampled_from([None, 1, 5]))
-def test_whatever_flax_writes_is_read(tmp_path, tree, chunk):
+def test_every_file_that_flax_writes_is_read(tmp_path, tree, chunk):
     made = {}
     for name, (shape, dtype, seed) in tree.items():
         made[f"a/{name}"] = np.random.default_rng(seed).standard_normal(shape).astype(dtype)
@@ -85,45 +85,48 @@ def test_bfloat16_is_read(tmp_path):
 
 @MANY
 @given(share=st.floats(0, 1, exclude_max=True))
-def test_a_cut_file_is_refused(tmp_path, share):
+def test_a_truncated_file_is_refused(tmp_path, share):
     whole = (files.FIXTURE / "scanned" / "flax_model.msgpack").read_bytes()[:300_000]
     (tmp_path / "x").write_bytes(whole[: int(share * len(whole))])
-    with pytest.raises(PublishedError, match="not a whole msgpack file of Flax"):
+    with pytest.raises(PublishedError, match="not a complete msgpack file of Flax"):
         read_msgpack(tmp_path / "x")
 
 
 @MANY
 @given(content=st.binary(max_size=200))
-def test_a_file_of_anything_is_refused(tmp_path, content):
+def test_a_file_of_random_bytes_is_refused(tmp_path, content):
     (tmp_path / "x").write_bytes(b"\x82" + content)
-    with pytest.raises(PublishedError, match="not a whole msgpack file of Flax"):
+    with pytest.raises(PublishedError, match="not a complete msgpack file of Flax"):
         read_msgpack(tmp_path / "x")
 
 
-ONE_NUMBER = msgpack.ExtType(1, msgpack.packb([[1], "float32", b"1234"]))
+ONE_ELEMENT = msgpack.ExtType(1, msgpack.packb([[1], "float32", b"1234"]))
 
 
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
         (msgpack.packb({"a": 1}), "no array at a"),
-        (msgpack.packb([1, 2]), "no array at its top"),
+        (msgpack.packb([1, 2]), "no array at its root"),
         (msgpack.packb({"a": msgpack.ExtType(3, b"x")}), "extension of type 3"),
         (msgpack.packb({"a": msgpack.ExtType(1, msgpack.packb([[2], "float32", b"1234"]))}), "another number of bytes"),
-        (msgpack.packb({"a": msgpack.ExtType(1, msgpack.packb([[1], "int64", b"12345678"]))}), "of type 'int64'"),
+        (msgpack.packb({"a": msgpack.ExtType(1, msgpack.packb([[1], "int64", b"12345678"]))}), "of dtype 'int64'"),
         (msgpack.packb({"a": msgpack.ExtType(1, msgpack.packb([[-1], "float32", b""]))}), r"the shape \[-1\]"),
-        (msgpack.packb({"a": msgpack.ExtType(1, msgpack.packb([[1], "float32", 7]))}), "a shape, a type and numbers"),
-        (msgpack.packb({"a": msgpack.ExtType(1, msgpack.packb({"shape": [1]}))}), "a shape, a type and numbers"),
+        (msgpack.packb({"a": msgpack.ExtType(1, msgpack.packb([[1], "float32", 7]))}), "a shape, a dtype and data"),
+        (msgpack.packb({"a": msgpack.ExtType(1, msgpack.packb({"shape": [1]}))}), "a shape, a dtype and data"),
         (msgpack.packb({"a": {CHUNKED: True}}), "chunks that do not belong together"),
         (msgpack.packb({"a": {CHUNKED: True, "chunks": {"0": 1}, "shape": {"0": 1}}}), "chunks that do not belong"),
-        (msgpack.packb({"a": {CHUNKED: True, "chunks": ONE_NUMBER, "shape": ONE_NUMBER}}), "chunks that do not belong"),
-        (msgpack.packb({}) + b"x", "goes on after its end"),
-        (b"\x82\xa1a\x80\xa1a\x80", "stands there twice"),
-        (b"\x81\xa1a" * 100 + b"\x80", "deeper than any model"),
-        (b"\xc1", "begins nothing"),
+        (
+            msgpack.packb({"a": {CHUNKED: True, "chunks": ONE_ELEMENT, "shape": ONE_ELEMENT}}),
+            "chunks that do not belong",
+        ),
+        (msgpack.packb({}) + b"x", "there are bytes after its end"),
+        (b"\x82\xa1a\x80\xa1a\x80", "or occurs twice"),
+        (b"\x81\xa1a" * 100 + b"\x80", "deeper than a model can be"),
+        (b"\xc1", "no value starts with the byte 0xc1"),
     ],
 )
-def test_what_is_no_tree_of_arrays_is_refused(tmp_path, content, sentence):
+def test_a_file_that_is_not_a_tree_of_arrays_is_refused(tmp_path, content, sentence):
     (tmp_path / "x").write_bytes(content)
     with pytest.raises(PublishedError, match=sentence):
         read_msgpack(tmp_path / "x")
@@ -140,7 +143,7 @@ def test_flax_translators_are_read(tmp_path, bart, scanned):
     assert not loaded.training
 
 
-def test_the_files_of_these_tests_have_the_official_names(bart):
+def test_the_generated_files_have_the_official_names(bart):
     for form in ("scanned", "unscanned"):
         official = {re.sub(r"_\d+/", "_0/", name) for name in read_msgpack(files.FIXTURE / form / "flax_model.msgpack")}
         assert {re.sub(r"_\d+/", "_0/", name) for name in files.flax_bart(bart, form == "scanned")} == official
@@ -155,18 +158,18 @@ def test_flax_vqgans_are_read(tmp_path, vqgan):
 
 
 @pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float32])
-def test_numbers_get_the_type_asked_for(tmp_path, bart, dtype):
+def test_weights_are_converted_to_the_requested_dtype(tmp_path, bart, dtype):
     loaded = flax.load_bart(files.write_flax_bart(tmp_path, bart), dtype)
     assert {value.dtype for value in loaded.state_dict().values()} == {dtype}
     assert torch.equal(loaded.lm_head.weight, bart.lm_head.weight.to(dtype))
 
 
-@pytest.mark.parametrize(("number", "dtype"), [(1e6, torch.float16), (float("nan"), torch.float32)])
-def test_numbers_that_are_lost_in_a_type_are_refused(tmp_path, bart, number, dtype):
+@pytest.mark.parametrize(("value", "dtype"), [(1e6, torch.float16), (float("nan"), torch.float32)])
+def test_values_that_are_not_finite_are_refused(tmp_path, bart, value, dtype):
     tree = files.flax_bart(bart)
-    tree["model/decoder/final_ln/bias"] = np.full(16, number, np.float32)
+    tree["model/decoder/final_ln/bias"] = np.full(16, value, np.float32)
     files.write_msgpack(files.write_flax_bart(tmp_path, bart) / "flax_model.msgpack", tree)
-    with pytest.raises(PublishedError, match="final_ln/bias, there are numbers in it that are not finite"):
+    with pytest.raises(PublishedError, match="final_ln/bias: some values are not finite"):
         flax.load_bart(tmp_path, dtype)
 
 
@@ -176,14 +179,20 @@ KERNEL = "model/decoder/layers/FlaxBartDecoderLayers/FlaxBartAttention_1/q_proj/
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (lambda tree: tree.pop(KERNEL), r"nothing for decoder\.layers\.0\.encoder_attn\.q_proj\.weight and 2 more"),
-        (lambda tree: tree.pop("lm_head/kernel"), r"nothing for lm_head\.weight"),
-        (lambda tree: tree.update({"model/extra/kernel": tree["lm_head/kernel"]}), "has model/extra/kernel, for which"),
+        (lambda tree: tree.pop(KERNEL), r"lacks decoder\.layers\.0\.encoder_attn\.q_proj\.weight and 2 more"),
+        (lambda tree: tree.pop("lm_head/kernel"), r"lacks lm_head\.weight"),
+        (
+            lambda tree: tree.update({"model/extra/kernel": tree["lm_head/kernel"]}),
+            "has model/extra/kernel, which this model does not have",
+        ),
         (
             lambda tree: tree.update({KERNEL.replace("Attention_1", "Attention_2"): tree.pop(KERNEL)}),
-            "FlaxBartAttention_2/q_proj/kernel, for which",
+            "FlaxBartAttention_2/q_proj/kernel, which this model does not have",
         ),
-        (lambda tree: tree.update({"lm_head/kernel": np.zeros((16, 40), np.float32)}), r"becomes \(40, 16\) here"),
+        (
+            lambda tree: tree.update({"lm_head/kernel": np.zeros((16, 40), np.float32)}),
+            r"the shape \(40, 16\) in this model's layout",
+        ),
         (lambda tree: tree.update({KERNEL: tree[KERNEL][:2]}), r"shape \(2, 16, 16\), but 3 layers"),
         (
             lambda tree: tree.update({"lm_head/scale": tree["lm_head/kernel"]}),
@@ -191,7 +200,7 @@ KERNEL = "model/decoder/layers/FlaxBartDecoderLayers/FlaxBartAttention_1/q_proj/
         ),
         (
             lambda tree: tree.update({"model/decoder/final_ln/scale": np.ones(16, np.float32)}),
-            "final_ln/scale, for which",
+            "final_ln/scale, which this model does not have",
         ),
     ],
 )
@@ -270,7 +279,7 @@ def test_min_dalle_files_are_read(tmp_path, bart, vqgan):
         detoker.encode(torch.rand(1, 3, 32, 32))
 
 
-def test_the_published_detoker_is_described():
+def test_the_config_of_the_published_detoker():
     config = mindalle.detoker_config()
     assert (config.group_norm_eps, config.pixel_range, config.codes) == (1e-5, "[0,1]", 16384)
 
@@ -278,9 +287,12 @@ def test_the_published_detoker_is_described():
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (lambda state: state.pop("lm_head.weight"), r"nothing for lm_head\.weight"),
-        (lambda state: state.update(extra=torch.zeros(1)), "has extra, for which"),
-        (lambda state: state.update({"lm_head.weight": torch.zeros(3, 16)}), r"becomes \(3, 16\) here"),
+        (lambda state: state.pop("lm_head.weight"), r"lacks lm_head\.weight"),
+        (lambda state: state.update(extra=torch.zeros(1)), "has extra, which this model does not have"),
+        (
+            lambda state: state.update({"lm_head.weight": torch.zeros(3, 16)}),
+            r"the shape \(3, 16\) in this model's layout",
+        ),
         (lambda state: state.clear(), "does not hold named tensors"),
         (lambda state: state.update(step=3), "does not hold named tensors"),
     ],
@@ -297,24 +309,24 @@ def test_min_dalle_files_of_other_models_are_refused(tmp_path, bart, vqgan, chan
 @MANY
 @given(share=st.floats(0, 1, exclude_max=True))
 @example(share=5e-7)  # the first byte only
-def test_cut_pytorch_files_are_refused(tmp_path, vqgan, share):
+def test_truncated_pytorch_files_are_refused(tmp_path, vqgan, share):
     path = tmp_path / "detoker.pt"
     if not path.exists():
         torch.save(files.min_dalle_vqgan(vqgan), tmp_path / "whole.pt")
     whole = (tmp_path / "whole.pt").read_bytes()
     path.write_bytes(whole[: int(share * len(whole))])
-    with pytest.raises(PublishedError, match=r"detoker\.pt is damaged, or no file of PyTorch's"):
+    with pytest.raises(PublishedError, match=r"detoker\.pt is damaged, or not a PyTorch file"):
         mindalle.load_detoker(path, replace(vqgan.config, decoder_only=True))
 
 
-def test_a_file_that_could_run_code_is_not_opened(tmp_path, bart):
+def test_a_file_that_could_run_code_is_not_loaded(tmp_path, bart):
     torch.save({"a": Path("x")}, tmp_path / "encoder.pt")
-    with pytest.raises(PublishedError, match=r"does not only hold weights.*pathlib"):
+    with pytest.raises(PublishedError, match=r"contains more than weights.*pathlib"):
         mindalle.load_bart(tmp_path / "encoder.pt", tmp_path / "decoder.pt", bart.config)
 
 
 def lightning_checkpoint(path: Path, vqgan: VQGAN, monkeypatch: pytest.MonkeyPatch, module: str, name: str) -> None:
-    """A last.ckpt, in which a class of that name is the key of a callback's state."""
+    """Write a last.ckpt in which a class of this module and name is the key of a callback's state."""
     parts = module.split(".")
     for length in range(1, len(parts) + 1):
         monkeypatch.setitem(sys.modules, ".".join(parts[:length]), type(sys)(".".join(parts[:length])))
@@ -347,7 +359,7 @@ def test_published_codes_start_the_moving_averages_of_a_codebook(tmp_path, vqgan
 
 def test_another_class_in_a_checkpoint_is_refused(tmp_path, vqgan, monkeypatch):
     lightning_checkpoint(tmp_path / "last.ckpt", vqgan, monkeypatch, "pytorch_lightning.evil", "Callback")
-    with pytest.raises(PublishedError, match=r"does not only hold weights.*pytorch_lightning\.evil\.Callback"):
+    with pytest.raises(PublishedError, match=r"contains more than weights.*pytorch_lightning\.evil\.Callback"):
         taming.load_vqgan(tmp_path / "last.ckpt", vqgan.config)
 
 
@@ -366,10 +378,10 @@ def test_files_of_old_pytorch_are_read(tmp_path, vqgan):
     assert torch.equal(loaded.last_layer, vqgan.last_layer)
 
 
-# ---------------------------------------------------------------------------------------------- the classic BART
+# ---------------------------------------------------------------------------------------------- the original BART
 
 
-def classic_config(**changes: Any) -> transformers.BartConfig:
+def original_config(**changes: Any) -> transformers.BartConfig:
     sizes = {"encoder_layers": 1, "decoder_layers": 2, "encoder_ffn_dim": 20, "decoder_ffn_dim": 20}
     heads = {"encoder_attention_heads": 2, "decoder_attention_heads": 2}
     values: dict[str, Any] = {
@@ -383,9 +395,9 @@ def classic_config(**changes: Any) -> transformers.BartConfig:
     return transformers.BartConfig.from_dict(values)
 
 
-def test_a_classic_bart_is_read_from_its_folder(tmp_path):
+def test_an_original_bart_is_read_from_its_folder(tmp_path):
     torch.manual_seed(0)
-    reference = transformers.BartForConditionalGeneration(classic_config()).eval()
+    reference = transformers.BartForConditionalGeneration(original_config()).eval()
     reference.save_pretrained(tmp_path)
     loaded = bart_base.load_bart(tmp_path)
     text, targets = torch.randint(4, 60, (2, 7)), torch.randint(4, 60, (2, 5))
@@ -404,23 +416,23 @@ def test_the_published_bart_base_has_the_sizes_that_its_config_gives():
 
 
 @pytest.mark.parametrize("change", [{"scale_embedding": True}, {"activation_function": "relu"}, {"encoder_ffn_dim": 4}])
-def test_other_classic_barts_are_refused(change):
+def test_other_variants_of_bart_are_refused(change):
     with pytest.raises(PublishedError, match="This BART has"):
-        bart_base.bart_config(classic_config(**change))
+        bart_base.bart_config(original_config(**change))
 
 
 def test_a_folder_without_a_bart_is_refused(tmp_path):
-    with pytest.raises(PublishedError, match="There is no BART to be had from"):
+    with pytest.raises(PublishedError, match="No BART could be loaded from"):
         bart_base.load_bart(tmp_path)
 
 
 # ---------------------------------------------------------------------------------------------- safetensors
 
 
-def test_what_is_streamed_is_what_safetensors_reads(tmp_path, bart):
+def test_safetensors_reads_the_files_that_are_written_one_tensor_at_a_time(tmp_path, bart):
     weights = files.stored(bart)
     halved = {name: value.bfloat16() for name, value in weights.items()}
-    sources = {name: Source(tuple(value.shape), lambda value=value: value) for name, value in halved.items()}
+    sources = {name: LazyTensor(tuple(value.shape), lambda value=value: value) for name, value in halved.items()}
     write_safetensors(tmp_path / "x.safetensors", sources, torch.bfloat16)
     read = safetensors.torch.load_file(tmp_path / "x.safetensors")
     assert read.keys() == weights.keys()
@@ -448,30 +460,30 @@ def test_what_is_streamed_is_what_safetensors_reads(tmp_path, bart):
         ("北京", " bei jing"),
     ],
 )
-def test_texts_become_what_dalle_mini_was_trained_on(text, normalized):
-    assert dalle_mini_text(text, Words([])).replace("xtokxdotxtokx", ".") == normalized
+def test_texts_are_normalised_as_for_dalle_minis_training(text, normalized):
+    assert normalize_for_dalle_mini(text, HashtagSplitter([])).replace("xtokxdotxtokx", ".") == normalized
 
 
-def test_hashtags_are_cut_at_the_cheapest_places():
-    words = Words(["the", "a", "blue", "berry", "blueberry", "in", "park", "2020"])
+def test_hashtags_are_split_at_the_least_cost():
+    words = HashtagSplitter(["the", "a", "blue", "berry", "blueberry", "in", "park", "2020"])
     assert words.split("blueberryinthepark") == "blueberry in the park"
     assert words.split("Park2020") == "Park 2020"
-    assert words.split("inxpark") == "in x p a r k"  # what holds something that is no word falls into letters
+    assert words.split("inxpark") == "in x p a r k"  # from a part that is not in the list on, letters
     assert words.split("park20202020") == "park 20202020"
-    assert Words([]).split("blue_berry") == "blue berry"
-    assert Words.read("the 100\na 50\n\n").costs == {"the": 0.0, "a": pytest.approx(0.6931, abs=1e-3)}
+    assert HashtagSplitter([]).split("blue_berry") == "blue berry"
+    assert HashtagSplitter.read("the 100\na 50\n\n").costs == {"the": 0.0, "a": pytest.approx(0.6931, abs=1e-3)}
 
 
-def test_min_dalle_texts():
-    assert min_dalle_text("A  Café\U0001f600 x") == " a cafgrinning_face x"
+def test_texts_are_normalised_as_by_min_dalle():
+    assert normalize_for_min_dalle("A  Café\U0001f600 x") == " a cafgrinning_face x"
     assert normalizer("min-dalle")("A") == " a"
     with pytest.raises(ValueError, match="no text normalization 'bert'"):
         normalizer("bert")
 
 
-@pytest.mark.parametrize("by_blanks", [False, True])
-def test_any_text_gets_ids(by_blanks):
-    tokenizer = read_tokenizer(files.FIXTURE / "scanned", 1000, by_blanks)
+@pytest.mark.parametrize("split_at_blanks", [False, True])
+def test_every_text_has_ids(split_at_blanks):
+    tokenizer = read_tokenizer(files.FIXTURE / "scanned", 1000, split_at_blanks)
     texts = ["", " a cat", "\x00\x7f \udc80", "\U0001f600" * 50, "</s><pad>", "x" * 10_000]
     ids = tokenizer.encode(texts, 12)
     assert ids.shape == (6, 12)
@@ -481,7 +493,7 @@ def test_any_text_gets_ids(by_blanks):
     assert tokenizer.nothing(5).tolist() == [0, 2, 1, 1, 1]
 
 
-def test_both_forms_of_a_vocabulary_are_one_tokenizer(tmp_path):
+def test_both_forms_of_a_vocabulary_give_the_same_tokenizer(tmp_path):
     (tmp_path / "tokenizer.json").write_bytes((files.FIXTURE / "scanned" / "tokenizer.json").read_bytes())
     assert read_tokenizer(tmp_path, 1000).content() == read_tokenizer(files.FIXTURE / "scanned", 1000).content()
 
@@ -513,7 +525,7 @@ def test_special_tokens_without_a_row_are_left_out(tmp_path):
 def test_damaged_vocabularies_are_refused(tmp_path, damage):
     for name in ("vocab.json", "merges.txt"):
         (tmp_path / name).write_bytes(damage.get(name, (files.FIXTURE / "scanned" / name).read_bytes()))
-    with pytest.raises(PublishedError, match="holds no tokenizer that can be used here"):
+    with pytest.raises(PublishedError, match="holds no usable tokenizer"):
         read_tokenizer(tmp_path, 1000)
 
 
@@ -524,8 +536,9 @@ def test_a_folder_without_a_vocabulary_is_named(tmp_path):
 
 # ---------------------------------------------------------------------------------------------- memory
 
-# Each way to load has a process of its own, forked after the imports. When it has loaded a small model, and with it the
-# libraries' code, it loads a large one, and prints the most memory that this took, in units of the weights.
+# Each combination of format and dtype is loaded in its own process, forked after the imports. The process first loads a
+# small model, so that all code is in memory, then a large one, and prints the peak memory of the second load relative
+# to the size of its weights.
 PEAKS = """
 import os, sys, torch
 from pathlib import Path
@@ -545,21 +558,21 @@ def load(folder, form, dtype):
     return read_preset(folder / form).load_bart(as_stored=dtype == torch.float16)
 
 torch.set_num_threads(1)
-small, large, *ways = sys.argv[1:]
-for way in ways:
+small, large, *cases = sys.argv[1:]
+for case in cases:
     if os.fork() == 0:
-        form, dtype = way.split("/")
+        form, dtype = case.split("/")
         load(Path(small), form, getattr(torch, dtype))
         before = memory("VmRSS:")
         weights = load(Path(large), form, getattr(torch, dtype)).state_dict().values()
         assert {value.dtype for value in weights} == {getattr(torch, dtype)}
-        print(way, (memory("VmHWM:") - before) / sum(value.nbytes for value in weights), flush=True)
+        print(case, (memory("VmHWM:") - before) / sum(value.nbytes for value in weights), flush=True)
         os._exit(0)
     os.wait()
 """
 
 
-def write_all_forms(folder: Path, bart: Bart, sizes: VQGANConfig) -> None:
+def write_all_formats(folder: Path, bart: Bart, sizes: VQGANConfig) -> None:
     files.write_flax_bart(folder / "flax", bart)
     files.write_min_dalle(folder / "min-dalle", bart, files.tiny_vqgan())
     preset = Preset("any", "", sizes.resolution, sizes, bart.config, None, None, folder=folder / "preset")
@@ -567,17 +580,17 @@ def write_all_forms(folder: Path, bart: Bart, sizes: VQGANConfig) -> None:
 
 
 @pytest.mark.hardware
-@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux tells how much memory a process has had")
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux reports the peak memory of a process")
 def test_loading_takes_little_more_memory_than_the_weights(tmp_path, bart, vqgan):
-    """A translator of 41 million parameters. The larger the model, the less it is that comes on top."""
+    """A translator of 41 million parameters; for a larger model the relative overhead is smaller."""
     large = Bart(BartConfig(20000, 8000, 16, 1024, 512, 8, 1365, encoder_layers=3, decoder_layers=3)).eval()
-    write_all_forms(tmp_path / "small", bart, vqgan.config)
-    write_all_forms(tmp_path / "large", large, replace(VQGANConfig.f16_16384(), resolution=512, codes=8000))
-    ways = [f"{form}/{dtype}" for form in ("flax", "min-dalle", "preset") for dtype in ("float32", "float16")]
-    command = [sys.executable, "-c", PEAKS, str(tmp_path / "small"), str(tmp_path / "large"), *ways]
+    write_all_formats(tmp_path / "small", bart, vqgan.config)
+    write_all_formats(tmp_path / "large", large, replace(VQGANConfig.f16_16384(), resolution=512, codes=8000))
+    cases = [f"{form}/{dtype}" for form in ("flax", "min-dalle", "preset") for dtype in ("float32", "float16")]
+    command = [sys.executable, "-c", PEAKS, str(tmp_path / "small"), str(tmp_path / "large"), *cases]
     result = subprocess.run(command, capture_output=True, encoding="utf8", check=True)
-    peaks = {way: float(peak) for way, peak in (line.split() for line in result.stdout.splitlines())}
+    peaks = {case: float(peak) for case, peak in (line.split() for line in result.stdout.splitlines())}
     shutil.rmtree(tmp_path / "large")  # 0.5 GB
-    assert peaks.keys() == set(ways)
+    assert peaks.keys() == set(cases)
     assert min(peaks.values()) > 0.9, peaks
     assert max(peaks.values()) < 1.2, peaks

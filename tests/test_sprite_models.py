@@ -54,7 +54,7 @@ from atelier.training.recipes.sprite_judge import (
 from atelier.training.recipes.vqgan import VQGANSettings
 from atelier.training.sprites import PLANS, Plan, SpriteBatches, SpriteRequest, train_sprites
 from atelier.weights.sprites import (
-    BUILT_FROM,
+    MODEL_CLASSES,
     SPRITE_MODELS,
     SpriteModel,
     SpriteModels,
@@ -214,7 +214,7 @@ def test_nothing_is_lost_when_several_threads_write_at_once(tmp_path: Path) -> N
     gate = Barrier(len(SPRITE_MODELS))
 
     def write(name: str) -> None:
-        config, build = TINY[name][0], BUILT_FROM[name][1]
+        config, build = TINY[name][0], MODEL_CLASSES[name][1]
         module = build(config)
         gate.wait()
         for steps in range(5):
@@ -415,7 +415,7 @@ def folder(tmp_path: Path, tiny: None) -> Path:
 def test_a_folder_without_models_and_a_model_that_is_not_there_are_named(folder: Path, tmp_path: Path) -> None:
     with pytest.raises(PresetError, match=r"holds no sprite models: it has no models\.json"):
         load_sprite_model("judge", tmp_path)
-    with pytest.raises(PresetError, match="no sprite model 'gan' yet; make it: atelier train sprites --only gan"):
+    with pytest.raises(PresetError, match="no sprite model 'gan' yet; train it: atelier train sprites --only gan"):
         load_sprite_model("gan", folder)
     with pytest.raises(PresetError, match="There is no sprite model 'dali'; choose one of"):
         load_sprite_model("dali", folder)

@@ -1,4 +1,4 @@
-"""The tokenizer: any text in, the same words out, and a form that translator and critic can rely on."""
+"""The tokenizer encodes every text, decodes it to the same words, and gives ids in a fixed form."""
 
 import itertools
 
@@ -25,7 +25,7 @@ def tokenizer() -> Tokenizer:
     return train_tokenizer(CAPTIONS, vocabulary=330)
 
 
-def test_rows_begin_end_and_are_filled_up(tokenizer):
+def test_rows_have_start_end_and_padding(tokenizer):
     ids = tokenizer.encode(["a cat", ""], length=8)
     assert ids.dtype == torch.int64
     assert ids[0].tolist() == [START, *ids[0, 1:3].tolist(), END, PAD, PAD, PAD, PAD]
@@ -34,14 +34,14 @@ def test_rows_begin_end_and_are_filled_up(tokenizer):
     assert tokenizer.encode([], length=8).shape == (0, 8)
 
 
-def test_a_long_text_is_cut_but_keeps_its_end(tokenizer):
+def test_a_long_text_is_truncated_but_keeps_its_end_token(tokenizer):
     short, long = tokenizer.encode(["x" * 10_000], length=5), tokenizer.encode(["x" * 10_000], length=50)
     assert short[0, -1] == long[0, -1] == END
     assert torch.equal(short[0, :4], long[0, :4])
     assert PAD not in long
 
 
-def test_captions_come_back(tokenizer):
+def test_captions_are_decoded_to_themselves(tokenizer):
     assert tokenizer.decode(tokenizer.encode(CAPTIONS, length=64)) == [caption.lower() for caption in CAPTIONS]
 
 
@@ -61,13 +61,13 @@ def test_any_string_is_encoded(tokenizer, text):
 
 @settings(max_examples=100, deadline=None)
 @given(text=st.text(st.characters(categories=("Ll", "Nd", "Lo", "So")), min_size=1, max_size=12))
-def test_what_the_normalisation_leaves_alone_comes_back(tokenizer, text):
+def test_normalised_texts_are_decoded_to_themselves(tokenizer, text):
     normal = tokenizer.decode(tokenizer.encode([text], length=400))[0]
     assert tokenizer.decode(tokenizer.encode([normal], length=400)) == [normal]
 
 
 @pytest.mark.parametrize(
-    ("written", "meant"),
+    ("text", "normalised"),
     [
         ("  A \t CAT\n", "a cat"),
         ("a\x00 c\x07at", "a cat"),
@@ -78,25 +78,25 @@ def test_what_the_normalisation_leaves_alone_comes_back(tokenizer, text):
         ("a cat\ud800", "a cat"),
     ],
 )
-def test_normalisation(tokenizer, written, meant):
-    assert torch.equal(tokenizer.encode([written], length=20), tokenizer.encode([meant], length=20))
+def test_normalisation(tokenizer, text, normalised):
+    assert torch.equal(tokenizer.encode([text], length=20), tokenizer.encode([normalised], length=20))
 
 
-def test_special_tokens_in_a_prompt_are_only_characters(tokenizer):
+def test_special_tokens_in_a_prompt_are_text(tokenizer):
     text = "a </s> b <s> <pad>"
     ids = tokenizer.encode([text], length=40)
     assert (ids == END).sum() == (ids == START).sum() == 1
     assert tokenizer.decode(ids) == [text]
 
 
-def test_pieces_can_be_read(tokenizer):
+def test_pieces_are_readable(tokenizer):
     assert tokenizer.pieces("The Eiffel tower") == [" the", " eiffel", " tower"]
     assert "".join(tokenizer.pieces("a giraffe, perhaps")) == " a giraffe, perhaps"
     assert "�" in tokenizer.pieces("🍓")
     assert tokenizer.pieces("") == []
 
 
-def test_a_word_is_the_same_first_and_later(tokenizer):
+def test_a_word_has_the_same_tokens_at_the_start_and_later(tokenizer):
     assert tokenizer.pieces("cat cat") == [" cat", " cat"]
 
 
@@ -125,7 +125,7 @@ def test_damaged_and_foreign_files_are_refused(tokenizer, tmp_path):
     whole = path.read_bytes()
     for damaged in (whole[:1000], b"", b"\xff" + whole, whole.replace(b'"</s>"', b'"</q>"')):
         path.write_bytes(damaged)
-        with pytest.raises(ValueError, match=r"tokenizer\.json is no tokenizer that can be used here"):
+        with pytest.raises(ValueError, match=r"tokenizer\.json is not a usable tokenizer"):
             Tokenizer.from_file(path)
 
 

@@ -21,7 +21,7 @@ from atelier.blocks.vq import (
     vq_loss,
 )
 from atelier.training.codebook import prepare_codebook
-from atelier.weights.codebooks import learning_only, with_statistics
+from atelier.weights.codebooks import moving_average_keys, with_moving_averages
 from atelier.weights.sizes import check_codebook, check_sizes
 from atelier.world import sprites
 from torch import nn
@@ -29,7 +29,7 @@ from torch import nn
 
 def with_codes(rows: list[list[float]], **options) -> MovingAverageQuantizer:
     quantizer = MovingAverageQuantizer(len(rows), len(rows[0]), **options)
-    quantizer.load_state_dict(with_statistics(quantizer, {"embedding.weight": torch.tensor(rows)}))
+    quantizer.load_state_dict(with_moving_averages(quantizer, {"embedding.weight": torch.tensor(rows)}))
     return quantizer
 
 
@@ -301,21 +301,21 @@ def test_the_state_is_that_of_the_shipped_weights():
 
 def test_codes_without_statistics_are_completed_and_statistics_are_kept():
     model = nn.Sequential(nn.Conv2d(3, 4, 1), MovingAverageQuantizer(8, 4), VectorQuantizer(8, 4))
-    assert learning_only(model) == {"1.counts", "1.sums"}
+    assert moving_average_keys(model) == {"1.counts", "1.sums"}
     codes = torch.randn(8, 4)
-    completed = with_statistics(model, {"1.embedding.weight": codes.half(), "2.embedding.weight": codes})
+    completed = with_moving_averages(model, {"1.embedding.weight": codes.half(), "2.embedding.weight": codes})
     assert completed.keys() == {"1.embedding.weight", "1.counts", "1.sums", "2.embedding.weight"}
     assert torch.equal(completed["1.counts"], torch.ones(8))
     assert torch.equal(completed["1.sums"], codes.half().float())
     state = model.state_dict()
-    assert with_statistics(model, state) == state
-    assert with_statistics(model, {}) == {}
+    assert with_moving_averages(model, state) == state
+    assert with_moving_averages(model, {}) == {}
 
 
 def test_an_empty_state_is_refused():
     quantizer = MovingAverageQuantizer(4, 2)
     with pytest.raises(RuntimeError, match="Missing key"):
-        quantizer.load_state_dict(with_statistics(quantizer, {}))
+        quantizer.load_state_dict(with_moving_averages(quantizer, {}))
 
 
 @pytest.mark.parametrize(

@@ -15,8 +15,8 @@ from atelier.blocks.vqgan import (
     hinge_generator_loss,
     perceptual_distance,
 )
-from atelier.weights.codebooks import with_statistics
-from atelier.weights.preset import config_from
+from atelier.weights.codebooks import with_moving_averages
+from atelier.weights.preset import config_from_json
 from atelier.weights.sizes import check_sizes
 
 TINY = VQGANConfig(
@@ -95,14 +95,14 @@ def test_the_published_model_is_one_config():
 def test_weights_without_training_statistics_load_strictly_and_others_do_not():
     source, target = VQGAN(TINY), VQGAN(TINY)
     published = {name: value for name, value in source.state_dict().items() if not name.endswith(("counts", "sums"))}
-    target.load_state_dict(with_statistics(target, published))
+    target.load_state_dict(with_moving_averages(target, published))
     codes = torch.randint(24, (2, 4, 4))
     assert torch.equal(source.eval().decode_codes(codes), target.eval().decode_codes(codes))
     with pytest.raises(RuntimeError, match="Unexpected key"):
-        target.load_state_dict(with_statistics(target, published | {"loss.discriminator.weight": torch.zeros(1)}))
+        target.load_state_dict(with_moving_averages(target, published | {"loss.discriminator.weight": torch.zeros(1)}))
     del published["post_quant_conv.bias"]
     with pytest.raises(RuntimeError, match="Missing key"):
-        target.load_state_dict(with_statistics(target, published))
+        target.load_state_dict(with_moving_averages(target, published))
 
 
 def test_it_learns_two_pictures_by_heart():
@@ -217,7 +217,7 @@ def test_impossible_configs_are_refused(changes: dict, sentence: str):
 
 
 def test_a_config_from_lists_is_the_same_config():
-    assert config_from(json.loads(json.dumps(asdict(TINY))), VQGANConfig, "vqgan") == TINY
+    assert config_from_json(json.loads(json.dumps(asdict(TINY))), VQGANConfig, "vqgan") == TINY
 
 
 @pytest.mark.parametrize("shape", [(3, 16, 16), (1, 1, 16, 16), (1, 3, 16, 18)])

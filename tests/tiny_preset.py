@@ -1,4 +1,4 @@
-"""A preset so small that everything in it trains in seconds."""
+"""A preset that is small enough to be trained in seconds."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -14,7 +14,7 @@ from atelier.world import caption, small_world
 
 
 def tiny_preset(folder: Path) -> Preset:
-    """The preset, written to a folder that holds its config.json and no weights yet."""
+    """Write the preset's config.json to a folder, without weights."""
     preset = Preset(
         name="tiny",
         world="small_world",
@@ -69,7 +69,7 @@ def tiny_preset(folder: Path) -> Preset:
 
 
 def filled_preset(folder: Path) -> Preset:
-    """The preset with random weights and a trained tokenizer: enough to draw, though nobody would hang it up."""
+    """Write the preset with random weights and a trained tokenizer, so that it can draw."""
     captions = [caption(scene) for scene in small_world().sample(500, seed=0)]
     words = tuple(sorted({word for text in captions for word in text.lower().split()}))
     preset = save_preset(replace(tiny_preset(folder), words=words), folder)

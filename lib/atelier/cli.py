@@ -1,4 +1,4 @@
-"""The command `atelier`. Whatever takes long to import is imported by the command that needs it."""
+"""The command `atelier`. Modules that take long to import are imported by the commands that need them."""
 
 from __future__ import annotations
 
@@ -17,15 +17,14 @@ from atelier.errors import AtelierError, file_errors
 
 app = typer.Typer(help="DALL·E Mini from scratch: draw, train, measure.", no_args_is_help=True)
 
-
-PICTURE_ENDINGS = (".png", ".jpg", ".jpeg", ".webp")
-BEGUN = time.monotonic()  # the minutes of a piece of `train all` count from here, before anything large is imported
-BLOCK = "BLOCK"  # how the help names the command of all blocks
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+STARTED = time.monotonic()  # the session of `train all` starts here, before the large imports
+BLOCK = "BLOCK"  # stands for the name of a block in the help
 
 
 @contextmanager
-def sentences() -> Generator[None]:
-    """An error that is meant for the user ends in its sentence and exit code 1; all others show their traceback."""
+def errors_as_messages() -> Generator[None]:
+    """Print the message of an AtelierError and exit with code 1; other exceptions show their traceback."""
     try:
         yield
     except AtelierError as fault:
@@ -39,10 +38,10 @@ def main() -> None:
 
 
 class TrainGroup(TyperGroup):
-    """`atelier train NAME`: a command of its own for `all` and `sprites`, and one for all blocks, which knows them."""
+    """The commands `atelier train NAME`: `all`, `sprites`, and one command for every other name, which is a block's."""
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """The command for a name on the command line."""
+        """Find the command for a name on the command line."""
         return super().get_command(ctx, cmd_name) or super().get_command(ctx, BLOCK)
 
 
@@ -50,18 +49,20 @@ trainings = typer.Typer(cls=TrainGroup, no_args_is_help=True)
 app.add_typer(trainings, name="train")
 
 TrainedPreset = Annotated[str, typer.Option("--preset", help="A preset's name or folder: sizes and settings.")]
-Minutes = Annotated[float | None, typer.Option(help="Training time in all, over all resumed runs.")]
-Steps = Annotated[int | None, typer.Option(help="Steps in all. With --minutes, whichever ends first.")]
+Minutes = Annotated[float | None, typer.Option(help="Total training time, over all resumed sessions.")]
+Steps = Annotated[
+    int | None, typer.Option(help="Total steps. With --minutes, training ends at the limit that is reached first.")
+]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue from the last checkpoint.")]
-RunDir = Annotated[Path | None, typer.Option(help="Where the run is kept. Default: runs/NAME of the preset.")]
-StopAfter = Annotated[float | None, typer.Option(help="Minutes until a checkpoint and the end of this session.")]
-Seed = Annotated[int, typer.Option(help="Another seed, another training.")]
+RunDir = Annotated[Path | None, typer.Option(help="Folder of the run. Default: runs/NAME of the preset.")]
+StopAfter = Annotated[float | None, typer.Option(help="Minutes after which this session saves a checkpoint and ends.")]
+Seed = Annotated[int, typer.Option(help="Seed of the random numbers.")]
 Precision = Annotated[str, typer.Option(help="auto, bf16 or no.")]
 
 
 @trainings.callback()
 def train() -> None:
-    """Train a block, or everything that a preset lacks; the weights go to RUN_DIR/preset/."""
+    """Train one block, or all blocks that a preset lacks; the weights are written to RUN_DIR/preset/."""
 
 
 @trainings.command(BLOCK)
@@ -75,11 +76,11 @@ def train_block(
     stop_after: StopAfter = None,
     data: Annotated[Path | None, typer.Option(help="A folder of pictures with a captions.csv.")] = None,
     seed: Seed = 0,
-    batch_size: Annotated[int | None, typer.Option(help="Pictures in a batch, instead of the preset's.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Pictures in a batch. Default: the preset's.")] = None,
     precision: Precision = "auto",
 ) -> None:
     """Train one block: tokenizer, classifier, judge, vqgan, bart or clip."""
-    with sentences():
+    with errors_as_messages():
         from accelerate import PartialState
 
         from atelier.training.run import Request, run_folder, run_training, summary
@@ -114,8 +115,8 @@ def train_all(
     seed: Seed = 0,
     precision: Precision = "auto",
 ) -> None:
-    """Train everything that a preset lacks, one block after the other."""
-    with sentences():
+    """Train all blocks that a preset lacks, one after the other."""
+    with errors_as_messages():
         from accelerate import PartialState
 
         from atelier.training.everything import AllRequest, train_everything
@@ -131,7 +132,7 @@ def train_all(
             precision=precision,
         )
         with file_errors(run_dir or Path("runs")):
-            for line in train_everything(request, begun=BEGUN):
+            for line in train_everything(request, begun=STARTED):
                 if PartialState().is_main_process:
                     typer.echo(line)
 
@@ -141,13 +142,13 @@ def train_all_sprites(
     minutes: Minutes = None,
     steps: Steps = None,
     resume: Resume = False,
-    run_dir: Annotated[Path, typer.Option(help="Where the run is kept.")] = Path("runs/sprites"),
+    run_dir: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("runs/sprites"),
     seed: Seed = 0,
-    only: Annotated[str | None, typer.Option(help="One of the models, and what it needs.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Where the models go. Default: RUN_DIR/models.")] = None,
+    only: Annotated[str | None, typer.Option(help="Train only this model and the models that it needs.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Folder of the trained models. Default: RUN_DIR/models.")] = None,
 ) -> None:
     """Train the small models of part 2."""
-    with sentences():
+    with errors_as_messages():
         from atelier.evaluation.sprites import record_measurements
         from atelier.training.sprites import SpriteRequest, train_sprites
 
@@ -159,44 +160,52 @@ def train_all_sprites(
                 typer.echo(sentence)
 
 
-PresetOption = Annotated[str | None, typer.Option(help="A preset's name or folder; by default the best one there is.")]
+PresetOption = Annotated[str | None, typer.Option(help="A preset's name or folder. Default: the best preset present.")]
 
 
 @app.command()
 def draw(
     prompt: Annotated[str, typer.Argument(help="What to draw.")],
-    n: Annotated[int, typer.Option(help="How many pictures.", min=1, max=100)] = 9,
-    seed: Annotated[int | None, typer.Option(help="The same seed draws the same pictures.")] = None,
-    out: Annotated[Path, typer.Option(help="Where the grid of pictures is saved.")] = Path("drawing.png"),
+    n: Annotated[int, typer.Option(help="Number of pictures.", min=1, max=100)] = 9,
+    seed: Annotated[int | None, typer.Option(help="With the same seed the same pictures are drawn.")] = None,
+    out: Annotated[Path, typer.Option(help="File of the grid of pictures.")] = Path("drawing.png"),
     preset: PresetOption = None,
-    guidance: Annotated[float | None, typer.Option(help="Push towards the prompt; 1 is none.")] = None,
-    temperature: Annotated[float | None, typer.Option(help="How daring the choice of codes is.")] = None,
-    top_k: Annotated[int | None, typer.Option(help="Choose among so many codes.")] = None,
-    top_p: Annotated[float | None, typer.Option(help="Choose among codes that together are so probable.")] = None,
-    rank: Annotated[bool, typer.Option(help="Put the best picture first, by CLIP.")] = True,
-    ranker: Annotated[str | None, typer.Option(help="A published CLIP to rank with: ViT-B-32/openai.")] = None,
+    guidance: Annotated[
+        float | None, typer.Option(help="Strength of the prompt's influence; 1 switches guidance off.")
+    ] = None,
+    temperature: Annotated[
+        float | None, typer.Option(help="Randomness of the sampled codes; 0 takes the most likely code.")
+    ] = None,
+    top_k: Annotated[int | None, typer.Option(help="Sample from this many of the most likely codes.")] = None,
+    top_p: Annotated[
+        float | None, typer.Option(help="Sample from the most likely codes with this total probability.")
+    ] = None,
+    rank: Annotated[bool, typer.Option(help="Sort the pictures by CLIP's score, best first.")] = True,
+    ranker: Annotated[str | None, typer.Option(help="A published CLIP to rank with, such as ViT-B-32/openai.")] = None,
 ) -> None:
-    """Draw a prompt: pictures, their scores, and a grid of them as a file."""
-    with sentences():
+    """Draw pictures of a prompt, print their scores, and save them as a grid."""
+    with errors_as_messages():
         from tqdm.auto import tqdm
 
         from atelier.decoding import SamplingOptions
         from atelier.drawing.pipeline import Pipeline
 
-        if out.suffix.lower() not in PICTURE_ENDINGS:
-            raise AtelierError(f"{out} does not end like a picture; use one of {', '.join(PICTURE_ENDINGS)}.")
+        if out.suffix.lower() not in PICTURE_SUFFIXES:
+            raise AtelierError(
+                f"{out} does not have the ending of a picture file; use one of {', '.join(PICTURE_SUFFIXES)}."
+            )
         pipeline = Pipeline.from_pretrained(preset, ranker=ranker)
-        how: SamplingOptions = {}
+        options: SamplingOptions = {}
         if guidance is not None:
-            how["guidance"] = guidance
+            options["guidance"] = guidance
         if temperature is not None:
-            how["temperature"] = temperature
+            options["temperature"] = temperature
         if top_k is not None:
-            how["top_k"] = top_k
+            options["top_k"] = top_k
         if top_p is not None:
-            how["top_p"] = top_p
+            options["top_p"] = top_p
         with tqdm(total=100, unit="%", bar_format="{desc} {percentage:3.0f}% |{bar}| {elapsed}", desc="drawing") as bar:
-            for drawing in pipeline.stream(prompt, n, seed, rank, **how):
+            for drawing in pipeline.stream(prompt, n, seed, rank, **options):
                 bar.update(round(100 * drawing.progress) - bar.n)
         for remark in drawing.remarks:
             typer.echo(remark, err=True)
@@ -210,15 +219,15 @@ def draw(
 @app.command()
 def evaluate(
     preset: PresetOption = None,
-    prompts: Annotated[int, typer.Option(help="Captions of each kind, nine pictures each.", min=1)] = 500,
-    pictures: Annotated[int, typer.Option(help="Painted pictures to reconstruct.", min=1)] = 1000,
+    prompts: Annotated[
+        int, typer.Option(help="Number of captions of each kind; nine pictures are drawn for each.", min=1)
+    ] = 500,
+    pictures: Annotated[int, typer.Option(help="Number of painted pictures to reconstruct.", min=1)] = 1000,
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")] = False,
-    card: Annotated[bool, typer.Option("--card", help="Write the preset's model card from what was measured.")] = False,
+    card: Annotated[bool, typer.Option("--card", help="Write the measurements into the preset's model card.")] = False,
 ) -> None:
-    """Measure a preset with a judge: does the picture show what the prompt says?"""
-    with sentences():
-        import json
-
+    """Measure with a classifier how well a preset's pictures show what their prompts say."""
+    with errors_as_messages():
         from tqdm.auto import tqdm
 
         from atelier.drawing.pipeline import Pipeline, best_preset
@@ -229,9 +238,9 @@ def evaluate(
         measured = best_preset() if preset is None else load_preset(preset)
         with tqdm(total=0, bar_format="{desc} {n_fmt}/{total_fmt} {elapsed}") as bar:
 
-            def report(what: str, done: int, of: int) -> None:
+            def report(what: str, done: int, total: int) -> None:
                 bar.set_description(what, refresh=False)
-                bar.total, bar.n = of, done
+                bar.total, bar.n = total, done
                 bar.refresh()
 
             evaluation = measure(measured, Pipeline.from_pretrained(measured.folder), prompts, pictures, report)
@@ -243,8 +252,8 @@ def evaluate(
 
 @app.command()
 def words(preset: PresetOption = None) -> None:
-    """List the words that a preset knows."""
-    with sentences():
+    """List the words of the captions that a preset was trained on."""
+    with errors_as_messages():
         from atelier.drawing.pipeline import best_preset
         from atelier.weights.preset import load_preset
         from atelier.world import named_world, vocabulary
@@ -261,14 +270,14 @@ def words(preset: PresetOption = None) -> None:
 
 @app.command()
 def paint(
-    folder: Annotated[Path, typer.Argument(help="Where pictures and captions.csv go.")],
-    n: Annotated[int, typer.Option(help="How many pictures.", min=1)] = 256,
+    folder: Annotated[Path, typer.Argument(help="Folder for the pictures and captions.csv.")],
+    n: Annotated[int, typer.Option(help="Number of pictures.", min=1)] = 256,
     size: Annotated[int, typer.Option(help="Pixels on a side.", min=8, max=1024)] = 128,
     world: Annotated[str, typer.Option(help="full_world or small_world.")] = "full_world",
-    seed: Annotated[int, typer.Option(help="Another seed, other pictures.")] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of the random scenes.")] = 0,
 ) -> None:
-    """Paint captioned pictures into a folder, to look at or to train on with --data."""
-    with sentences():
+    """Paint captioned pictures into a folder, for example to train on with --data."""
+    with errors_as_messages():
         from atelier.training.data import save_captioned
         from atelier.world import named_world
 
@@ -279,13 +288,13 @@ def paint(
 
 @app.command()
 def serve(
-    port: Annotated[int, typer.Option(help="Where to listen.", min=1, max=65535)] = 7860,
-    host: Annotated[str, typer.Option(help="0.0.0.0 lets other machines in.")] = "127.0.0.1",
-    preset: Annotated[str | None, typer.Option(help="Which preset the page begins with.")] = None,
+    port: Annotated[int, typer.Option(help="Port to listen at.", min=1, max=65535)] = 7860,
+    host: Annotated[str, typer.Option(help="Address to listen at; 0.0.0.0 allows other machines.")] = "127.0.0.1",
+    preset: Annotated[str | None, typer.Option(help="Preset that is selected first.")] = None,
     browse: Annotated[bool, typer.Option("--browse", help="Open the page in a browser.")] = False,
 ) -> None:
-    """Serve the page with the DRAW button, until Ctrl-C."""
-    with sentences():
+    """Serve the page with the DRAW button until Ctrl-C."""
+    with errors_as_messages():
         try:
             from atelier.page.app import serve as serve_page
         except ModuleNotFoundError as fault:
@@ -297,20 +306,20 @@ def serve(
 @app.command()
 def download(
     name: Annotated[str, typer.Argument(help="dalle-mini or dalle-mega.")],
-    source: Annotated[str, typer.Option(help="Whose publication: flax, the original, or min-dalle.")] = "flax",
-    dtype: Annotated[str, typer.Option(help="Of the stored numbers: float16, bfloat16 or float32.")] = "float16",
+    source: Annotated[str, typer.Option(help="Publication: flax, the original, or min-dalle.")] = "flax",
+    dtype: Annotated[str, typer.Option(help="Type of the stored weights: float16, bfloat16 or float32.")] = "float16",
 ) -> None:
-    """Fetch a published model, check it and make it a preset: then `draw --preset NAME` draws with it."""
-    with sentences():
+    """Download a published model and convert it to a preset; `draw --preset NAME` draws with it."""
+    with errors_as_messages():
         from tqdm.auto import tqdm
 
         from atelier.weights.published.download import download as fetch
 
         with tqdm(total=0, unit="B", unit_scale=True, desc=name) as bar:
 
-            def report(what: str, done: int, of: int) -> None:
+            def report(what: str, done: int, total: int) -> None:
                 bar.set_description(what, refresh=False)
-                bar.total, bar.n = of, done
+                bar.total, bar.n = total, done
                 bar.refresh()
 
             preset, remarks = fetch(name, source, dtype, report)
@@ -321,11 +330,11 @@ def download(
 
 @app.command()
 def export_clip(
-    folder: Annotated[Path, typer.Argument(help="Where the files go.")],
+    folder: Annotated[Path, typer.Argument(help="Folder for the files.")],
     preset: PresetOption = None,
 ) -> None:
-    """Write a preset's CLIP in open_clip's form."""
-    with sentences():
+    """Write a preset's CLIP in open_clip's format."""
+    with errors_as_messages():
         from atelier.drawing.pipeline import best_preset
         from atelier.weights.preset import load_preset
         from atelier.weights.published.openclip import export_clip as export
@@ -340,7 +349,7 @@ def export_clip(
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
-    """Check this machine: Python, packages, GPU, memory, weights, Jupyter, speed. Made to be pasted."""
+    """Check this machine: Python, packages, GPU, memory, weights, Jupyter, speed. Paste the output into bug reports."""
     from atelier.doctor import examine
 
     findings = []

@@ -138,7 +138,7 @@ def _memory() -> Iterator[Finding]:
 def _weights() -> Iterator[Finding]:
     from atelier.weights.preset import find_presets, load_preset
     from atelier.weights.sprites import MODELS_FILE, SPRITE_MODELS, read_sprite_models
-    from atelier.weights.storage import PresetError, check_recorded
+    from atelier.weights.storage import PresetError, check_hash
 
     found = find_presets()
     if not found:
@@ -156,7 +156,7 @@ def _weights() -> Iterator[Finding]:
     try:
         sprites = read_sprite_models()
         for file in sprites.files:
-            check_recorded(sprites.folder / file, sprites.files, MODELS_FILE)
+            check_hash(sprites.folder / file, sprites.files, MODELS_FILE)
     except PresetError as error:
         yield Finding("weights", False, str(error), _restore("sprites"))
     else:

@@ -1,4 +1,4 @@
-"""Errors that a user can mend. All other exceptions are faults of the program."""
+"""Errors that a user can correct. All other exceptions are bugs."""
 
 from collections.abc import Generator
 from contextlib import contextmanager
@@ -6,10 +6,10 @@ from pathlib import Path
 
 
 class AtelierError(ValueError):
-    """The root of all errors that are meant for the user; the shell and the page show the message alone.
+    """The base class of all errors for the user; the shell and the page show only the message, without a traceback.
 
-    The message is a sentence or two: what was given, what was expected, what to do. It is a ValueError, so that code
-    which knows nothing of this class can catch it.
+    The message says in one or two sentences what was given, what was expected, and what to do. The class is a subclass
+    of ValueError, so that other programs can catch it without importing it.
     """
 
 
@@ -19,7 +19,14 @@ class FileError(AtelierError, OSError):
 
 @contextmanager
 def file_errors(path: str | Path) -> Generator[None]:
-    """Turn an OSError into a FileError whose message names the file; where the OSError names none, `path`."""
+    """Convert an OSError to a FileError whose message names the file.
+
+    Args:
+        path: the file or folder to name if the OSError does not name one.
+
+    Raises:
+        FileError: if an OSError is raised in the context.
+    """
     try:
         yield
     except AtelierError:

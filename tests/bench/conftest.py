@@ -1,4 +1,4 @@
-"""The bench's notebook: every row that a measurement writes down, printed and stored at the end."""
+"""The results of the benchmarks: each measurement notes a row; all rows are printed and stored at the end."""
 
 import json
 from collections.abc import Callable, Iterator
@@ -13,20 +13,21 @@ Note = Callable[..., float | None]
 
 @pytest.fixture(scope="session")
 def note() -> Iterator[Note]:
-    """Takes down what was done, how long we took, who else did it, and how long they took; returns their time in ours.
+    """A function that notes a measurement and returns the peer's value divided by ours.
 
-    A unit other than seconds goes into the names: note(work, ours, peer, theirs, unit="gb").
+    Its arguments are the work, our value, the name of the peer, its value, and the unit if it is not seconds:
+    note(work, ours, peer, theirs, unit="gb").
     """
     rows: list[dict[str, str | float | None]] = []
 
-    def take_down(work: str, ours: float, peer: str | None = None, theirs: float | None = None, unit: str = "s"):
+    def add_row(work: str, ours: float, peer: str | None = None, theirs: float | None = None, unit: str = "s"):
         ratio = None if theirs is None else theirs / ours
         values = {f"ours_{unit}": ours, f"peer_{unit}": theirs, "ratio": ratio}
         rounded = {name: None if value is None else round(value, 4) for name, value in values.items()}
         rows.append({"work": work, "peer": peer, **rounded})
         return ratio
 
-    yield take_down
+    yield add_row
     RESULTS.parent.mkdir(exist_ok=True)
     RESULTS.write_text(json.dumps(rows, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
     print(f"\n{'work':86} {'ours':>10} {'theirs':>10} {'ratio':>7}   peer")

@@ -1,9 +1,9 @@
-"""DALL·E Mini at its full size, drawn by us and by min-dalle: the same weights, one thread, float32, in one run.
+"""DALL·E Mini at its full size compared with min-dalle: the same weights, one thread, float32.
 
-The weights are random, and numbers that float16 holds, as the published ones are. Times are the processor's: with one
-thread they are those of the clock on an idle machine, and hardly longer on a busy one. Short measurements take turns
-with their peer's. The long ones, a whole `draw` with its peak of memory, have a process each; min-dalle's takes most of
-the bench's time.
+The weights are random values that float16 represents exactly, as the published ones are. Times are CPU times; with one
+thread they equal the wall time on an idle machine and hardly depend on its load. Short measurements alternate with
+those of min-dalle. The long ones, a whole `draw` with its peak memory, run in a process each; that of min-dalle takes
+most of the time of the benchmarks.
 """
 
 import json
@@ -33,13 +33,14 @@ from atelier.weights.published.tokenizer import read_tokenizer
 PEER = "min-dalle 0.4.11"
 PROMPT = "the Eiffel tower landing on the moon"
 THREADS, NINE = 1, 9
-SAMPLING = Sampling(guidance=16.0, top_k=256)  # min-dalle's own
-POSITIONS = (0, 16, 48, 80, 112, 144, 176, 208, 240, 255)  # our steps look at what is written, theirs always at 256
+SAMPLING = Sampling(guidance=16.0, top_k=256)  # min-dalle's defaults
+# Our steps attend to the codes so far, theirs always to 256 positions.
+POSITIONS = (0, 16, 48, 80, 112, 144, 176, 208, 240, 255)
 
 
 @pytest.fixture(scope="module", autouse=True)
 def one_thread() -> Iterator[None]:
-    """For this file's tests only."""
+    """Use one thread in the tests of this file."""
     before = torch.get_num_threads()
     torch.set_num_threads(THREADS)
     yield
@@ -48,7 +49,7 @@ def one_thread() -> Iterator[None]:
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory) -> Iterator[Path]:
-    """The same random weights as our preset and as min-dalle's files."""
+    """A folder with the same random weights as a preset of ours and as min-dalle's files."""
     folder = tmp_path_factory.mktemp("mini")
     torch.manual_seed(0)
     bart = Bart(BartConfig.dalle_mini()).eval().half().float()
@@ -60,7 +61,7 @@ def folder(tmp_path_factory) -> Iterator[Path]:
     preset = save_preset(replace(preset, normalization="min-dalle"), preset.folder)
     for name, block in (("vqgan", vqgan), ("bart", bart)):
         preset = save_weights(preset, name, block)
-    tokenizer = read_tokenizer(theirs, bart.config.text_vocabulary, by_blanks=True)
+    tokenizer = read_tokenizer(theirs, bart.config.text_vocabulary, split_at_blanks=True)
     add_file(preset, "tokenizer.json", tokenizer.content())
     del bart, vqgan
     yield folder
@@ -73,16 +74,16 @@ def our_pipeline(folder: Path, dtype: torch.dtype = torch.float32) -> Pipeline:
 
 
 def their_model(folder: Path) -> Any:
-    """min-dalle's; its question to the network for a config.json stays unanswered."""
-    with torch.enable_grad():  # importing min-dalle switches gradients off for good; leaving this block undoes that
+    """Load min-dalle's model, without the config.json that it would request from the network."""
+    with torch.enable_grad():  # importing min-dalle disables gradients; they are enabled again after this block
         from min_dalle import MinDalle
-    torch.set_num_threads(THREADS)  # it has taken all
+    torch.set_num_threads(THREADS)  # importing min-dalle sets it to the number of cores
     with patch("requests.get"):
         return MinDalle(str(folder), torch.float32, "cpu", is_mega=False, is_reusable=True, is_verbose=False)
 
 
-def drawn(who: str, folder: Path) -> dict[str, float]:
-    """A whole `draw` of nine pictures in a process of its own: seconds, and the most memory that it has had."""
+def measure_draw(who: str, folder: Path) -> dict[str, float]:
+    """Draw nine pictures in a new process; returns its seconds and its peak memory in bytes."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path), "OMP_NUM_THREADS": str(THREADS)}
     command = [sys.executable, "-W", "ignore", __file__, who, str(folder)]
     result = subprocess.run(command, capture_output=True, encoding="utf8", env=environment)
@@ -92,7 +93,7 @@ def drawn(who: str, folder: Path) -> dict[str, float]:
 
 @torch.no_grad()
 def draw(who: str, folder: Path) -> dict[str, float]:
-    """What the process does that `drawn` starts."""
+    """Do the work of the process that `measure_draw` starts."""
     torch.set_num_threads(THREADS)
     if who == "ours":
         pipe = our_pipeline(folder)
@@ -110,19 +111,19 @@ def draw(who: str, folder: Path) -> dict[str, float]:
             top_k=SAMPLING.top_k,
             supercondition_factor=SAMPLING.guidance,
         )
-    taken = time.process_time() - start
+    seconds = time.process_time() - start
     assert len(pictures) == NINE
     peak = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM:"))
-    return {"seconds": taken, "bytes": 1024 * int(peak.split()[1])}
+    return {"seconds": seconds, "bytes": 1024 * int(peak.split()[1])}
 
 
 def test_from_prompt_to_nine_pictures(note, folder: Path) -> None:
-    """The first test of this file: later ones have both models in this process, and memory is not without end."""
-    ours, theirs = drawn("ours", folder), drawn("theirs", folder)
+    """This is the first test, because later ones load both models into this process and leave too little memory."""
+    ours, theirs = measure_draw("ours", folder), measure_draw("theirs", folder)
     work = f"{NINE} pictures of a prompt, whole, float32, models loaded"
     ratio = note(work, ours["seconds"], PEER, theirs["seconds"])
     peaks = [who["bytes"] / 1e9 for who in (ours, theirs)]
-    note(f"{NINE} pictures of a prompt, the most memory from loading to drawing", peaks[0], PEER, peaks[1], unit="gb")
+    note(f"{NINE} pictures of a prompt, peak memory from loading to drawing", peaks[0], PEER, peaks[1], unit="gb")
     assert ratio >= 4.5
     assert peaks[0] <= 3
 
@@ -138,7 +139,7 @@ def model(folder: Path) -> Any:
 
 
 def medians(*works: Callable[[int], object]) -> list[float]:
-    """Median seconds of several works that take turns, at the positions of a picture."""
+    """Measure the median seconds of several functions, alternating, over the positions of a picture."""
     taken: list[list[float]] = [[] for _ in works]
     with torch.no_grad():
         for at in POSITIONS:
@@ -150,7 +151,7 @@ def medians(*works: Callable[[int], object]) -> list[float]:
 
 
 def our_step(pipe: Pipeline, pictures: int) -> Callable[[int], object]:
-    """Write the code at a position for so many pictures of a prompt."""
+    """Make a function that samples the code at a position for several pictures of a prompt."""
     length = pipe.bart.config.text_length
     text, nothing = pipe.tokenizer.encode([PROMPT], length), pipe.tokenizer.nothing(length)
     with torch.no_grad():
@@ -160,7 +161,7 @@ def our_step(pipe: Pipeline, pictures: int) -> Callable[[int], object]:
 
 
 def their_step(model: Any, pictures: int) -> Callable[[int], object]:
-    """What min-dalle's `generate_raw_image_stream` does for each code."""
+    """Make a function that does what min-dalle's `generate_raw_image_stream` does for each code."""
     ids = model.tokenizer.tokenize(PROMPT)
     text = torch.ones(2, 64, dtype=torch.long)
     text[0, :2], text[1, : len(ids)] = torch.tensor([ids[0], ids[-1]]), torch.tensor(ids)

@@ -1,4 +1,4 @@
-"""How long the shipped preset and the painter take: `make bench`."""
+"""The time that the shipped preset and the painter take: part of `make bench`."""
 
 import time
 from collections.abc import Callable
@@ -14,7 +14,7 @@ PROMPT = "a stained glass window with an image of a blue strawberry"
 
 
 def seconds(work: Callable[[], object], times: int = 5) -> float:
-    """Median time of `work`, after once to warm up."""
+    """Measure the median time of a function, after one call to warm up."""
     work()
     taken = []
     for _ in range(times):

@@ -1,4 +1,4 @@
-"""How many pairs of caption and picture the translator learns from in a second: part of `make bench`."""
+"""The pairs of caption and picture per second in the translator's training: part of `make bench`."""
 
 from __future__ import annotations
 
@@ -18,14 +18,14 @@ STEPS = 6
 
 
 def test_stored_codes_against_codes_computed_in_every_step(note, tmp_path) -> None:
-    """Both ways at laptop's size, alternating, with all the threads that there are."""
+    """Compare both at the size of the laptop preset, alternating, with all threads."""
     preset = load_preset("laptop")
     settings = replace(BartSettings(**preset.recipes["bart"]), distinct=1024)
     recipe = BartRecipe.build(Inputs(preset, {VQGAN_FILE: preset, TOKENIZER_FILE: preset}, small_world()), settings)
     source = PaintedSource(small_world(), preset.picture_size, 0, torch.device("cpu"))
     stored = recipe.batches(source, tmp_path, Accelerator(cpu=True), lambda: False)
     assert stored is not None
-    # As many pictures as are painted together, so that painting costs what it costs in a long training.
+    # Pictures are painted in groups of 256, so steps are measured in whole groups, as in a long training.
     painted = PaintedPictures(small_world(), preset.picture_size, settings.batch_size, 0)
     optimizer = settings.optimizer(recipe.parts["bart"])
 
@@ -48,7 +48,7 @@ def test_stored_codes_against_codes_computed_in_every_step(note, tmp_path) -> No
         for way in taken:
             start = time.perf_counter()
             way(number + group - 1 if way is computed else number)
-            taken[way] += (time.perf_counter() - start) * (number > 0)  # the first is to warm up
+            taken[way] += (time.perf_counter() - start) * (number > 0)  # the first step warms up
     steps = group * max(1, STEPS // group)
     pairs = {way: settings.batch_size * steps / seconds for way, seconds in taken.items()}
     what = f"pairs per second, translator, laptop's sizes, {torch.get_num_threads()} threads"

@@ -1,7 +1,7 @@
-"""The same random weights in `Bart` and in the reference implementations give the same numbers.
+"""With the same random weights `Bart` and the reference implementations compute the same.
 
-The weights travel in the form of the published files: min-dalle's encoder.pt and decoder.pt, which have no entry for a
-norm without scale, and a BartForConditionalGeneration's state dict.
+The weights have the names of the published files: min-dalle's encoder.pt and decoder.pt, which have no entry for norms
+without scale, and the state dict of a BartForConditionalGeneration.
 """
 
 import pytest
@@ -10,12 +10,12 @@ import transformers
 from atelier.blocks.bart import Bart, BartConfig
 from torch import Tensor, nn
 
-with torch.enable_grad():  # importing min-dalle switches gradients off for good; leaving this block undoes that
+with torch.enable_grad():  # importing min-dalle disables gradients; they are enabled again after this block
     from min_dalle.models import DalleBartDecoder, DalleBartEncoder
 
 Weights = dict[str, Tensor]
 
-# min-dalle's classes are made for 256 codes and, in the encoder, for two texts.
+# min-dalle's classes support only 256 codes and, in the encoder, only two texts.
 TINY_DALLE = BartConfig(
     text_vocabulary=60,
     target_vocabulary=50,
@@ -49,7 +49,7 @@ WITHOUT_SCALE = ("pre_self_attn_layer_norm", "pre_encoder_attn_layer_norm", "glu
 
 
 def from_min_dalle(encoder: Weights, decoder: Weights) -> Weights:
-    """Give the entries of min-dalle's two files the names of one `Bart`."""
+    """Rename the entries of min-dalle's two files to those of `Bart`."""
     weights = {f"encoder.{name}": value for name, value in encoder.items()}
     weights |= {f"decoder.{name}": value for name, value in decoder.items()}
     renamed = {
@@ -62,7 +62,7 @@ def from_min_dalle(encoder: Weights, decoder: Weights) -> Weights:
 
 
 def from_transformers(weights: Weights) -> Weights:
-    """Give the entries of a BartForConditionalGeneration the names of a `Bart`; its one table is listed four times."""
+    """Rename the entries of a BartForConditionalGeneration, which lists its one embedding four times, to `Bart`'s."""
     copies = ("model.encoder.embed_tokens.weight", "model.decoder.embed_tokens.weight", "lm_head.weight")
     assert {weights[name].data_ptr() for name in copies} == {weights["model.shared.weight"].data_ptr()}
     renamed = {"model.shared.": "text_embedding.", "model.": "", ".fc1.": ".ffn.fc1.", ".fc2.": ".ffn.fc2."}
@@ -100,7 +100,7 @@ def min_dalle_models(config: BartConfig, device: str = "cpu") -> tuple[DalleBart
 
 
 def published(model: nn.Module) -> Weights:
-    """What min-dalle's files hold of a model: everything but the scales that the architecture does not have."""
+    """The entries of a model that min-dalle's files have: all but the scales of norms without scale."""
     absent = tuple(f"{norm}.weight" for norm in WITHOUT_SCALE)
     return {name: value for name, value in model.state_dict().items() if not name.endswith(absent)}
 
@@ -133,18 +133,18 @@ def dalle() -> tuple[Bart, DalleBartEncoder, DalleBartDecoder]:
 
 @pytest.fixture(scope="module")
 def texts() -> Tensor:
-    """The pair that super-conditioning needs: no caption, then a caption with padding."""
+    """The two rows of super-conditioning: the empty caption, and a caption with padding."""
     return torch.tensor([[0, 2, 1, 1, 1, 1, 1, 1, 1, 1], [0, 17, 44, 5, 9, 31, 2, 1, 1, 1]])
 
 
 @torch.no_grad()
-def test_min_dalle_reads_the_same(dalle, texts):
+def test_min_dalle_gives_the_same_encoder_states(dalle, texts):
     bart, encoder, _ = dalle
     assert_same(bart.encode(texts), encoder(texts))
 
 
 @torch.no_grad()
-def test_min_dalle_predicts_the_same_code_after_code(dalle, texts):
+def test_min_dalle_gives_the_same_logits(dalle, texts):
     bart, encoder, decoder = dalle
     codes = torch.randint(50, (1, 40), generator=torch.Generator().manual_seed(3))
     tokens = bart.shift(codes)
@@ -160,8 +160,8 @@ def test_min_dalle_predicts_the_same_code_after_code(dalle, texts):
 
 @torch.no_grad()
 @pytest.mark.parametrize("start_token", [50, 49])
-def test_min_dalle_writes_the_same_greedy_codes(dalle, texts, start_token):
-    """Two pictures of one prompt with guidance 3: theirs with copied states and their cache, ours in full each time."""
+def test_min_dalle_gives_the_same_greedy_codes(dalle, texts, start_token):
+    """Two pictures of one prompt with guidance 3. Their code uses a cache; ours computes all positions each time."""
     bart, encoder, decoder = dalle
     steps, guidance = 24, 3.0
     settings = torch.tensor([1.0, 1, guidance])  # temperature, top k, guidance: top 1 is greedy
@@ -178,10 +178,12 @@ def test_min_dalle_writes_the_same_greedy_codes(dalle, texts, start_token):
             token_index=torch.tensor([i]),
         )
     ours = torch.full((2, 1), start_token)
-    seen = bart.project(bart.encode(texts))
+    text_kv = bart.project(bart.encode(texts))
     for _ in range(steps):
-        plain, asked = bart.decode(ours.repeat(2, 1), seen, mask)[:, -1].chunk(2)
-        ours = torch.cat([ours, (plain + guidance * (asked - plain)).argmax(dim=-1, keepdim=True)], dim=1)
+        unconditional, conditional = bart.decode(ours.repeat(2, 1), text_kv, mask)[:, -1].chunk(2)
+        ours = torch.cat(
+            [ours, (unconditional + guidance * (conditional - unconditional)).argmax(dim=-1, keepdim=True)], dim=1
+        )
     assert torch.equal(ours, theirs)
     assert len(set(ours[0].tolist())) > 5
 
@@ -211,7 +213,7 @@ def transformers_bart(config: BartConfig) -> transformers.BartForConditionalGene
 
 
 @pytest.fixture(scope="module")
-def classic() -> tuple[Bart, transformers.BartForConditionalGeneration]:
+def original() -> tuple[Bart, transformers.BartForConditionalGeneration]:
     torch.manual_seed(0)
     reference = transformers_bart(TINY_BART)
     for parameter in reference.parameters():
@@ -223,26 +225,26 @@ def classic() -> tuple[Bart, transformers.BartForConditionalGeneration]:
 
 
 @pytest.fixture(scope="module")
-def sentences() -> Tensor:
+def captions() -> Tensor:
     return torch.tensor([[0, 33, 21, 2, 1, 1, 1], [0, 17, 44, 5, 9, 31, 2]])
 
 
 @torch.no_grad()
-def test_transformers_predicts_the_same(classic, sentences):
-    bart, reference = classic
+def test_transformers_gives_the_same_logits(original, captions):
+    bart, reference = original
     targets = torch.randint(4, 60, (2, 12), generator=torch.Generator().manual_seed(3))
-    theirs = reference(input_ids=sentences, attention_mask=bart.text_mask(sentences).long(), labels=targets)
-    real = bart.text_mask(sentences)
-    assert_same(bart.encode(sentences)[real], theirs.encoder_last_hidden_state[real])
-    assert_same(bart(sentences, targets), theirs.logits)
+    theirs = reference(input_ids=captions, attention_mask=bart.text_mask(captions).long(), labels=targets)
+    real = bart.text_mask(captions)
+    assert_same(bart.encode(captions)[real], theirs.encoder_last_hidden_state[real])
+    assert_same(bart(captions, targets), theirs.logits)
 
 
 @torch.no_grad()
-def test_transformers_writes_the_same_greedy_words(classic, sentences):
-    bart, reference = classic
-    steps, mask = 12, bart.text_mask(sentences)
+def test_transformers_gives_the_same_greedy_tokens(original, captions):
+    bart, reference = original
+    steps, mask = 12, bart.text_mask(captions)
     theirs = reference.generate(
-        sentences,
+        captions,
         attention_mask=mask.long(),
         max_new_tokens=steps,
         do_sample=False,
@@ -251,9 +253,9 @@ def test_transformers_writes_the_same_greedy_words(classic, sentences):
         forced_eos_token_id=None,
     )
     ours = torch.full((2, 1), 2)
-    seen = bart.project(bart.encode(sentences))
+    text_kv = bart.project(bart.encode(captions))
     for _ in range(steps):
-        ours = torch.cat([ours, bart.decode(ours, seen, mask)[:, -1:].argmax(dim=-1)], dim=1)
+        ours = torch.cat([ours, bart.decode(ours, text_kv, mask)[:, -1:].argmax(dim=-1)], dim=1)
     assert torch.equal(ours, theirs)
 
 

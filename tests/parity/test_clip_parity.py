@@ -1,4 +1,4 @@
-"""The same random weights in `CLIP` and in open_clip give the same numbers; open_clip's state dict loads strictly."""
+"""With the same random weights `CLIP` and open_clip compute the same; open_clip's state dict loads strictly."""
 
 from dataclasses import replace
 
@@ -25,7 +25,7 @@ TINY = CLIPConfig(
 
 
 def reference_for(config: CLIPConfig) -> open_clip.CLIP:
-    """open_clip's model of these sizes, no bias or norm at its special first value."""
+    """Build open_clip's model of these sizes; its biases and norms are not at their initial values."""
     torch.manual_seed(0)
     reference = open_clip.CLIP(
         embed_dim=config.embed_dim,
@@ -49,7 +49,7 @@ def reference_for(config: CLIPConfig) -> open_clip.CLIP:
     ).eval()
     with torch.no_grad():
         for parameter in reference.parameters():
-            if parameter.ndim == 1:  # the matrices are random from the start
+            if parameter.ndim == 1:  # matrices are initialised at random already
                 parameter.add_(torch.empty_like(parameter).normal_(std=0.1))
     return reference
 
@@ -73,7 +73,7 @@ def assert_same(ours: Tensor, theirs: Tensor) -> None:
 
 
 @torch.no_grad()
-def assert_same_answers(config: CLIPConfig, ids: Tensor) -> None:
+def assert_same_outputs(config: CLIPConfig, ids: Tensor) -> None:
     clip, reference = pair(config)
     pixels = torch.rand(len(ids), 3, config.image_size, config.image_size)
     theirs_image = reference.encode_image(normalised(config, pixels), normalize=True)
@@ -93,7 +93,7 @@ def tiny_ids() -> Tensor:
 @pytest.mark.parametrize("quick_gelu", [True, False])
 @pytest.mark.parametrize("end_token", [None, 2])
 def test_tiny(quick_gelu, end_token):
-    assert_same_answers(replace(TINY, quick_gelu=quick_gelu, end_token=end_token), tiny_ids())
+    assert_same_outputs(replace(TINY, quick_gelu=quick_gelu, end_token=end_token), tiny_ids())
 
 
 def test_vit_b_32():
@@ -101,7 +101,7 @@ def test_vit_b_32():
     ids = torch.zeros(2, 77, dtype=torch.int64)
     for row, words in enumerate(([320, 1125, 539], [518, 40000, 9000, 17, 5])):
         ids[row, : len(words) + 2] = torch.tensor([49406, *words, 49407])
-    assert_same_answers(config, ids)
+    assert_same_outputs(config, ids)
 
 
 def test_gradients_are_the_same():
@@ -124,7 +124,7 @@ def gradients(model: nn.Module) -> dict[str, Tensor]:
 
 
 def test_the_published_model_has_these_sizes():
-    """open_clip's own config of ViT-B-32-quickgelu, entry for entry."""
+    """The state dicts of `vit_b_32` and of open_clip's ViT-B-32-quickgelu have the same names and shapes."""
     with torch.device("meta"):
         clip = CLIP(CLIPConfig.vit_b_32())
         published = open_clip.get_model_config("ViT-B-32-quickgelu")

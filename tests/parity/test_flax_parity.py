@@ -1,4 +1,4 @@
-"""The project's own files, in the two forms they come in, give the numbers that its own code gives: see fixtures/."""
+"""The project's own files, scanned and unscanned, give the same numbers in our code as in its own, see fixtures/."""
 
 import json
 from pathlib import Path
@@ -9,7 +9,7 @@ import pytest
 import torch
 from atelier.blocks.bart import Bart
 from atelier.decoding import Sampling, decode
-from atelier.weights.normalizers import Words, dalle_mini_text
+from atelier.weights.normalizers import HashtagSplitter, normalize_for_dalle_mini
 from atelier.weights.published.flax import load_bart
 from atelier.weights.published.tokenizer import read_tokenizer
 from torch import Tensor
@@ -17,8 +17,8 @@ from torch import Tensor
 FIXTURE = Path(__file__).parent / "fixtures" / "dalle-mini-flax"
 TEXTS: list[dict[str, Any]] = json.loads((FIXTURE / "texts.json").read_text(encoding="utf-8"))
 
-# The list that the official code had; in it there is no "word", so "notaword" falls into letters from there on.
-WORDS = Words(["the", "of", "and", "in", "a", "to", "not", "name", "function"])
+# The list that the official code was run with. It lacks "word", so "notaword" is split into letters from there on.
+HASHTAGS = HashtagSplitter(["the", "of", "and", "in", "a", "to", "not", "name", "function"])
 
 
 @pytest.fixture(scope="module")
@@ -37,20 +37,20 @@ def assert_same(ours: Tensor, theirs: Tensor) -> None:
 
 
 @torch.no_grad()
-def test_it_reads_the_same(bart, official):
+def test_encoder_states_are_the_same(bart, official):
     assert torch.equal(bart.text_mask(official["input_ids"]), official["attention_mask"].bool())
     assert_same(bart.encode(official["input_ids"]), official["encoder_state"])
 
 
 @torch.no_grad()
-def test_it_predicts_the_same(bart, official):
+def test_logits_are_the_same(bart, official):
     state = bart.encode(official["input_ids"])
     logits = bart.decode(official["decoder_input_ids"], state, bart.text_mask(official["input_ids"]))
     assert_same(logits, official["logits"])
 
 
-def test_it_writes_the_same_greedy_sequence(bart, official):
-    """Theirs chooses among all 513 rows, ours among the 512 codes; the start token is never the likeliest."""
+def test_greedy_sequences_are_the_same(bart, official):
+    """Their code chooses among all 513 rows, ours among the 512 codes; the start token is never the most likely."""
     nothing, text = official["input_ids"]
     sampling = Sampling(guidance=float(np.load(FIXTURE / "io.npz")["greedy_condition_scale"]), temperature=0)
     *_, codes = decode(bart, text[None], nothing, sampling, torch.zeros(1, 32))
@@ -60,8 +60,8 @@ def test_it_writes_the_same_greedy_sequence(bart, official):
 
 
 @pytest.mark.parametrize("known", TEXTS, ids=[str(i) for i in range(len(TEXTS))])
-def test_it_normalises_and_cuts_the_same(known):
-    assert dalle_mini_text(known["text"], WORDS) == known["normalized"]
+def test_normalised_texts_and_ids_are_the_same(known):
+    assert normalize_for_dalle_mini(known["text"], HASHTAGS) == known["normalized"]
     tokenizer = read_tokenizer(FIXTURE / "scanned", 1000)
     ids = tokenizer.encode([known["normalized"]], 64)[0]
     assert ids[: len(known["ids"])].tolist() == known["ids"]

@@ -1,6 +1,6 @@
-"""min-dalle's own .pt files, in min-dalle's own code and in ours: states, logits, codes, pictures, and token ids.
+"""min-dalle's .pt files give the same states, logits, codes, pictures and token ids in our code as in its own.
 
-`test_bart_parity` has the same weights without files; here they travel through encoder.pt, decoder.pt and detoker.pt.
+`test_bart_parity` compares without files; here the weights are written to encoder.pt, decoder.pt and detoker.pt.
 """
 
 import json
@@ -16,13 +16,13 @@ import transformers
 from atelier.blocks.bart import Bart, BartConfig
 from atelier.decoding import Sampling, decode
 from atelier.drawing.packed import PackedLinear, pack_linear_layers
-from atelier.weights.normalizers import min_dalle_text
+from atelier.weights.normalizers import normalize_for_min_dalle
 from atelier.weights.published.mindalle import load_bart, load_detoker
 from atelier.weights.published.tokenizer import read_tokenizer
 from atelier.weights.tokenizer import Tokenizer
 from torch import Tensor, nn
 
-with torch.enable_grad():  # importing min-dalle switches gradients off for good; leaving this block undoes that
+with torch.enable_grad():  # importing min-dalle disables gradients; they are enabled again after this block
     from min_dalle.models import DalleBartDecoder, DalleBartEncoder, VQGanDetokenizer
     from min_dalle.text_tokenizer import TextTokenizer
 
@@ -30,14 +30,20 @@ FIXTURE = Path(__file__).parent / "fixtures" / "dalle-mini-flax" / "scanned"
 WITHOUT_SCALE = ("pre_self_attn_layer_norm", "pre_encoder_attn_layer_norm", "glu.ln0", "glu.ln1", "final_ln")
 GUIDANCE = 3.0
 
-# min-dalle's code chooses among the first 2^14 codes, writes 256 of them, and begins with this one.
+# min-dalle's code samples 256 of the first 2^14 codes and has this code as the start token.
 THEIR_START = 2**14 - 1
 TINY = BartConfig(60, 2**14, 10, 256, width=32, heads=4, inner_width=44, encoder_layers=2, decoder_layers=3)
 
 
 @dataclass(frozen=True)
 class Pair:
-    """The same weights in our code and in theirs."""
+    """Models with the same weights in our code and in min-dalle's.
+
+    Attributes:
+        ours: our translator.
+        encoder: of min-dalle.
+        decoder: of min-dalle.
+    """
 
     ours: Bart
     encoder: DalleBartEncoder
@@ -45,9 +51,9 @@ class Pair:
 
 
 def their_models(config: BartConfig) -> tuple[DalleBartEncoder, DalleBartDecoder]:
-    """Models with room for numbers."""
+    """Build min-dalle's models with uninitialised weights."""
     sizes = {"embed_count": config.width, "attention_head_count": config.heads, "glu_embed_count": config.inner_width}
-    with torch.device("meta"):  # at full size it takes long to draw numbers that are replaced anyway
+    with torch.device("meta"):  # random weights of full size take long, and are replaced anyway
         encoder = DalleBartEncoder(
             **sizes,
             layer_count=config.encoder_layers,
@@ -62,7 +68,7 @@ def their_models(config: BartConfig) -> tuple[DalleBartEncoder, DalleBartDecoder
 
 
 def randomise(model: nn.Module, spread: float) -> None:
-    """Random numbers that float16 holds exactly, as the files are in float16; norms without scale keep their ones."""
+    """Fill a model with random values that float16 represents exactly; norms without scale keep the scale 1."""
     for name, parameter in model.named_parameters():
         if name.endswith(tuple(f"{norm}.weight" for norm in WITHOUT_SCALE)):
             parameter.data.fill_(1.0)
@@ -89,7 +95,7 @@ def pair(config: BartConfig, folder: Path, spread: float) -> Pair:
 
 
 def texts(config: BartConfig) -> Tensor:
-    """The pair that super-conditioning needs: no caption, then a caption with padding."""
+    """The two rows of super-conditioning: the empty caption, and a caption with padding."""
     rows = torch.ones(2, config.text_length, dtype=torch.long)
     rows[0, :2] = torch.tensor([0, 2])
     rows[1, :7] = torch.tensor([0, 17, 44, 5, 9, 31, 2])
@@ -103,9 +109,14 @@ def relative(ours: Tensor, theirs: Tensor) -> float:
 
 @torch.no_grad()
 def compare(both: Pair, steps: int) -> dict[str, float]:
-    """Largest errors of encoder states and of logits of given codes, as the block computes them and as it does packed.
+    """Compare encoder states, logits and a greedy sequence with guidance, with plain and with packed linear layers.
 
-    Asserts that a greedy sequence with guidance of some steps is the same, both ways.
+    Args:
+        both: the models.
+        steps: length of the sequence.
+
+    Returns:
+        The largest relative errors of states and logits. The greedy sequences are asserted to be equal.
     """
     ours, config = both.ours, both.ours.config
     text = texts(config)
@@ -133,7 +144,7 @@ def compare(both: Pair, steps: int) -> dict[str, float]:
     errors = {}
     for how in ("plain", "packed"):
         if how == "packed":
-            pack_linear_layers(ours.half()).float()  # as a pipeline has it; float16 holds these weights exactly
+            pack_linear_layers(ours.half()).float()  # as in a pipeline; float16 represents these weights exactly
             assert isinstance(ours.lm_head, PackedLinear) == (torch.backends.quantized.engine in ("x86", "fbgemm"))
         errors[f"{how} state"] = relative(ours.encode(text), theirs_state)
         errors[f"{how} logits"] = relative(ours(text, codes.expand(2, -1)), theirs_logits)
@@ -162,14 +173,14 @@ def test_the_detokenizer_of_full_size_is_the_same(tmp_path):
         if "norm" in name:
             parameter.add_(0.2 * torch.randn_like(parameter))
     theirs.embedding.weight.normal_(std=0.5)
-    nn.init.constant_(cast(Tensor, theirs.decoder.conv_out.bias), 0.5)  # pictures between black and white
+    nn.init.constant_(cast(Tensor, theirs.decoder.conv_out.bias), 0.5)  # values within the range of pixels
     torch.save(theirs.state_dict(), tmp_path / "detoker.pt")
     codes = torch.randint(2**14, (1, 256))
     expected = theirs(False, codes)  # (256, 256, 3), from 0 to 255
     picture = load_detoker(tmp_path / "detoker.pt").decode_codes(codes.view(1, 16, 16))
     pixels = picture[0].permute(1, 2, 0) * 255
     assert pixels.shape == expected.shape
-    assert (pixels - expected).abs().max() < 1  # of 255; as they are rounded, at most one step apart
+    assert (pixels - expected).abs().max() < 1  # of 255, so rounded pixels differ by at most one
     assert (pixels - expected).abs().max() < 0.02
     assert ((expected > 1) & (expected < 254)).float().mean() > 0.5
 
@@ -184,8 +195,8 @@ half-life 1999's 3d 4k 12/25/2021 v1.5 $1,000,000 50% #hashtag @name http://exam
 """
 
 
-def made_up(seed: int) -> Iterator[str]:
-    """Five hundred texts of words, quotes, accents, emoji and numbers; some of them long, some without a word."""
+def random_texts(seed: int) -> Iterator[str]:
+    """Generate five hundred texts of words, quotes, accents, emoji and numbers, some of them long, some empty."""
     chance, parts = random.Random(seed), PARTS.split()
     for i in range(500):
         count = chance.choice([0, 1, 2, 5, 9, 20]) if i % 25 else 150
@@ -193,7 +204,7 @@ def made_up(seed: int) -> Iterator[str]:
         yield chance.choice(["", " ", "  "]) + " ".join(words)
 
 
-def pieces(tokenizer: Tokenizer, text: str) -> list[int]:
+def unpadded_ids(tokenizer: Tokenizer, text: str) -> list[int]:
     ids = tokenizer.encode([text], 3000)[0]
     return ids[ids != 1].tolist()
 
@@ -201,9 +212,9 @@ def pieces(tokenizer: Tokenizer, text: str) -> list[int]:
 def test_ids_are_those_of_min_dalle():
     vocabulary = json.loads((FIXTURE / "vocab.json").read_text(encoding="utf-8"))
     merges = (FIXTURE / "merges.txt").read_text(encoding="utf-8").split("\n")[1:-1]  # as min-dalle reads it
-    theirs, ours = TextTokenizer(vocabulary, merges), read_tokenizer(FIXTURE, 1000, by_blanks=True)
-    for text in made_up(seed=1):
-        assert pieces(ours, min_dalle_text(text)) == theirs.tokenize(text), text
+    theirs, ours = TextTokenizer(vocabulary, merges), read_tokenizer(FIXTURE, 1000, split_at_blanks=True)
+    for text in random_texts(seed=1):
+        assert unpadded_ids(ours, normalize_for_min_dalle(text)) == theirs.tokenize(text), text
 
 
 def test_ids_are_those_of_transformers(tmp_path):
@@ -211,8 +222,8 @@ def test_ids_are_those_of_transformers(tmp_path):
         shutil.copy(FIXTURE / name, tmp_path)
     theirs = transformers.BartTokenizerFast.from_pretrained(str(tmp_path))
     ours = read_tokenizer(FIXTURE, 1000)
-    texts = [*made_up(seed=2)]
+    texts = [*random_texts(seed=2)]
     for text, expected in zip(texts, theirs(texts)["input_ids"], strict=True):
-        assert pieces(ours, text) == expected, text
+        assert unpadded_ids(ours, text) == expected, text
     cut = theirs(texts, truncation=True, max_length=64, padding="max_length")["input_ids"]
     assert ours.encode(texts, 64).tolist() == cut

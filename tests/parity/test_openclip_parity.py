@@ -1,6 +1,6 @@
-"""From the published file to the score, and back: open_clip and we read each other's CLIPs and give the same numbers.
+"""open_clip and our code load each other's CLIPs and compute the same scores, with relative differences below 1e-5.
 
-At full ViT-B/32 size with random weights, and at the size of the course's own. No difference is above 1e-5, relative.
+Tested with random weights of ViT-B/32's full size, and with the shipped CLIP.
 """
 
 import json
@@ -29,7 +29,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 PROMPT = "sunset over a lake in the mountains"
-NAME = "ViT-B-32"  # whose own description says nothing of QuickGELU
+NAME = "ViT-B-32"  # open_clip's description of this model does not mention QuickGELU
 TEXTS = (
     PROMPT,
     "A photo, of the FOOD of China!",
@@ -53,12 +53,12 @@ def images(size: int = 128, count: int = 3) -> list[Image.Image]:
 
 @torch.no_grad()
 def assert_same_scores(
-    clip: CLIP, tokenizer: Any, reference: Any, transform: Any, cut: Any, texts: Sequence[str]
+    clip: CLIP, tokenizer: Any, reference: Any, transform: Any, tokenize: Any, texts: Sequence[str]
 ) -> None:
-    """From images and texts to logits, by each side's own means."""
+    """Compare embeddings and logits of images and texts, each side with its own preprocessing and tokenizer."""
     own_pixels = torch.stack([clip_square(image, clip.config.image_size) for image in images()]) / 255
     their_pixels = torch.stack([transform(image) for image in images()])
-    own_ids, their_ids = tokenizer.encode(texts, clip.config.context_length), cut(texts)
+    own_ids, their_ids = tokenizer.encode(texts, clip.config.context_length), tokenize(texts)
     assert_same(clip.encode_image(own_pixels), reference.encode_image(their_pixels, normalize=True))
     assert_same(clip.encode_text(own_ids), reference.encode_text(their_ids, normalize=True))
     assert_same(clip(own_pixels, own_ids), reference.get_logits(their_pixels, their_ids)[0])
@@ -69,7 +69,7 @@ def assert_same_scores(
 
 @pytest.fixture(scope="module")
 def published() -> Any:
-    """open_clip's ViT-B/32 as OpenAI's weights need it, no bias or norm at its special first value."""
+    """open_clip's ViT-B/32 with QuickGELU, as for OpenAI's weights; no bias or norm has its initial value."""
     torch.manual_seed(0)
     reference = open_clip.create_model(NAME, force_quick_gelu=True).eval()
     with torch.no_grad():
@@ -81,21 +81,23 @@ def published() -> Any:
 
 @pytest.fixture(scope="module")
 def file(published: nn.Module, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Its numbers in a file such as the hub has."""
+    """The weights in a file as on the hub."""
     path = tmp_path_factory.mktemp("published") / "open_clip_model.safetensors"
     safetensors.torch.save_file(published.state_dict(), path)
     yield path
     path.unlink()  # 600 MB
 
 
-def test_a_published_file_gives_open_clips_numbers_and_goes_back(published: Any, file: Path, tmp_path: Path) -> None:
-    """In: towers and logits. Back: the export at full size holds every number that came in."""
+def test_a_published_file_gives_open_clips_numbers_and_can_be_exported(
+    published: Any, file: Path, tmp_path: Path
+) -> None:
+    """Embeddings and logits of the loaded file are open_clip's, and the export has the same weights."""
     description = open_clip.get_model_config(NAME)
     config = published_config(NAME, description, open_clip.get_pretrained_cfg(NAME, "openai"))
     assert config == CLIPConfig.vit_b_32()
     clip = read_clip(file, config)
-    transform, cut = open_clip.image_transform(224, is_train=False), open_clip.get_tokenizer(NAME)
-    assert_same_scores(clip, OpenClipTokenizer(cut), published, transform, cut, TEXTS)
+    transform, tokenize = open_clip.image_transform(224, is_train=False), open_clip.get_tokenizer(NAME)
+    assert_same_scores(clip, OpenClipTokenizer(tokenize), published, transform, tokenize, TEXTS)
     folder = export_clip(clip, load_preset("laptop").load_clip_tokenizer(), tmp_path / "export")
     reference: Any = open_clip.create_model(f"local-dir:{folder}").eval()
     (folder / "open_clip_model.safetensors").unlink()
@@ -109,14 +111,14 @@ def test_a_published_file_gives_open_clips_numbers_and_goes_back(published: Any,
         assert_same(clip(pixels, ids), reference.get_logits(normalised, ids)[0])
 
 
-def test_tokens_are_open_clips_as_far_as_they_count() -> None:
-    cut = open_clip.get_tokenizer(NAME)
-    ours, theirs = OpenClipTokenizer(cut).encode(TEXTS, 77), cut(TEXTS)
+def test_tokens_are_open_clips_without_the_padding() -> None:
+    tokenize = open_clip.get_tokenizer(NAME)
+    ours, theirs = OpenClipTokenizer(tokenize).encode(TEXTS, 77), tokenize(TEXTS)
     assert torch.equal(ours, theirs[:, : ours.shape[1]])
     assert not theirs[:, ours.shape[1] :].any()
     assert ours.shape == theirs.shape  # one of the texts is longer than 77 tokens
-    assert OpenClipTokenizer(cut).encode([PROMPT], 77).shape == (1, 9)
-    assert OpenClipTokenizer(cut).encode(["lone \ud83e surrogate"], 77).shape[0] == 1
+    assert OpenClipTokenizer(tokenize).encode([PROMPT], 77).shape == (1, 9)
+    assert OpenClipTokenizer(tokenize).encode(["lone \ud83e surrogate"], 77).shape[0] == 1
 
 
 @pytest.mark.parametrize("mode", ["RGB", "RGBA", "L", "P"])
@@ -132,7 +134,7 @@ def test_pixels_are_those_of_open_clips_transform(mode: str, size: tuple[int, in
     assert torch.equal((pixels / 255 - mean) / std, theirs)
 
 
-def test_drawn_pictures_are_seen_as_their_images_are() -> None:
+def test_drawn_pictures_are_preprocessed_like_images() -> None:
     pictures = torch.stack([torch.rand(3, 64, 64), torch.zeros(3, 64, 64)])
     transform = open_clip.image_transform(224, is_train=False, mean=(0.0, 0.0, 0.0), std=(1.0, 1.0, 1.0))
     pixels = (pictures * 255).round().byte().permute(0, 2, 3, 1).numpy()
@@ -150,20 +152,20 @@ def own() -> tuple[CLIP, Tokenizer]:
     return preset.load_clip(), preset.load_clip_tokenizer()
 
 
-def test_open_clip_loads_ours_and_gives_our_scores(own: tuple[CLIP, Tokenizer], tmp_path: Path) -> None:
+def test_open_clip_loads_our_export_and_gives_the_same_scores(own: tuple[CLIP, Tokenizer], tmp_path: Path) -> None:
     clip, tokenizer = own
     name = f"local-dir:{export_clip(clip, tokenizer, tmp_path / 'export')}"
     reference, _, transform = open_clip.create_model_and_transforms(name)
-    cut = open_clip.get_tokenizer(name)
+    tokenize = open_clip.get_tokenizer(name)
     texts = [caption(scene) for scene in small_world().sample(200, seed=2)]
     texts += [PROMPT, "Sunset,  over A LAKE!", "a " * 100, "</s> a cat <pad>", "été 🦒", ""]
-    assert torch.equal(cut(texts), tokenizer.encode(texts, clip.config.context_length))
-    assert_same_scores(clip, tokenizer, reference.eval(), transform, cut, texts)
-    back = read_clip(tmp_path / "export" / "open_clip_model.safetensors", clip.config)
-    assert all(torch.equal(value, back.state_dict()[name]) for name, value in clip.state_dict().items())
+    assert torch.equal(tokenize(texts), tokenizer.encode(texts, clip.config.context_length))
+    assert_same_scores(clip, tokenizer, reference.eval(), transform, tokenize, texts)
+    loaded = read_clip(tmp_path / "export" / "open_clip_model.safetensors", clip.config)
+    assert all(torch.equal(value, loaded.state_dict()[name]) for name, value in clip.state_dict().items())
 
 
-def test_sizes_survive_the_way_there_and_back(own: tuple[CLIP, Tokenizer], tmp_path: Path) -> None:
+def test_an_exported_config_gives_the_same_sizes(own: tuple[CLIP, Tokenizer], tmp_path: Path) -> None:
     clip, tokenizer = own
     stored = json.loads((export_clip(clip, tokenizer, tmp_path) / "open_clip_config.json").read_text())
     assert stored == open_clip_config(clip.config)

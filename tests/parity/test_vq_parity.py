@@ -1,11 +1,11 @@
-"""The codebook layer against vector-quantize-pytorch: output, loss, gradients, and the codebook after some steps."""
+"""The quantizers compared with vector-quantize-pytorch: output, loss, gradients, and the codebook after some steps."""
 
 from typing import Any
 
 import pytest
 import torch
 from atelier.blocks.vq import VQVAE, MovingAverageQuantizer, VectorQuantizer, VQVAEConfig
-from atelier.weights.codebooks import with_statistics
+from atelier.weights.codebooks import with_moving_averages
 from vector_quantize_pytorch import VectorQuantize
 
 CODES, WIDTH, BETA, DECAY = 40, 6, 0.25, 0.9
@@ -21,7 +21,7 @@ def pair(by_gradient: bool = False, **options) -> tuple[Any, Any]:
         WIDTH, CODES, commitment_weight=BETA, decay=DECAY, accept_image_fmap=True, rotation_trick=False, **options
     )
     codebook = torch.randn(CODES, WIDTH)
-    ours.load_state_dict(with_statistics(ours, {"embedding.weight": codebook}))
+    ours.load_state_dict(with_moving_averages(ours, {"embedding.weight": codebook}))
     with torch.no_grad():
         theirs._codebook.embed.copy_(codebook[None])
         theirs._codebook.embed_avg.copy_(codebook[None])
@@ -29,7 +29,7 @@ def pair(by_gradient: bool = False, **options) -> tuple[Any, Any]:
 
 
 def relative(ours: Any, theirs: Any) -> float:
-    """The largest difference, in units of the largest number."""
+    """The largest difference, relative to the largest value."""
     return ((ours - theirs).abs().max() / theirs.abs().max()).item()
 
 
@@ -61,8 +61,8 @@ def test_evaluation_and_lookup_give_the_same_codes():
     assert torch.equal(ours.lookup(indices), theirs.get_output_from_indices(indices))
 
 
-def test_the_commitment_gradient_of_the_codebook_learned_by_gradient():
-    """Their learnable codebook puts one loss on both sides; ours, per eq. 3, is it plus β of it, on one side each."""
+def test_gradients_of_a_codebook_learned_by_gradient():
+    """Their loss weights both terms of eq. 3 with β; ours weights the codebook's term with 1."""
     ours, theirs = pair(by_gradient=True, learnable_codebook=True, ema_update=False)
     z_ours = torch.randn(4, WIDTH, 5, 5, requires_grad=True)
     z_theirs = z_ours.detach().clone().requires_grad_()
@@ -72,8 +72,8 @@ def test_the_commitment_gradient_of_the_codebook_learned_by_gradient():
     assert relative(BETA * ours.embedding.weight.grad, theirs._codebook.embed.grad[0]) < 1e-5
 
 
-def test_a_vq_vae_trains_the_same_around_either_layer():
-    """One step of the whole network: the encoder's gradients and the codebook afterwards."""
+def test_a_vq_vae_trains_the_same_with_either_quantizer():
+    """Compare the encoder's gradients and the updated codebook after one step of the whole network."""
     ours, theirs = pair()
     torch.manual_seed(1)
     model = VQVAE(VQVAEConfig(size=16, width=8, codes=CODES, code_width=WIDTH))

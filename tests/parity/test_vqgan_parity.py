@@ -1,4 +1,4 @@
-"""The VQ-GAN and the discriminator against taming-transformers, with weights in the published form."""
+"""The VQ-GAN and the discriminator compared with taming-transformers, with the same weights."""
 
 import importlib
 import sys
@@ -33,7 +33,7 @@ SMALL = VQGANConfig(
 
 
 class Taming:
-    """The reference's modules, imported with stand-ins for Lightning and for the LPIPS network that it downloads."""
+    """taming-transformers' modules, with substitutes for Lightning and for the LPIPS network that they download."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch):
         lightning: Any = ModuleType("pytorch_lightning")
@@ -50,7 +50,7 @@ class Taming:
         self.discriminator = importlib.import_module("taming.modules.discriminator.model")
 
     def model(self, config: VQGANConfig) -> Any:
-        """Their model of our config, with weights that make every layer matter."""
+        """Build their model of our config, with random weights such that every layer affects the output."""
         shape = {
             "double_z": False,
             "z_channels": config.z_channels,
@@ -79,12 +79,12 @@ def taming(monkeypatch: pytest.MonkeyPatch) -> Taming:
 
 
 def relative(ours: Any, theirs: Any) -> float:
-    """The largest difference, in units of the largest number."""
+    """The largest difference, relative to the largest value."""
     return ((ours - theirs).abs().max() / theirs.abs().max()).item()
 
 
 def compare(ours: VQGAN, theirs: Any, pictures: Tensor) -> None:
-    """Encoder, codes, decoder, reconstruction and finished pictures, of pictures from 0 to 1."""
+    """Compare encoder, codes, decoder, reconstruction and decoded pictures, for pictures from 0 to 1."""
     with torch.no_grad():
         x = pictures * 2 - 1
         assert relative(ours.encoder(x), theirs.encoder(x)) < 1e-4
@@ -98,7 +98,7 @@ def compare(ours: VQGAN, theirs: Any, pictures: Tensor) -> None:
 
 
 def published(model: nn.Module) -> dict[str, Tensor]:
-    """A state dict as in a published checkpoint."""
+    """Copy a state dict, as a published checkpoint has it."""
     return {name: value.clone() for name, value in model.state_dict().items()}
 
 
@@ -118,7 +118,7 @@ def test_the_whole_published_model_gives_the_same_numbers(taming: Taming):
     compare(ours, theirs, torch.rand(1, 3, 64, 64))
 
 
-def test_gradients_are_the_same_with_beta_on_the_papers_term(taming: Taming):
+def test_gradients_are_the_same_with_beta_on_the_commitment_term(taming: Taming):
     theirs = taming.model(SMALL)
     theirs.quantize.legacy = False
     ours = VQGAN(SMALL)
@@ -132,7 +132,7 @@ def test_gradients_are_the_same_with_beta_on_the_papers_term(taming: Taming):
     gradients = dict(ours.named_parameters())
     assert set(gradients) == {name for name, _ in theirs.named_parameters()}
     for name, weight in theirs.named_parameters():
-        # A bias that the next norm takes away again has no gradient but rounding.
+        # The gradient of a bias before a norm is zero up to rounding errors.
         if weight.grad.abs().max() > 1e-6:
             assert relative(gradients[name].grad, weight.grad) < 1e-3, name
 

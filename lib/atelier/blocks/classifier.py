@@ -1,8 +1,8 @@
-"""A small residual network that names what a painted picture shows: its subject, its setting, its colour, its style.
+"""A small residual network that classifies the subject, setting, colour and style of a painted picture.
 
-It has two uses: as the judge of what the pipeline draws, and, trained without the held-out combinations, as the
-network whose features the VQ-GAN's perceptual distance compares. He et al. 2016, "Identity Mappings in Deep Residual
-Networks", is where the order of normalisation, activation and convolution in a block comes from.
+It is used as the judge of drawn pictures and, trained without the held-out combinations, as the feature network of the
+VQ-GAN's perceptual loss. Normalisation and activation come before each convolution, as in He et al. 2016, "Identity
+Mappings in Deep Residual Networks".
 """
 
 from collections.abc import Sequence
@@ -14,16 +14,16 @@ from torch import Tensor, cat, nn
 
 @dataclass(frozen=True)
 class ClassifierConfig:
-    """Shape of a picture classifier.
+    """Sizes of a picture classifier.
 
     Attributes:
-        attributes: name of each attribute → the names of its classes, in the order of their numbers.
-        resolution: side in pixels at which it looks at pictures; others are resized to it.
-        widths: channels of each stage; every stage halves the map, so stage i's is resolution / 2^(i + 1) wide.
+        attributes: the class names of each attribute, by its name; a class's index is its label.
+        resolution: side in pixels to which pictures are resized first.
+        widths: channels of each stage. The feature map of stage i has the side resolution / 2^(i + 1).
         depth: residual blocks per stage.
 
     Raises:
-        ValueError: if the numbers do not fit together.
+        ValueError: if a size is impossible, or if the sizes do not fit together.
     """
 
     attributes: dict[str, tuple[str, ...]]
@@ -43,7 +43,7 @@ class ClassifierConfig:
         named = {name: tuple(map(str, classes)) for name, classes in self.attributes.items()}
         object.__setattr__(self, "attributes", named)
         if not self.widths or min(self.widths) < 1 or self.depth < 1:
-            raise ValueError(f"widths {self.widths} and depth {self.depth} are no network: give whole numbers from 1.")
+            raise ValueError(f"widths is {self.widths} and depth {self.depth}: give whole numbers from 1.")
         if self.resolution < 1 or self.resolution % 2 ** len(self.widths):
             raise ValueError(
                 f"A picture of {self.resolution} pixels cannot be halved {len(self.widths)} times: "
@@ -64,15 +64,19 @@ class PreActivationBlock(nn.Module):
         self.shortcut = nn.Identity() if fits else nn.Conv2d(inputs, outputs, 1, stride, bias=False)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Adds the block's contribution to x, (n, inputs, h, w)."""
+        """Apply the block to x, (n, inputs, h, w)."""
         h = F.relu(self.norm1(x))
-        # Where the width changes, the shortcut starts after the first activation, as in the paper's figure 5.
+        # If the shape changes, the shortcut starts after the first activation, as in the paper's figure 5.
         shortcut = x if isinstance(self.shortcut, nn.Identity) else self.shortcut(h)
         return shortcut + self.conv2(F.relu(self.norm2(self.conv1(h))))
 
 
 class PictureClassifier(nn.Module):
-    """Pictures (n, 3, H, W), from 0 to 1, to one set of logits per attribute."""
+    """Maps pictures (n, 3, H, W), from 0 to 1, to logits for each attribute.
+
+    Args:
+        config: the sizes.
+    """
 
     def __init__(self, config: ClassifierConfig):
         super().__init__()
@@ -92,7 +96,13 @@ class PictureClassifier(nn.Module):
         )
 
     def features(self, pictures: Tensor) -> list[Tensor]:
-        """One map per stage, (n, widths[i], side_i, side_i), from fine and shallow to coarse and deep.
+        """Compute the feature map of each stage, from the shallowest to the deepest.
+
+        Args:
+            pictures: (n, 3, H, W), from 0 to 1.
+
+        Returns:
+            For stage i a map (n, widths[i], side, side), with side = resolution / 2^(i + 1).
 
         Raises:
             ValueError: if the pictures are not (n, 3, H, W).
@@ -107,15 +117,15 @@ class PictureClassifier(nn.Module):
         return maps
 
     def forward(self, pictures: Tensor) -> dict[str, Tensor]:
-        """Logits (n, classes) for each attribute, by name, of pictures (n, 3, H, W)."""
+        """Compute the logits (n, classes) of each attribute, by name, for pictures (n, 3, H, W)."""
         h = F.relu(self.norm(self.features(pictures)[-1]))
-        # The mean knows how much of something there is, the maximum whether it is there at all, however small.
+        # The mean measures how much of a feature there is; the maximum detects even a small one.
         pooled = cat([h.mean((2, 3)), h.amax((2, 3))], dim=1)  # (n, 2·widths[-1])
         return {name: head(pooled) for name, head in self.heads.items()}
 
 
 def resize(pictures: Tensor, side: int) -> Tensor:
-    """Pictures (n, 3, H, W) as (n, 3, side, side): averaged over areas if that shrinks them, else interpolated."""
+    """Resize pictures (n, 3, H, W) to (n, 3, side, side): area averaging to shrink, else bilinear interpolation."""
     height, width = pictures.shape[-2:]
     if (height, width) == (side, side):
         return pictures

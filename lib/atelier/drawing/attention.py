@@ -1,4 +1,4 @@
-"""Looking inside a drawing: which words each of its codes looked at."""
+"""The cross-attention of a drawing: which words of the prompt each code attends to."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from atelier.drawing.pipeline import Pipeline
 
 
 class WordAttention(NamedTuple):
-    """Where the translator looked while it wrote each code.
+    """The translator's attention to the words of the prompt.
 
     Attributes:
-        words: of the prompt, in their order.
-        shares: (n, grid, grid, words), of the attention that went to words, each code's sum is 1. What went to the
-            marks at the caption's ends is left out.
+        words: of the prompt, in order.
+        shares: (n, grid, grid, words), for each code the share of its attention to each word; the shares of a code sum
+            to 1. The attention to the start and end tokens is left out.
     """
 
     words: list[str]
@@ -26,32 +26,33 @@ class WordAttention(NamedTuple):
 
 @torch.no_grad()
 def cross_attention(bart: Bart, text: Tensor, codes: Tensor) -> Tensor:
-    """Attention from target tokens to text tokens, in every decoder layer and head.
+    """Compute the attention of each code to the text tokens, in every decoder layer and head.
 
     Args:
         bart: the translator.
         text: (1, t) token ids of one prompt, without padding.
-        codes: (n, s), what was written for it.
+        codes: (n, s) codes of pictures of this prompt.
 
     Returns:
-        (n, layers, heads, s, t), each row of t sums to 1 (Vaswani et al. 2017, eq. 1, without the values).
+        (n, layers, heads, s, t), which sums to 1 over t: the softmax of Vaswani et al. 2017, eq. 1.
     """
     mask = bart.text_mask(text)
     embedding = bart.text_embedding if bart.config.shared_embedding else bart.target_embedding
     positions = torch.arange(codes.shape[1], device=codes.device)
     x = bart.decoder.start(embedding(bart.shift(codes)), positions)  # (n, s, d)
-    found = []
-    for part, seen in zip(bart.decoder.layers, bart.project(bart.encode(text, mask)), strict=True):
+    weights = []
+    for part, text_kv in zip(bart.decoder.layers, bart.project(bart.encode(text, mask)), strict=True):
         layer = cast(DecoderLayer, part)
-        found.append(_weights(layer, x, seen))
-        x = layer(x, seen, mask[:, None, None, :], None, None)
-    return torch.stack(found, dim=1)
+        weights.append(_layer_attention(layer, x, text_kv))
+        x = layer(x, text_kv, mask[:, None, None, :], None, None)
+    return torch.stack(weights, dim=1)
 
 
-def _weights(layer: DecoderLayer, x: Tensor, text: KeysValues) -> Tensor:
-    """The cross-attention weights (n, heads, s, t) of one layer, for its input x (n, s, d).
+def _layer_attention(layer: DecoderLayer, x: Tensor, text: KeysValues) -> Tensor:
+    """Compute the cross-attention weights (n, heads, s, t) of one layer for its input x (n, s, d).
 
-    Other threads may draw with the same model, so it is only called: a hook would be called by their drawings as well.
+    The computation is repeated here instead of being recorded by a hook, because other threads may draw with the same
+    model and would run the hook as well.
     """
     h = layer.pre_self_attn_layer_norm(x)
     x = layer.join(x, layer.self_attn(h, layer.self_attn.project(h), causal=True), layer.self_attn_layer_norm)
@@ -61,31 +62,38 @@ def _weights(layer: DecoderLayer, x: Tensor, text: KeysValues) -> Tensor:
 
 
 def attention_to_words(pipeline: Pipeline, prompt: str, codes: Tensor) -> WordAttention:
-    """Which words of its prompt each code of a drawing looked at, as the mean over layers and heads.
+    """Compute which words of its prompt each code of a drawing attends to, averaged over layers and heads.
 
     Args:
-        pipeline: that drew.
-        prompt: what was asked for.
+        pipeline: that made the drawing.
+        prompt: of the drawing.
         codes: (n, grid, grid), of the drawing.
+
+    Returns:
+        The words and the shares of attention.
     """
     pieces = pipeline.tokenizer.pieces(prompt)[: pipeline.bart.config.text_length - 2]
     text = pipeline.tokenizer.encode([prompt], len(pieces) + 2).to(pipeline.device)  # (1, pieces + 2)
     attention = cross_attention(pipeline.bart, text, codes.flatten(1).to(pipeline.device)).mean((1, 2))  # (n, s, t)
-    words, owner = _words(pieces)
+    words, word_of_piece = _words(pieces)
     shares = attention.new_zeros(*attention.shape[:2], len(words))
-    shares.index_add_(2, torch.tensor(owner, device=shares.device), attention[:, :, 1:-1])  # (n, s, words)
+    shares.index_add_(2, torch.tensor(word_of_piece, device=shares.device), attention[:, :, 1:-1])  # (n, s, words)
     shares = shares / shares.sum(2, keepdim=True)
     return WordAttention(words, shares.unflatten(1, codes.shape[1:]).cpu())
 
 
 def _words(pieces: list[str]) -> tuple[list[str], list[int]]:
-    """The words that a tokenizer's pieces make together, and for each piece the number of its word."""
+    """Join a tokenizer's pieces to words.
+
+    Returns:
+        The words, and for each piece the index of its word.
+    """
     words: list[str] = []
-    owner = []
+    word_of_piece = []
     for piece in pieces:
         if piece.startswith(" ") or not words:
             words.append(piece.strip())
         else:
             words[-1] += piece
-        owner.append(len(words) - 1)
-    return words, owner
+        word_of_piece.append(len(words) - 1)
+    return words, word_of_piece

@@ -26,10 +26,10 @@ from atelier.drawing.drawing import Drawing
 from atelier.drawing.packed import prepare_for_drawing
 from atelier.errors import AtelierError
 from atelier.pictures import seen_by_clip, square
-from atelier.weights.preset import Preset, load_preset, readable_presets, tell_of_skipped
+from atelier.weights.preset import Preset, load_preset, log_skipped, readable_presets
 from atelier.weights.rankers import load_ranker
 from atelier.weights.storage import PresetError
-from atelier.weights.tokenizer import CutsText, Tokenizer, words_of
+from atelier.weights.tokenizer import Tokenizer, TokenizerLike, words_of
 
 UNDRAWN = 0.93  # the grey of the part of a picture that is not drawn yet
 PIXELS_AT_ONCE = 2**16  # decoded together: one picture of DALL·E Mini, whose feature maps just fit a CPU's cache
@@ -49,7 +49,7 @@ class Pipeline:
         clip: CLIP | None,
         tokenizer: Tokenizer,
         *,
-        clip_tokenizer: CutsText | None = None,
+        clip_tokenizer: TokenizerLike | None = None,
         name: str = "",
         words: Sequence[str] = (),
         sampling: Sampling | None = None,
@@ -361,7 +361,7 @@ def best_preset() -> Preset:
         except PresetError as fault:
             faults[name] = fault
         else:
-            tell_of_skipped(faults)
+            log_skipped(faults)
             return preset
     sentences = ["No preset with weights was found; train one (atelier train --help) or set ATELIER_DATA."]
     raise PresetError(" ".join([*sentences, *map(str, faults.values())]))

@@ -16,7 +16,7 @@ from atelier.blocks.vq import codebook_usage
 from atelier.training.metrics import psnr
 from atelier.training.recipes.sprite_judge import KIND, NONE, blended, negative_pictures, partners_of_other_kinds
 from atelier.weights.sprites import (
-    BUILT_FROM,
+    MODEL_CLASSES,
     SpriteModel,
     SpriteModels,
     load_sprite_model,
@@ -185,7 +185,7 @@ def fine_energy(pictures: Tensor) -> float:
 
 
 def features(judge: PictureClassifier, pictures: Tensor) -> Tensor:
-    """Means and maxima of the judge's last feature maps for pictures (n, 3, h, w): (n, 2·widths[-1]), float64."""
+    """Means and maxima of the judge's last feature maps: pictures (n, 3, h, w) → (n, 2·widths[-1]), float64, CPU."""
     maps = torch.cat([judge.features(some)[-1] for some in pictures.split(256)])
     return torch.cat([maps.mean((2, 3)), maps.amax((2, 3))], dim=1).cpu().double()
 
@@ -253,7 +253,7 @@ They know six subjects in five colours and have seen nothing else: no setting, n
 
 def _training_row(name: str, model: SpriteModel) -> str:
     """The row of a model in the table of trainings."""
-    _, build = BUILT_FROM[name]
+    _, build = MODEL_CLASSES[name]
     size = sum(parameter.numel() for parameter in build(model.config).parameters())
     seen = f"{len(model.subjects)} subjects, {', '.join(model.colours)}"
     trained = dict(model.training)

@@ -1,4 +1,4 @@
-"""The page with the DRAW button: `atelier serve`. It needs no network, and reaches no file of the machine."""
+"""The page with the DRAW button: `atelier serve`. It needs no network and gives no access to the machine's files."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from atelier.drawing.attention import attention_to_words
 from atelier.drawing.pipeline import Drawing, Pipeline, best_preset
 from atelier.errors import AtelierError
 from atelier.page.gallery import COUNTS, grid_link, inside_html, pictures_html, settings
-from atelier.weights.preset import load_preset, readable_presets, tell_of_skipped
+from atelier.weights.preset import load_preset, log_skipped, readable_presets
 
 MOST_CHARACTERS = 500
 LARGEST_SEED = 2**31 - 1
@@ -24,7 +24,7 @@ EXAMPLES = (
     "a photo of the food of china",
     "a cartoon of a green cat in the snow",
 )
-# Fonts that are there already: a theme's own would be fetched from elsewhere.
+# System fonts: the fonts of Gradio's themes would be loaded from the network.
 FONTS = ["ui-sans-serif", "system-ui", "sans-serif"]
 MONO = ["ui-monospace", "monospace"]
 CSS = """
@@ -33,7 +33,7 @@ CSS = """
 #title h1 { margin-bottom: 0; }
 footer { display: none !important; }
 """
-LOOK: dict[str, Any] = {  # what `launch` is told of how the page looks
+LAUNCH_OPTIONS: dict[str, Any] = {  # the appearance of the page
     "theme": gr.themes.Soft(primary_hue="amber", font=FONTS, font_mono=MONO),
     "css": CSS,
     "footer_links": [],
@@ -41,38 +41,41 @@ LOOK: dict[str, Any] = {  # what `launch` is told of how the page looks
 
 
 class PageError(AtelierError):
-    """What was asked of the page cannot be done; the message says why, in one sentence."""
+    """A request to the page cannot be fulfilled; the message says why in one sentence."""
 
 
 class PortError(PageError, OSError):
-    """The page cannot be served where it was to be."""
+    """The page cannot be served at an address and port."""
 
 
 @lru_cache(maxsize=2)
 def pipeline(preset: str) -> Pipeline:
-    """The pipeline of a preset, loaded when it is first asked for."""
+    """Load the pipeline of a preset; the last two are kept in memory."""
     return Pipeline.from_pretrained(preset)
 
 
-def complete_presets() -> list[str]:
-    """Names of the presets that can draw; damaged ones are left out."""
+def drawable_presets() -> list[str]:
+    """List the names of the complete and readable presets."""
     readable, _ = readable_presets()
     return [name for name, preset in readable.items() if preset.complete]
 
 
-def checked(
+def validated(
     prompt: str, seed: float | None, guidance: float, temperature: float, n: int, preset: str
 ) -> dict[str, Any]:
-    """What the page sent, as arguments of `Pipeline.stream`. Whoever talks to the page without its controls, too.
+    """Check a request, which may come from a program instead of the page's controls.
+
+    Returns:
+        The arguments of `Pipeline.stream`.
 
     Raises:
-        PageError: something is out of range.
+        PageError: if a value is out of range.
     """
     if not isinstance(prompt, str) or not prompt.strip():
         raise PageError("The prompt is empty; say what to draw.")
     if len(prompt) > MOST_CHARACTERS:
         raise PageError(f"The prompt has {len(prompt):,} characters; give at most {MOST_CHARACTERS}.")
-    if preset not in complete_presets():
+    if preset not in drawable_presets():
         raise PageError(f"There is no preset {str(preset)[:40]!r} here; choose one from the list.")
     if n not in COUNTS:
         raise PageError(f"Draw {', '.join(map(str, COUNTS))} pictures, not {n!r}.")
@@ -80,8 +83,8 @@ def checked(
         raise PageError(f"The seed is {seed}; give a whole number from 0 to {LARGEST_SEED}, or leave it empty.")
     if not _within(guidance, 0, 10) or not _within(temperature, 0, 2):
         raise PageError("Give a guidance from 0 to 10 and a temperature from 0 to 2.")
-    whole = None if seed is None else int(seed)
-    return {"prompt": prompt, "seed": whole, "guidance": guidance, "temperature": temperature, "n": n}
+    seed = None if seed is None else int(seed)
+    return {"prompt": prompt, "seed": seed, "guidance": guidance, "temperature": temperature, "n": n}
 
 
 def _within(number: Any, low: float, high: float) -> bool:
@@ -92,10 +95,14 @@ Update = tuple[str, str, Drawing | None]
 
 
 def draw(prompt: str, seed: float | None, guidance: float, temperature: float, n: int, preset: str) -> Iterator[Update]:
-    """Stream a drawing to the page: pictures, a line on how it stands, and at the end the drawing itself."""
+    """Stream a drawing to the page.
+
+    Yields:
+        The HTML of the pictures, the status line, and the drawing, which is None until it is finished.
+    """
     try:
-        asked = checked(prompt, seed, guidance, temperature, n, preset)
-        for step in pipeline(preset).stream(**asked):
+        request = validated(prompt, seed, guidance, temperature, n, preset)
+        for step in pipeline(preset).stream(**request):
             finished = step.progress >= 1
             facts = settings(step, preset=preset, guidance=guidance, temperature=temperature)
             yield pictures_html(step, facts), status(step, facts), step if finished else None
@@ -104,16 +111,25 @@ def draw(prompt: str, seed: float | None, guidance: float, temperature: float, n
 
 
 def status(step: Drawing, facts: dict[str, Any]) -> str:
-    """One line: how far the drawing is; when it is finished, its seed, its remarks, and a link to save it."""
+    """Make the status line: the progress, or for a finished drawing its seed, its remarks, and a link to save it."""
     if step.progress < 1:
         return f'<p role="status">drawing … {step.progress:.0%}</p>'
-    ranked = "the best first, by CLIP’s score" if step.scores else "not ranked"
+    ranking = "the best first, by CLIP’s score" if step.scores else "not ranked"
     remarks = " ".join(map(html.escape, step.remarks))
-    return f'<p role="status">Seed {step.seed}, {ranked}. {grid_link(step, facts)} {remarks}</p>'
+    return f'<p role="status">Seed {step.seed}, {ranking}. {grid_link(step, facts)} {remarks}</p>'
 
 
-def inside(drawing: Drawing | None, place: int, preset: str) -> str:
-    """What is inside the picture at a place, from 1, of the drawing last made."""
+def look_inside(drawing: Drawing | None, place: int, preset: str) -> str:
+    """Show the codes of a picture and their attention to the words of the prompt.
+
+    Args:
+        drawing: the last drawing of the page; None if there is none.
+        place: of the picture in the drawing, from 1.
+        preset: that the drawing was made with.
+
+    Returns:
+        HTML.
+    """
     if drawing is None:
         return "Draw something first."
     place = min(max(int(place), 1), len(drawing.pictures))
@@ -121,23 +137,26 @@ def inside(drawing: Drawing | None, place: int, preset: str) -> str:
 
 
 def build_page(preset_first: str | None = None) -> gr.Blocks:
-    """The page, not yet served.
+    """Build the page without serving it.
 
     Args:
-        preset_first: the preset that is chosen at first; None chooses the best.
+        preset_first: the preset that is selected first; None selects the best.
+
+    Returns:
+        The page.
 
     Raises:
-        PresetError: there is no such preset, or no complete one to draw with.
+        PresetError: if there is no such preset, or no complete preset.
     """
     if preset_first is None:
-        first = best_preset().folder.name  # it says which others it skipped, and why
+        first = best_preset().folder.name  # also logs the presets that it skips
     else:
-        first = preset_first if preset_first in complete_presets() else load_preset(preset_first).name
-        tell_of_skipped(readable_presets()[1])
-    usual = pipeline(first).sampling
+        first = preset_first if preset_first in drawable_presets() else load_preset(preset_first).name
+        log_skipped(readable_presets()[1])
+    defaults = pipeline(first).sampling
     with gr.Blocks(title="Atelier", analytics_enabled=False) as page:
         gr.Markdown("# Atelier\nType a prompt, press DRAW. Nine pictures, the best first.", elem_id="title")
-        drawn = gr.State(None)
+        last_drawing = gr.State(None)
         with gr.Row(equal_height=True):
             prompt = gr.Textbox(
                 value=EXAMPLES[0],
@@ -156,21 +175,21 @@ def build_page(preset_first: str | None = None) -> gr.Blocks:
         pictures = gr.HTML("", elem_id="pictures")
         with gr.Accordion("Settings", open=False):
             with gr.Row():
-                preset = gr.Dropdown(complete_presets(), value=first, label="Preset")
+                preset = gr.Dropdown(drawable_presets(), value=first, label="Preset")
                 count = gr.Radio(COUNTS, value=9, label="Pictures")
                 seed = gr.Number(None, label="Seed (empty: another each time)", precision=None, minimum=0)
             with gr.Row():
-                guidance = gr.Slider(0, 10, usual.guidance, step=0.1, label="Guidance: how much the prompt counts")
-                temperature = gr.Slider(0, 2, usual.temperature, step=0.05, label="Temperature: how much chance")
+                guidance = gr.Slider(0, 10, defaults.guidance, step=0.1, label="Guidance: how much the prompt counts")
+                temperature = gr.Slider(0, 2, defaults.temperature, step=0.05, label="Temperature: how much chance")
         with gr.Accordion("Look inside", open=False):
             place = gr.Slider(1, 9, 1, step=1, label="Picture")
             look = gr.Button("Show its codes, and the words they looked at", elem_id="look")
-            shown = gr.HTML("", elem_id="inside")
-        asked = [prompt, seed, guidance, temperature, count, preset]
-        told = [pictures, line, drawn]
-        for wish in (button.click, prompt.submit):
-            wish(draw, asked, told, show_progress="hidden", concurrency_id="draw", concurrency_limit=1)
-        look.click(inside, [drawn, place, preset], shown, show_progress="hidden")
+            inside = gr.HTML("", elem_id="inside")
+        inputs = [prompt, seed, guidance, temperature, count, preset]
+        outputs = [pictures, line, last_drawing]
+        for event in (button.click, prompt.submit):
+            event(draw, inputs, outputs, show_progress="hidden", concurrency_id="draw", concurrency_limit=1)
+        look.click(look_inside, [last_drawing, place, preset], inside, show_progress="hidden")
     return page
 
 
@@ -178,14 +197,14 @@ def serve(host: str = "127.0.0.1", port: int = 7860, preset: str | None = None, 
     """Serve the page until Ctrl-C.
 
     Args:
-        host: address to listen at; 0.0.0.0 lets other machines in.
+        host: address to listen at; 0.0.0.0 allows other machines.
         port: to listen at.
-        preset: that is chosen at first; None chooses the best.
-        open_browser: whether to open the page.
+        preset: the preset that is selected first; None selects the best.
+        open_browser: whether to open the page in a browser.
 
     Raises:
-        PresetError: see `build_page`.
-        PortError: the port is taken, or the address is not this machine's.
+        PresetError: as for `build_page`.
+        PortError: if the port is in use, or if the address is not this machine's.
     """
     page = build_page(preset).queue(max_size=64)
     try:
@@ -195,7 +214,7 @@ def serve(host: str = "127.0.0.1", port: int = 7860, preset: str | None = None, 
             inbrowser=open_browser,
             quiet=True,
             max_file_size=1,
-            **LOOK,
+            **LAUNCH_OPTIONS,
         )
     except OSError as fault:
         raise PortError(

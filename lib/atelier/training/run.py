@@ -36,7 +36,7 @@ from atelier.weights.preset import (
     save_weights,
     update_preset,
 )
-from atelier.weights.storage import only_writer, replace_file
+from atelier.weights.storage import replace_file, write_lock
 from atelier.weights.tokenizer import train_tokenizer, words_of
 from atelier.world import World, caption, named_world
 
@@ -160,7 +160,7 @@ def run_training(request: Request) -> Outcome | None:
     )
     if accelerator.is_main_process:
         save_weights(preset, recipe.name, outcome.averaged, recipe.bound_to)
-        with only_writer(preset.folder):
+        with write_lock(preset.folder):
             _record_history(preset.folder / HISTORY_FILE, request.block, folder / METRICS_FILE)
     return outcome
 

@@ -1,1 +1,1 @@
-"""Weights and what belongs to them: presets, tokenizers, loading and saving, converters of the published formats."""
+"""Presets, tokenizers, stored weights, and the conversion of the published models."""

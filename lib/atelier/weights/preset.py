@@ -1,15 +1,15 @@
-"""Presets: folders that hold everything a pipeline needs.
+"""Presets: folders with everything that a pipeline needs.
 
-    config.json          sizes of the blocks, how they are trained, and the SHA-256 of each file beside it
+    config.json          sizes of the blocks, settings of their training, and the SHA-256 of each other file
     vqgan.safetensors    pictures to codes and back            bart.safetensors        captions to codes
     clip.safetensors     how well picture and caption match    tokenizer.json          captions to token ids
     perceptual.safetensors, judge.safetensors                  the two classifiers of painted pictures
     history.json         the training's metrics over time  README.md               the model card
     clip_tokenizer.json  captions to token ids for a clip that was not trained on the same ids as bart
-    enwiki-words-frequency.txt  published: with it, hashtags in prompts are taken apart
+    enwiki-words-frequency.txt  a published list of words, with which hashtags in prompts are split
 
-A preset may be incomplete: while it is being trained it has only the files that are finished. The published models are
-presets as well, once `atelier download` has fetched and converted them. How files are stored is said in `storage`.
+A preset may be incomplete: during its training it has only the files that are finished. `atelier download` converts the
+published models to presets. The module `storage` reads and writes the files.
 """
 
 from __future__ import annotations
@@ -34,16 +34,16 @@ from atelier.decoding import Sampling
 from atelier.weights.sizes import check_sizes
 from atelier.weights.storage import (
     PresetError,
-    check_recorded,
-    fill_in_weights,
-    holds,
-    only_writer,
+    check_hash,
+    has_file,
+    read_checked,
     read_json,
-    read_recorded,
+    read_weights_into,
     replace_file,
-    stored_weights,
+    serialized_weights,
+    write_lock,
 )
-from atelier.weights.streams import AnyModule, described
+from atelier.weights.streams import AnyModule, on_meta_device
 from atelier.weights.tokenizer import Tokenizer
 
 CONFIG_FILE = "config.json"
@@ -62,19 +62,28 @@ AnyConfig = TypeVar("AnyConfig")
 
 @dataclass(frozen=True)
 class Preset:
-    """What a config.json says.
+    """The content of a config.json.
 
-    name: of the preset. world: of the painted world it is trained on, "small_world" or "full_world"; "" for none.
-    picture_size: pixels on a side. vqgan, bart, clip, classifier: the sizes of the blocks; without a clip, pictures are
-    not ranked, and without a classifier, nothing can be trained or measured on painted pictures.
-    recipes: for each trained block, what its recipe's settings are, where they differ from the recipe's defaults; and
-    under "all", each block's share of the time when all are trained.
-    sampling: how the pipeline chooses codes, where it differs from `atelier.decoding.Sampling`'s defaults.
-    words: all words of the captions it was trained on, or none where they are not a closed list.
-    normalization: what is done to prompts before the tokenizer's own rules, see `atelier.weights.normalizers`.
-    files: the SHA-256 of each file that belongs to the preset and is there. folder: where it was read from.
-    trained_with: for a block that means nothing without other files (a translator writes the codes of one VQ-GAN), the
-    SHA-256 of each of them as it was in training. A block without a record is believed.
+    Attributes:
+        name: of the preset.
+        world: the painted world that it is trained on, "small_world" or "full_world"; "" if it is not trained on one.
+        picture_size: pixels on a side.
+        vqgan: sizes of the VQ-GAN.
+        bart: sizes of the translator.
+        clip: sizes of the CLIP; None if pictures are not ranked.
+        classifier: sizes of both classifiers; None if the preset cannot be trained or evaluated on painted pictures.
+        recipes: for each trained block the settings of its recipe that differ from the defaults, and under "all" each
+            block's share of the time when all are trained.
+        sampling: the options of `atelier.decoding.Sampling` that differ from its defaults.
+        words: all words of the captions that it was trained on; empty if they are not a closed list.
+        normalization: of prompts, before the tokenizer's own, see `atelier.weights.normalizers`.
+        files: the SHA-256 of each file of the preset, by name.
+        trained_with: for a block that depends on other files (a translator depends on one VQ-GAN's codes), the SHA-256
+            of each of these files during the training. A block without an entry is not checked.
+        folder: the folder that it was read from.
+
+    Raises:
+        ValueError: if a size is impossible, or if the sizes do not fit together.
     """
 
     name: str
@@ -114,7 +123,7 @@ class Preset:
         if self.clip is not None and self._shares_tokenizer and self.bart.text_vocabulary != self.clip.vocabulary:
             raise ValueError(
                 f"The bart's text_vocabulary is {self.bart.text_vocabulary}, but the clip's vocabulary is "
-                f"{self.clip.vocabulary}; they read the same tokens, so they must be the same."
+                f"{self.clip.vocabulary}; they share a tokenizer, so they must be the same."
             )
 
     @property
@@ -123,7 +132,7 @@ class Preset:
 
     @property
     def complete(self) -> bool:
-        """Whether everything that a pipeline needs is there."""
+        """Whether the preset has all files that a pipeline needs."""
         return all(file in self.files for file in self._pipeline_files)
 
     @property
@@ -131,33 +140,66 @@ class Preset:
         return [*PIPELINE_FILES, *([] if self.clip is None else ["clip.safetensors"])]
 
     def check_pipeline(self) -> None:
-        """Compare everything that a pipeline needs with its hash. Raises PresetError as `check` does."""
+        """Compare all files that a pipeline needs with their hashes.
+
+        Raises:
+            PresetError: if one of them is missing or altered.
+        """
         for file in self._pipeline_files:
             self.check(file)
 
     def load_vqgan(self) -> VQGAN:
-        """The VQ-GAN with its weights, in float32, for use. Raises PresetError as `load_weights` does."""
-        return load_weights(self, "vqgan", described(lambda: VQGAN(self.vqgan)))
+        """Load the VQ-GAN in float32, in evaluation mode.
+
+        Raises:
+            PresetError: as for `load_weights`.
+        """
+        return load_weights(self, "vqgan", on_meta_device(lambda: VQGAN(self.vqgan)))
 
     def load_bart(self, as_stored: bool = False) -> Bart:
-        """The translator with its weights. Raises PresetError also when they belong to another VQ-GAN or tokenizer.
+        """Load the translator, in evaluation mode.
 
-        as_stored: leave the numbers in the types that the file has, see `load_weights`.
+        Args:
+            as_stored: keep the dtypes of the file instead of float32, see `load_weights`.
+
+        Returns:
+            The translator.
+
+        Raises:
+            PresetError: as for `load_weights`, or if it was trained with another VQ-GAN or tokenizer.
         """
-        self._check_companions("bart")
-        return load_weights(self, "bart", described(lambda: Bart(self.bart)), as_stored)
+        self._check_trained_with("bart")
+        return load_weights(self, "bart", on_meta_device(lambda: Bart(self.bart)), as_stored)
 
     def load_clip(self) -> CLIP:
-        """The critic with its weights. Raises PresetError also when they belong to another tokenizer."""
-        self._check_companions("clip")
+        """Load the CLIP, in evaluation mode.
+
+        Raises:
+            PresetError: as for `load_weights`, or if it was trained with another tokenizer.
+        """
+        self._check_trained_with("clip")
         return load_weights(self, "clip", CLIP(self.clip_sizes))
 
     def load_classifier(self, name: str) -> PictureClassifier:
-        """A classifier with its weights: "perceptual" or "judge"."""
+        """Load a classifier, in evaluation mode.
+
+        Args:
+            name: "perceptual" or "judge".
+
+        Returns:
+            The classifier.
+
+        Raises:
+            PresetError: as for `load_weights`.
+        """
         return load_weights(self, name, PictureClassifier(self.classifier_sizes))
 
     def load_tokenizer(self) -> Tokenizer:
-        """The tokenizer. Raises PresetError when its file is missing or altered, or has more ids than bart knows."""
+        """Load the translator's tokenizer.
+
+        Raises:
+            PresetError: if its file is missing or altered, or if it has more ids than the translator's vocabulary.
+        """
         tokenizer = self._read_tokenizer(TOKENIZER_FILE, self._normalizer())
         if len(tokenizer) > self.bart.text_vocabulary:
             raise PresetError(
@@ -167,7 +209,11 @@ class Preset:
         return tokenizer
 
     def load_clip_tokenizer(self) -> Tokenizer:
-        """The tokenizer of the clip: bart's, unless it has its own. Raises PresetError as `load_tokenizer` does."""
+        """Load the tokenizer of the CLIP: the translator's, unless the CLIP has its own.
+
+        Raises:
+            PresetError: if its file is missing or altered, or if it has more ids than the CLIP's vocabulary.
+        """
         if self._shares_tokenizer:
             return self.load_tokenizer()
         tokenizer, clip = self._read_tokenizer(CLIP_TOKENIZER_FILE), self.clip_sizes
@@ -188,7 +234,7 @@ class Preset:
     def _normalizer(self) -> Callable[[str], str] | None:
         if self.normalization is None:
             return None
-        from atelier.weights.normalizers import normalizer  # with it come libraries that no other preset needs
+        from atelier.weights.normalizers import normalizer  # imports libraries that other presets do not need
 
         frequencies = self.read(FREQUENCIES_FILE).decode() if FREQUENCIES_FILE in self.files else ""
         try:
@@ -198,74 +244,91 @@ class Preset:
 
     @property
     def clip_sizes(self) -> CLIPConfig:
-        """The sizes of the clip. Raises PresetError where the preset has none."""
-        return self._there("clip", self.clip)
+        """The sizes of the CLIP.
+
+        Raises:
+            PresetError: if the preset has no CLIP.
+        """
+        return self._required("clip", self.clip)
 
     @property
     def classifier_sizes(self) -> ClassifierConfig:
-        """The sizes of both classifiers. Raises PresetError where the preset has none."""
-        return self._there("classifier", self.classifier)
+        """The sizes of both classifiers.
 
-    def _there(self, name: str, config: AnyConfig | None) -> AnyConfig:
+        Raises:
+            PresetError: if the preset has no classifiers.
+        """
+        return self._required("classifier", self.classifier)
+
+    def _required(self, name: str, config: AnyConfig | None) -> AnyConfig:
         if config is None:
             raise PresetError(f"The preset {self.name} has no {name}; choose another preset.")
         return config
 
-    def _check_companions(self, block: str) -> None:
+    def _check_trained_with(self, block: str) -> None:
         for file, trained in self.trained_with.get(block, {}).items():
             found = self.files.get(file, trained)
             if found != trained:
                 raise PresetError(
                     f"{self.folder / block}.safetensors was trained with another {file} (SHA-256 {trained}) than the "
-                    f"one now beside it ({found}); restore that file, or train again: atelier train {block}."
+                    f"one in this folder ({found}); restore that file, or train again: atelier train {block}."
                 )
 
     def read(self, file: str) -> bytes:
-        """The checked content of one of the preset's files. Raises PresetError when it is missing or altered."""
-        return read_recorded(self.folder / file, self.files, CONFIG_FILE)
+        """Read one of the preset's files.
+
+        Raises:
+            PresetError: if it is missing or altered.
+        """
+        return read_checked(self.folder / file, self.files, CONFIG_FILE)
 
     def check(self, file: str) -> None:
-        """Compare one of the preset's files with its hash. Raises PresetError when it is missing or altered."""
-        check_recorded(self.folder / file, self.files, CONFIG_FILE)
+        """Compare one of the preset's files with its hash.
+
+        Raises:
+            PresetError: if it is missing or altered.
+        """
+        check_hash(self.folder / file, self.files, CONFIG_FILE)
 
 
 # ---------------------------------------------------------------------------------------------- finding and reading
 
 
 def preset_folders() -> list[Path]:
-    """Where presets are looked for: $ATELIER_DATA if it is set, the checkout's data/, and where downloads go else."""
+    """List the folders in which presets are searched: $ATELIER_DATA if it is set, the checkout's data/, the cache."""
     checkout = Path(__file__).parents[3] / "data"
     chosen = os.environ.get("ATELIER_DATA")
     return [*([Path(chosen)] if chosen else []), checkout, CACHE]
 
 
 def downloads_folder() -> Path:
-    """Where presets that are downloaded go: $ATELIER_DATA if it is set, else the user's cache."""
+    """Determine the folder for downloaded presets: $ATELIER_DATA if it is set, else the user's cache."""
     chosen = os.environ.get("ATELIER_DATA")
     return Path(chosen) if chosen else CACHE
 
 
 def find_presets() -> dict[str, Path]:
-    """The folders of all presets that can be found by name; an earlier place hides a later one."""
+    """Find all presets, by the names of their folders; of two with the same name, the first in `preset_folders`."""
     found: dict[str, Path] = {}
-    for place in preset_folders():
-        for folder in _folders(place):
-            if holds(folder, CONFIG_FILE):
+    for parent in preset_folders():
+        for folder in _folders(parent):
+            if has_file(folder, CONFIG_FILE):
                 found.setdefault(folder.name, folder)
     return found
 
 
-def _folders(place: Path) -> list[Path]:
+def _folders(parent: Path) -> list[Path]:
     try:
-        return sorted(place.iterdir())
-    except OSError:  # mostly there is no such place; of one that cannot be listed, no preset is known by name
+        return sorted(parent.iterdir())
+    except OSError:  # the folder does not exist, or cannot be listed
         return []
 
 
 def readable_presets() -> tuple[dict[str, Preset], dict[str, PresetError]]:
-    """All presets that can be found, by the names of their folders: those that can be read, and what others fail by.
+    """Read all presets that `find_presets` finds. A damaged preset does not prevent the use of the others.
 
-    One damaged preset must not stop the others from being used.
+    Returns:
+        The presets that can be read, and the errors of those that cannot, both by name.
     """
     readable: dict[str, Preset] = {}
     faults: dict[str, PresetError] = {}
@@ -277,25 +340,40 @@ def readable_presets() -> tuple[dict[str, Preset], dict[str, PresetError]]:
     return readable, faults
 
 
-def tell_of_skipped(faults: Mapping[str, PresetError]) -> None:
-    """Log one sentence for each preset that is not used because of a fault; the log goes to stderr by default."""
+def log_skipped(faults: Mapping[str, PresetError]) -> None:
+    """Log a warning for each preset that cannot be used.
+
+    Args:
+        faults: the errors by the names of the presets.
+    """
     for name, fault in faults.items():
         logger.warning("The preset %s is skipped: %s", name, fault)
 
 
 def load_preset(name_or_folder: str | Path) -> Preset:
-    """Read a preset by its name, or from a folder. Its weights are read when they are asked for.
+    """Read a preset by its name, or from a folder. Its weights are not read yet.
 
-    Raises PresetError when there is no such preset, or when its config.json is damaged, has an unknown or missing key,
-    or sizes that do not fit together.
+    Args:
+        name_or_folder: a name in `find_presets`, or the path of a folder.
+
+    Returns:
+        The preset.
+
+    Raises:
+        PresetError: if there is no such preset, or if its config.json is damaged, has an unknown or missing key, or
+            sizes that do not fit together.
     """
-    return read_preset(_folder_of(name_or_folder))
+    return read_preset(_find_folder(name_or_folder))
 
 
 def read_preset(folder: Path) -> Preset:
-    """Read a preset from the config.json of a folder. Raises PresetError as `load_preset` does."""
+    """Read a preset from the config.json of a folder.
+
+    Raises:
+        PresetError: if there is no config.json, or for the reasons in `load_preset`.
+    """
     path = folder / CONFIG_FILE
-    if not holds(folder, CONFIG_FILE):
+    if not has_file(folder, CONFIG_FILE):
         raise PresetError(f"{folder} is not a preset: it holds no {CONFIG_FILE}.")
     values = read_json(path)
     try:
@@ -304,17 +382,17 @@ def read_preset(folder: Path) -> Preset:
         raise PresetError(f"{path} does not describe a preset: {fault}") from fault
 
 
-def _folder_of(name_or_folder: str | Path) -> Path:
+def _find_folder(name_or_folder: str | Path) -> Path:
     known = find_presets()
     if str(name_or_folder) in known:
         return known[str(name_or_folder)]
-    with suppress(OSError):  # a name may be longer than any file's
+    with suppress(OSError):  # the name may be too long for a path
         if Path(name_or_folder).is_dir():
             return Path(name_or_folder)
     names = ", ".join(known) or "none"
     raise PresetError(
         f"There is no preset {str(name_or_folder)!r}. Known presets: {names}. "
-        f"A folder that holds a {CONFIG_FILE} can be given as well, and `atelier download` fetches published ones."
+        f"Give one of them, or a folder with a {CONFIG_FILE}; `atelier download` downloads published presets."
     )
 
 
@@ -331,8 +409,10 @@ def _preset_from(values: Any, folder: Path) -> Preset:
     if not isinstance(values.get("words", []), list):
         raise ValueError(f"words is a {type(values['words']).__name__}, not a list.")
     blocks = {"vqgan": VQGANConfig, "bart": BartConfig, "clip": CLIPConfig, "classifier": ClassifierConfig}
-    left_out = {name for name in ("clip", "classifier") if values[name] is None}
-    built = {name: config_from(values[name], config, name) for name, config in blocks.items() if name not in left_out}
+    absent = {name for name in ("clip", "classifier") if values[name] is None}
+    built = {
+        name: config_from_json(values[name], config, name) for name, config in blocks.items() if name not in absent
+    }
     arguments: dict[str, Any] = {**values, **built, "folder": folder}
     return Preset(**arguments)
 
@@ -350,13 +430,22 @@ def _check_sampling(values: dict[str, Any]) -> None:
         if not fits and (value is not None or getattr(defaults, name) is not None):
             kind = "a whole number" if name == "top_k" else "a number"
             raise ValueError(f"sampling has {value!r} for {name}; give {kind}.")
-    Sampling(**values)  # it knows its ranges
+    Sampling(**values)  # checks the ranges
 
 
-def config_from(values: Any, config: type[Any], name: str) -> Any:
-    """A block's config from what JSON has of it.
+def config_from_json(values: Any, config: type[Any], name: str) -> Any:
+    """Build a block's config from a JSON object.
 
-    Raises ValueError for a missing or unknown key, and for sizes that are refused by `check_sizes`. name: of the block.
+    Args:
+        values: the object.
+        config: the class of the config.
+        name: of the block, for errors.
+
+    Returns:
+        The config.
+
+    Raises:
+        ValueError: if a key is missing or unknown, or if `check_sizes` refuses the sizes.
     """
     _check_object(values, name)
     _check_keys(values, config, name)
@@ -371,7 +460,7 @@ def _check_keys(
     known = {item.name: item for item in fields(config) if item.name not in computed}
     unknown = sorted(values.keys() - known.keys())
     if unknown:
-        raise ValueError(f"{name} has the unknown key {', '.join(unknown)}; it knows {', '.join(known)}.")
+        raise ValueError(f"{name} has the unknown key {', '.join(unknown)}; expected are {', '.join(known)}.")
     needed = {key for key, item in known.items() if item.default is MISSING and item.default_factory is MISSING}
     missing = sorted(needed - values.keys())
     if missing:
@@ -382,17 +471,35 @@ def _check_keys(
 
 
 def load_weights(preset: Preset, name: str, module: AnyModule, as_stored: bool = False) -> AnyModule:
-    """Fill a module with a preset's weights NAME.safetensors and put it into evaluation mode.
+    """Load a preset's weights NAME.safetensors into a module.
 
-    Raises PresetError as `check_recorded` and `fill_in_weights` do, which also says what `as_stored` means.
+    Args:
+        preset: the preset.
+        name: of the weights.
+        module: the model, with any weights.
+        as_stored: keep the dtypes of the file, mostly float16, instead of converting to the module's.
+
+    Returns:
+        The module, in evaluation mode.
+
+    Raises:
+        PresetError: if the file is missing, truncated or altered, or does not fit the module.
     """
     path = preset.folder / f"{name}.safetensors"
     preset.check(path.name)
-    return fill_in_weights(module, path, CONFIG_FILE, as_stored)
+    return read_weights_into(module, path, CONFIG_FILE, as_stored)
 
 
 def save_preset(preset: Preset, folder: str | Path) -> Preset:
-    """Write a preset's config.json into a folder. The preset returned is the one in that folder."""
+    """Write a preset's config.json into a folder.
+
+    Args:
+        preset: the preset.
+        folder: to write to; it is created if necessary.
+
+    Returns:
+        The preset in that folder.
+    """
     moved = replace(preset, folder=Path(folder))
     moved.folder.mkdir(parents=True, exist_ok=True)
     values = asdict(moved)
@@ -402,21 +509,25 @@ def save_preset(preset: Preset, folder: str | Path) -> Preset:
 
 
 def update_preset(preset: Preset, **changes: Any) -> Preset:
-    """Change what a preset's config.json says, and return what it says then.
+    """Change fields in a preset's config.json.
 
-    The file is read anew before it is written, and no other process or thread writes meanwhile, so that two trainings
-    which work on the same preset do not undo what the other one recorded. Where there is no file yet, the preset given
-    is what is changed.
+    The file is locked and read again before it is written, so that two trainings can update the same preset at the
+    same time.
 
-    changes: fields of the preset and their new values. The entries of `files` and `trained_with` are added to those
-    already there, and an empty entry removes one.
+    Args:
+        preset: gives the folder, and the fields if its config.json does not exist yet.
+        changes: new values of fields. The entries of `files` and `trained_with` are added to the existing ones, and an
+            empty entry removes one.
+
+    Returns:
+        The preset as it is now recorded.
     """
-    with only_writer(preset.folder):
-        return _updated(preset, changes)
+    with write_lock(preset.folder):
+        return _apply_changes(preset, changes)
 
 
-def _updated(preset: Preset, changes: dict[str, Any]) -> Preset:
-    now = read_preset(preset.folder) if holds(preset.folder, CONFIG_FILE) else preset
+def _apply_changes(preset: Preset, changes: dict[str, Any]) -> Preset:
+    now = read_preset(preset.folder) if has_file(preset.folder, CONFIG_FILE) else preset
     for name in {"files", "trained_with"} & changes.keys():
         entries = {**getattr(now, name), **changes[name]}
         changes[name] = {key: entry for key, entry in entries.items() if entry}
@@ -424,15 +535,34 @@ def _updated(preset: Preset, changes: dict[str, Any]) -> Preset:
 
 
 def save_weights(preset: Preset, name: str, module: nn.Module, bound_to: Mapping[str, str] | None = None) -> Preset:
-    """Write a module's weights as NAME.safetensors, as `stored_weights` has them, and record their hash in config.json.
+    """Write a module's weights as NAME.safetensors and record their hash in config.json.
 
-    bound_to: the SHA-256 of each file that the weights were trained with and mean nothing without.
+    Args:
+        preset: the preset.
+        name: of the weights.
+        module: the model, whose weights are stored as by `serialized_weights`.
+        bound_to: the SHA-256, by name, of the files that the weights depend on.
+
+    Returns:
+        The preset as it is now recorded.
     """
-    return add_file(preset, f"{name}.safetensors", stored_weights(module), trained_with={name: dict(bound_to or {})})
+    return add_file(
+        preset, f"{name}.safetensors", serialized_weights(module), trained_with={name: dict(bound_to or {})}
+    )
 
 
 def add_file(preset: Preset, file: str, content: bytes, **changes: Any) -> Preset:
-    """Write one of a preset's files and record its hash, and other `changes`, in config.json: see `update_preset`."""
-    with only_writer(preset.folder):  # one lock for both, so that the hash recorded is that of the file
+    """Write one of a preset's files and record its hash in config.json.
+
+    Args:
+        preset: the preset.
+        file: the name of the file.
+        content: its content.
+        changes: further changes, as for `update_preset`.
+
+    Returns:
+        The preset as it is now recorded.
+    """
+    with write_lock(preset.folder):  # one lock for file and config, so that the recorded hash is that of the file
         replace_file(preset.folder / file, content)
-        return _updated(preset, {"files": {file: hashlib.sha256(content).hexdigest()}, **changes})
+        return _apply_changes(preset, {"files": {file: hashlib.sha256(content).hexdigest()}, **changes})

@@ -1,28 +1,33 @@
-"""Which CLIP ranks a preset's pictures: its own, or a published one."""
+"""The CLIP that ranks a preset's pictures: its own, or a published one."""
 
 from __future__ import annotations
 
 from atelier.blocks.clip import CLIP
 from atelier.weights.preset import Preset
-from atelier.weights.tokenizer import CutsText
+from atelier.weights.tokenizer import TokenizerLike
 
 
-def load_ranker(preset: Preset, published: str | None = None) -> tuple[CLIP | None, CutsText | None]:
-    """A CLIP and its tokenizer, or two Nones for a preset that has no CLIP of its own.
+def load_ranker(preset: Preset, published: str | None = None) -> tuple[CLIP | None, TokenizerLike | None]:
+    """Load the CLIP that ranks a preset's pictures, and its tokenizer.
 
     Args:
-        preset: whose pictures are to be ranked.
-        published: "MODEL/TAG" of a CLIP in open_clip's list, such as "ViT-B-32/openai". It is fetched from the hub
-            once, compared with the hub's hash of it, and kept in the hub's cache; when it is there, nothing is
-            contacted.
+        preset: the preset whose pictures are ranked.
+        published: MODEL/TAG of a CLIP in open_clip's list, such as "ViT-B-32/openai"; None for the preset's own. It is
+            downloaded from the hub, compared with the hub's hash of it, and kept in the hub's cache. If it is in the
+            cache, no connection is needed.
+
+    Returns:
+        The CLIP and its tokenizer; None for both if the preset has no CLIP.
 
     Raises:
-        PresetError: the preset's own CLIP cannot be read.
-        DownloadError: there is no such published CLIP, or no connection to fetch it with.
-        PublishedError: the published file is not what it should be.
+        PresetError: if the preset's own CLIP cannot be read.
+        DownloadError: if there is no such published CLIP, or if it cannot be downloaded.
+        PublishedError: if the published file is damaged or of another architecture.
     """
     if published is not None:
-        from atelier.weights.published.openclip import load_published_clip  # nobody else needs what it imports
+        from atelier.weights.published.openclip import (
+            load_published_clip,  # imports libraries that only this branch needs
+        )
 
         return load_published_clip(published)
     if preset.clip is None:

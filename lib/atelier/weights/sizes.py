@@ -1,7 +1,7 @@
 """Checks of the blocks' configs: whether the sizes are possible and fit together.
 
-The blocks themselves check only what would otherwise fail in a confusing way. Configs that are read from a file or made
-by a user are checked here, before a block is built.
+The blocks themselves check only what would otherwise cause a confusing error. Configs from a file or from a user are
+checked here, before a block is built.
 """
 
 from __future__ import annotations
@@ -103,7 +103,7 @@ def _(config: BartConfig) -> None:
     if not 0 <= config.pad_token < config.text_vocabulary:
         raise ValueError(f"pad_token {config.pad_token} is not among the {config.text_vocabulary} text tokens.")
     if config.position_offset < 0:
-        raise ValueError(f"position_offset is {config.position_offset}; it counts rows, so give 0 or more.")
+        raise ValueError(f"position_offset is {config.position_offset}; it is a number of rows, so give 0 or more.")
     if not 0 <= config.dropout < 1:
         raise ValueError(f"dropout is {config.dropout}; it is a share, so give at least 0 and less than 1.")
 

@@ -1,10 +1,10 @@
 """The small models of part 2, trained on sprites, and the folder they are shipped in.
 
-    models.json              for each model: its sizes, its sprites, its training, what was measured; and all SHA-256
-    NAME.safetensors         its weights, in float16
+    models.json              sizes, sprites, training and measurements of each model, and the SHA-256 of each file
+    NAME.safetensors         the weights of a model, in float16
     README.md                the model card
 
-Nothing is used before its hash, its names and its shapes have been checked, as for presets.
+As for presets, the hash of a file and the names and shapes of its tensors are checked before it is used.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from atelier.blocks.gan import GANConfig, Generator
 from atelier.blocks.vae import VAE
 from atelier.blocks.vq import VQVAE, VQVAEConfig
 from atelier.blocks.vqgan import VQGAN, VQGANConfig
-from atelier.weights.preset import config_from, preset_folders
+from atelier.weights.preset import config_from_json, preset_folders
 from atelier.weights.storage import (
     PresetError,
-    check_recorded,
-    fill_in_weights,
-    holds,
-    only_writer,
+    check_hash,
+    has_file,
     read_json,
+    read_weights_into,
     replace_file,
-    stored_weights,
+    serialized_weights,
+    write_lock,
 )
 
 MODELS_FILE = "models.json"
 SPRITES_FOLDER = "sprites"
 
-BUILT_FROM: dict[str, tuple[type[Any], type[nn.Module]]] = {
+MODEL_CLASSES: dict[str, tuple[type[Any], type[nn.Module]]] = {
     "judge": (ClassifierConfig, PictureClassifier),
     "perceptual": (ClassifierConfig, PictureClassifier),
     "gan": (GANConfig, Generator),
@@ -48,16 +48,19 @@ BUILT_FROM: dict[str, tuple[type[Any], type[nn.Module]]] = {
     "vqgan_without_adversary": (VQGANConfig, VQGAN),
     "vqgan": (VQGANConfig, VQGAN),
 }
-SPRITE_MODELS = tuple(BUILT_FROM)
+SPRITE_MODELS = tuple(MODEL_CLASSES)
 
 
 @dataclass(frozen=True)
 class SpriteModel:
-    """What models.json says of a model.
+    """The entry of a model in models.json.
 
-    config: its sizes, a config of its block. subjects, colours: of the sprites it was trained on, as
-    `atelier.world.sprites` takes them. training: seed, steps, minutes, and the metrics at the end.
-    measured: what it does on sprites that it has not seen.
+    Attributes:
+        config: its sizes, a config of its block.
+        subjects: of the sprites that it was trained on, as arguments of `atelier.world.sprites`.
+        colours: of the sprites that it was trained on.
+        training: seed, steps, minutes, and the metrics at the end.
+        measured: metrics on sprites that were not in the training.
     """
 
     config: Any
@@ -69,19 +72,29 @@ class SpriteModel:
 
 @dataclass(frozen=True)
 class SpriteModels:
-    """A folder of sprite models: what is known of each by its name, and the SHA-256 of each file."""
+    """A folder of sprite models.
+
+    Attributes:
+        folder: the folder.
+        models: the entry of each model, by name.
+        files: the SHA-256 of each file, by name.
+    """
 
     folder: Path
     models: dict[str, SpriteModel] = field(default_factory=dict)
     files: dict[str, str] = field(default_factory=dict)
 
     def __getitem__(self, name: str) -> SpriteModel:
-        """What is known of a model. Raises PresetError where there is no such model."""
+        """Look up the entry of a model.
+
+        Raises:
+            PresetError: if there is no such model.
+        """
         if name not in SPRITE_MODELS:
             raise PresetError(f"There is no sprite model {name!r}; choose one of {', '.join(SPRITE_MODELS)}.")
         if name not in self.models:
             raise PresetError(
-                f"{self.folder} has no sprite model {name!r} yet; make it: atelier train sprites --only {name}."
+                f"{self.folder} has no sprite model {name!r} yet; train it: atelier train sprites --only {name}."
             )
         return self.models[name]
 
@@ -90,21 +103,28 @@ class SpriteModels:
 
 
 def sprites_folder() -> Path:
-    """The shipped models: the first folder sprites/ with a models.json where presets are looked for."""
-    places = [place / SPRITES_FOLDER for place in preset_folders()]
-    return next((place for place in places if holds(place, MODELS_FILE)), places[0])
+    """Find the shipped models: the first folder sprites/ with a models.json in `preset_folders`."""
+    folders = [folder / SPRITES_FOLDER for folder in preset_folders()]
+    return next((folder for folder in folders if has_file(folder, MODELS_FILE)), folders[0])
 
 
 def read_sprite_models(folder: str | Path | None = None) -> SpriteModels:
-    """What a folder of sprite models holds; None: the shipped ones.
+    """Read the models.json of a folder.
 
-    Raises PresetError when there is no models.json, or when it is damaged or does not describe such models.
+    Args:
+        folder: the folder; None for the shipped models.
+
+    Returns:
+        The models.
+
+    Raises:
+        PresetError: if there is no models.json, or if it is damaged or does not describe sprite models.
     """
     folder = sprites_folder() if folder is None else Path(folder)
     path = folder / MODELS_FILE
-    if not holds(folder, MODELS_FILE):
+    if not has_file(folder, MODELS_FILE):
         raise PresetError(
-            f"{folder} holds no sprite models: it has no {MODELS_FILE}. Make them: atelier train sprites."
+            f"{folder} holds no sprite models: it has no {MODELS_FILE}. Train them: atelier train sprites."
         )
     values = read_json(path)
     try:
@@ -119,16 +139,16 @@ def _models_from(values: Any, folder: Path) -> SpriteModels:
     for key, value in values.items():
         if not isinstance(value, dict):
             raise ValueError(f"{key} is a {type(value).__name__}, not an object.")
-    unknown = sorted(values["models"].keys() - BUILT_FROM.keys())
+    unknown = sorted(values["models"].keys() - MODEL_CLASSES.keys())
     if unknown:
-        raise ValueError(f"it has the unknown model {', '.join(unknown)}; it knows {', '.join(SPRITE_MODELS)}.")
+        raise ValueError(f"it has the unknown model {', '.join(unknown)}; expected are {', '.join(SPRITE_MODELS)}.")
     models = {name: _model_from(name, model) for name, model in values["models"].items()}
     return SpriteModels(folder, models, values["files"])
 
 
 def _model_from(name: str, values: Any) -> SpriteModel:
-    model: SpriteModel = config_from(values, SpriteModel, name)
-    return replace(model, config=config_from(values["config"], BUILT_FROM[name][0], f"{name}.config"))
+    model: SpriteModel = config_from_json(values, SpriteModel, name)
+    return replace(model, config=config_from_json(values["config"], MODEL_CLASSES[name][0], f"{name}.config"))
 
 
 @overload
@@ -146,30 +166,45 @@ def load_sprite_model(name: Literal["judge", "perceptual"], folder: str | Path |
 @overload
 def load_sprite_model(name: str, folder: str | Path | None = None) -> nn.Module: ...
 def load_sprite_model(name: str, folder: str | Path | None = None) -> nn.Module:
-    """A sprite model with its weights, in float32, in evaluation mode.
+    """Load a sprite model.
 
-    name: one of SPRITE_MODELS. folder: where the models are; None: the shipped ones.
+    Args:
+        name: one of SPRITE_MODELS.
+        folder: of the models; None for the shipped ones.
 
-    Raises PresetError naming the file when there is no such model, or when its weights are missing, truncated, altered,
-    or of another model.
+    Returns:
+        The model in float32, in evaluation mode.
+
+    Raises:
+        PresetError: if there is no such model, or if its weights are missing, truncated, altered, or of another model.
     """
     kept = read_sprite_models(folder)
     config, path = kept[name].config, kept.folder / f"{name}.safetensors"
-    check_recorded(path, kept.files, MODELS_FILE)
-    _, build = BUILT_FROM[name]
-    return fill_in_weights(build(config), path, MODELS_FILE)
+    check_hash(path, kept.files, MODELS_FILE)
+    _, build = MODEL_CLASSES[name]
+    return read_weights_into(build(config), path, MODELS_FILE)
 
 
 # ---------------------------------------------------------------------------------------------- writing
 
 
 def save_sprite_model(folder: str | Path, name: str, module: nn.Module, model: SpriteModel) -> SpriteModels:
-    """Write a model's weights as NAME.safetensors, and what is known of it into models.json, beside what is there."""
+    """Write a model's weights as NAME.safetensors and its entry into models.json; other entries are kept.
+
+    Args:
+        folder: of the models; it is created if necessary.
+        name: one of SPRITE_MODELS.
+        module: the model.
+        model: its entry.
+
+    Returns:
+        All models of the folder.
+    """
     folder = Path(folder)
-    content, path = stored_weights(module), folder / f"{name}.safetensors"
-    with only_writer(folder):
+    content, path = serialized_weights(module), folder / f"{name}.safetensors"
+    with write_lock(folder):
         replace_file(path, content)
-        kept = read_sprite_models(folder) if holds(folder, MODELS_FILE) else SpriteModels(folder)
+        kept = read_sprite_models(folder) if has_file(folder, MODELS_FILE) else SpriteModels(folder)
         models = {**kept.models, name: model}
         hashes = {**kept.files, path.name: hashlib.sha256(content).hexdigest()}
         ordered = {known: models[known] for known in SPRITE_MODELS if known in models}

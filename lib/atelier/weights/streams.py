@@ -1,8 +1,8 @@
-"""Tensors from one file to another, one at a time, so that a published model is converted without ever being in memory.
+"""Reading and writing tensors one at a time, so that a model is converted without holding all of it in memory.
 
-The library safetensors reads tensors one at a time, but writes a file only from tensors that are all in memory. What is
-written here is its format: 8 bytes that give the length of the header; the header, a JSON object with the type, shape
-and place of every tensor; then the numbers, one tensor after the other.
+The safetensors library reads single tensors, but writes a file only from tensors that are all in memory. This module
+writes the same format: 8 bytes with the length of the header; the header, a JSON object with the dtype, shape and
+offsets of every tensor; then the data of the tensors, one after the other.
 """
 
 from __future__ import annotations
@@ -20,54 +20,72 @@ from torch.overrides import TorchFunctionMode
 
 AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
-NAMES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
+DTYPE_NAMES = {torch.float32: "F32", torch.float16: "F16", torch.bfloat16: "BF16"}
 
 
-class Source(NamedTuple):
-    """A tensor that can be had when its turn comes."""
+class LazyTensor(NamedTuple):
+    """A tensor that is read when it is needed.
+
+    Attributes:
+        shape: its shape.
+        read: returns the tensor.
+    """
 
     shape: tuple[int, ...]
     read: Callable[[], Tensor]
 
 
-def write_safetensors(path: Path, tensors: Mapping[str, Source], dtype: torch.dtype) -> str:
-    """Write tensors one by one, in one type, and return the SHA-256 of the file.
+def write_safetensors(path: Path, tensors: Mapping[str, LazyTensor], dtype: torch.dtype) -> str:
+    """Write tensors to a safetensors file, one at a time.
 
-    What a source gives has to have the shape that it was said to have, and that type.
+    Args:
+        path: of the file.
+        tensors: the tensors by name. `read` has to return the given shape and dtype.
+        dtype: of all tensors.
+
+    Returns:
+        The SHA-256 of the file.
     """
     header, end = {}, 0
-    for name, source in tensors.items():
-        start, end = end, end + math.prod(source.shape) * dtype.itemsize
-        header[name] = {"dtype": NAMES[dtype], "shape": list(source.shape), "data_offsets": [start, end]}
+    for name, tensor in tensors.items():
+        start, end = end, end + math.prod(tensor.shape) * dtype.itemsize
+        header[name] = {"dtype": DTYPE_NAMES[dtype], "shape": list(tensor.shape), "data_offsets": [start, end]}
     text = json.dumps(header, separators=(",", ":")).encode()
-    text += b" " * (-len(text) % 8)  # so that the numbers lie at multiples of 8
+    text += b" " * (-len(text) % 8)  # aligns the data to 8 bytes
     digest = hashlib.sha256()
     with path.open("wb") as file:
         for content in (len(text).to_bytes(8, "little"), text):
             file.write(content)
             digest.update(content)
-        for source in tensors.values():
-            content = memoryview(source.read().flatten().view(torch.uint8).numpy())
+        for tensor in tensors.values():
+            content = memoryview(tensor.read().flatten().view(torch.uint8).numpy())
             file.write(content)
             digest.update(content)
     return digest.hexdigest()
 
 
-def checked(tensor: Tensor) -> Tensor:
-    """The tensor itself. Raises ValueError for numbers that are not finite, as none of a model are."""
+def check_finite(tensor: Tensor) -> Tensor:
+    """Check that a tensor has no NaN and no infinity.
+
+    Returns:
+        The tensor.
+
+    Raises:
+        ValueError: if a value is not finite.
+    """
     if tensor.is_floating_point() and tensor.numel():
-        low, high = tensor.aminmax()  # a number that is none spreads to both, and no copy is made
+        low, high = tensor.aminmax()  # NaN propagates to both, and no copy is made
         if not (low.isfinite() and high.isfinite()):
             name = str(tensor.dtype).removeprefix("torch.")
-            raise ValueError(f"there are numbers in it that are not finite in {name}")
+            raise ValueError(f"some values are not finite in {name}")
     return tensor
 
 
-class _Unfilled(TorchFunctionMode):
-    """Leaves tensors as they are where a constructor would draw normal numbers for them.
+class _SkipNormalInit(TorchFunctionMode):
+    """Skips the initialisation of parameters from a normal distribution.
 
-    Without numbers there is nothing to draw; and the first time that PyTorch draws where it has no memory to draw into,
-    it imports its compiler, which takes seconds.
+    A tensor on the meta device has no values to initialise, and the first call of `normal_` on such a tensor imports
+    PyTorch's compiler, which takes seconds.
     """
 
     def __torch_function__(self, func: Any, types: Any, args: tuple = (), kwargs: dict[str, Any] | None = None) -> Any:
@@ -77,13 +95,20 @@ class _Unfilled(TorchFunctionMode):
         return func(*args, **kwargs)
 
 
-def described(build: Callable[[], AnyModule]) -> AnyModule:
-    """A block without numbers, only names and shapes: those of a file can become its own, with no memory for others."""
-    with torch.device("meta"), _Unfilled():
+def on_meta_device(build: Callable[[], AnyModule]) -> AnyModule:
+    """Build a module on the meta device: its parameters have names and shapes, but no memory.
+
+    Args:
+        build: constructs the module.
+
+    Returns:
+        The module, to be filled by `load_state_dict(..., assign=True)`.
+    """
+    with torch.device("meta"), _SkipNormalInit():
         return build()
 
 
 def sha256(path: Path) -> str:
-    """The SHA-256 of a file."""
+    """Compute the SHA-256 of a file."""
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,7 +1,7 @@
-"""Words into numbers: a byte-level BPE tokenizer (Sennrich et al. 2016, section 3.2; Radford et al. 2019, section 2.2).
+"""A byte-level BPE tokenizer (Sennrich et al. 2016, section 3.2; Radford et al. 2019, section 2.2).
 
-Its ids 0 to 3 are BART's: <s>, <pad>, </s>, <unk>. Every byte has an id of its own, so there is no text that it cannot
-write down and <unk> never occurs. Translator and critic share one tokenizer.
+Its ids 0 to 3 are BART's: <s>, <pad>, </s>, <unk>. Every byte has its own id, so every text can be encoded and <unk>
+never occurs. The translator and the CLIP of a preset share one tokenizer.
 """
 
 import re
@@ -21,103 +21,110 @@ START, PAD, END, UNKNOWN = range(4)
 
 
 class TokenizerError(AtelierError):
-    """A tokenizer that cannot be read or trained; the message says why."""
+    """A tokenizer cannot be read or trained; the message says why."""
 
 
-class NoTokenizerError(TokenizerError, FileNotFoundError):
+class MissingTokenizerError(TokenizerError, FileNotFoundError):
     """There is no file with a tokenizer."""
 
 
-class CutsText(Protocol):
-    """Whatever turns texts into ids: our tokenizers, and those of published models."""
+class TokenizerLike(Protocol):
+    """The common interface of our tokenizers and those of published models."""
 
     def encode(self, texts: Sequence[str], length: int) -> Tensor:
-        """One row of ids for each text, (n, t), t at most `length`."""
+        """Encode texts as ids (n, t), where t is at most `length`."""
         ...
 
 
 class Tokenizer:
     """A trained byte-level BPE tokenizer.
 
-    One that was trained here puts text into Unicode's NFKC form, lower-cases it, frees it of control and other
-    invisible characters, and makes its white space single blanks, before it cuts it into pieces.
+    A tokenizer of `train_tokenizer` normalises a text first: it converts it to Unicode's NFKC form and to lower case,
+    removes control characters and other invisible characters, and replaces white space with single blanks.
 
     Args:
-        backend: the tokenizer of the `tokenizers` library that does the cutting.
-        normalize: what is done to each text before, beyond what the backend does itself. It is not saved.
+        backend: the tokenizer of the `tokenizers` library.
+        normalize: applied to each text before the backend's own normalisation. It is not saved.
 
     Raises:
-        ValueError: the backend's ids 0 to 3 are not <s>, <pad>, </s>, <unk>.
+        ValueError: if the backend's ids 0 to 3 are not <s>, <pad>, </s>, <unk>.
     """
 
     def __init__(self, backend: tokenizers.Tokenizer, normalize: Callable[[str], str] | None = None) -> None:
         found = tuple(backend.id_to_token(i) for i in range(len(SPECIAL_TOKENS)))
         if found != SPECIAL_TOKENS:
             raise ValueError(f"A tokenizer's ids 0 to 3 must be {SPECIAL_TOKENS}, but these are {found}.")
-        backend.encode_special_tokens = True  # a prompt that contains "</s>" means these four characters
+        backend.encode_special_tokens = True  # "</s>" in a prompt is text, not the end token
         self._backend, self._normalize = backend, normalize
 
     @classmethod
     def from_file(cls, path: str | Path, normalize: Callable[[str], str] | None = None) -> Self:
         """Read a tokenizer.json.
 
+        Args:
+            path: of the file.
+            normalize: see `Tokenizer`.
+
+        Returns:
+            The tokenizer.
+
         Raises:
-            NoTokenizerError: there is no such file.
-            TokenizerError: the file is not a tokenizer.json, or its special tokens are not BART's.
+            MissingTokenizerError: if there is no such file.
+            TokenizerError: if the file is not a tokenizer.json, or if its special tokens are not BART's.
         """
         path = Path(path)
         if not path.is_file():
-            raise NoTokenizerError(f"There is no tokenizer at {path}; train one or name another preset.")
+            raise MissingTokenizerError(f"There is no tokenizer at {path}; train one or choose another preset.")
         try:
             return cls(tokenizers.Tokenizer.from_str(path.read_text(encoding="utf-8")), normalize)
         except Exception as error:  # the library raises bare Exception for a file that it cannot read
-            raise TokenizerError(f"{path} is no tokenizer that can be used here: {error}") from error
+            raise TokenizerError(f"{path} is not a usable tokenizer: {error}") from error
 
     def save(self, path: str | Path) -> None:
-        """Write a tokenizer.json, byte for byte the same for the same tokenizer."""
+        """Write a tokenizer.json. Equal tokenizers give equal files."""
         Path(path).write_bytes(self.content())
 
     def content(self) -> bytes:
-        """What a tokenizer.json holds."""
+        """The content of a tokenizer.json."""
         return (self._backend.to_str(pretty=True) + "\n").encode()
 
     def __len__(self) -> int:
-        """How many ids there are: the rows of a text embedding."""
+        """The number of ids, and so of rows of a text embedding."""
         return self._backend.get_vocab_size()
 
     def encode(self, texts: Sequence[str], length: int) -> Tensor:
-        """Turn texts into ids.
+        """Encode texts as ids.
 
         Args:
             texts: captions or prompts, any strings.
-            length: tokens in a row. Shorter texts are filled up with <pad>, longer ones cut; </s> always stays.
+            length: tokens in a row. Shorter texts are padded with <pad>, longer ones truncated; </s> is always kept.
 
         Returns:
             (n, length) int64 of the form <s> … </s> <pad> ….
 
         Raises:
-            TypeError: texts is one string, or holds something that is no string.
-            ValueError: length leaves no room for <s> and </s>.
+            TypeError: if texts is a single string, or if an item is not a string.
+            ValueError: if length is less than 2.
         """
         if length < 2:
             raise ValueError(f"length is {length}; <s> and </s> alone need 2.")
-        cut = self._backend.encode_batch(self._prepared(texts), add_special_tokens=False)
-        rows = [[START, *pieces.ids[: length - 2], END] for pieces in cut]
-        filled = [row + [PAD] * (length - len(row)) for row in rows]
-        return torch.tensor(filled, dtype=torch.long).view(len(texts), length)
+        encoded = self._backend.encode_batch(self._normalized(texts), add_special_tokens=False)
+        rows = [[START, *pieces.ids[: length - 2], END] for pieces in encoded]
+        padded = [row + [PAD] * (length - len(row)) for row in rows]
+        return torch.tensor(padded, dtype=torch.long).view(len(texts), length)
 
     def nothing(self, length: int) -> Tensor:
-        """The ids (length,) of no text at all, <s> </s> <pad> …: what guidance pushes away from.
+        """The ids (length,) of the empty caption, <s> </s> <pad> …, with which guidance compares.
 
-        An empty text may have more to it, such as a blank that normalisation has put there.
+        They can differ from the ids of an empty string, to which normalisation may add a blank.
         """
         return torch.tensor([START, END] + [PAD] * (length - 2))
 
     def decode(self, ids: Tensor) -> list[str]:
-        """Turn rows of ids (n, length) back into text, without the special tokens.
+        """Decode rows of ids (n, length) to texts without special tokens.
 
         Raises:
-            ValueError: ids are not two-dimensional, or hold a number that is no id.
+            ValueError: if ids are not two-dimensional, or out of range.
         """
         if ids.ndim != 2:
             raise ValueError(f"ids have shape {tuple(ids.shape)}; give one row per text, (n, length).")
@@ -128,37 +135,40 @@ class Tokenizer:
         return [text.strip() for text in self._backend.decode_batch(ids.tolist(), skip_special_tokens=True)]
 
     def pieces(self, text: str) -> list[str]:
-        """The pieces that a text is cut into, as one can read them: a blank in front starts a new word.
+        """Split a text into the pieces that its tokens stand for; a piece that starts a word has a blank before it.
 
-        A character that is cut through, as an emoji may be, shows as replacement characters.
+        A character that is split between tokens, such as an emoji, gives replacement characters.
         """
-        encoded = self._backend.encode(self._prepared([text])[0], add_special_tokens=False)
+        encoded = self._backend.encode(self._normalized([text])[0], add_special_tokens=False)
         return [self._backend.decode([i], skip_special_tokens=False) for i in encoded.ids]
 
-    def _prepared(self, texts: Iterable[str]) -> list[str]:
-        texts = cleaned(texts)
+    def _normalized(self, texts: Iterable[str]) -> list[str]:
+        texts = clean_texts(texts)
         return texts if self._normalize is None else [self._normalize(text) for text in texts]
 
 
 def train_tokenizer(captions: Iterable[str], vocabulary: int = 1024) -> Tokenizer:
-    """Learn a byte-level BPE tokenizer.
+    """Train a byte-level BPE tokenizer.
 
     Args:
-        captions: what to learn from.
-        vocabulary: most ids there may be, the four special tokens and 256 bytes included. Few captions yield fewer:
-            ask the tokenizer's `len`.
+        captions: the training texts.
+        vocabulary: the maximum number of ids, including the four special tokens and 256 bytes. Few captions give fewer
+            ids; `len` of the tokenizer is their number.
+
+    Returns:
+        The tokenizer.
 
     Raises:
-        TokenizerError: no room for special tokens and bytes, or no captions.
-        TypeError: a caption that is no string.
+        TokenizerError: if the vocabulary is too small for special tokens and bytes, or if there are no captions.
+        TypeError: if a caption is not a string.
     """
     alphabet = pre_tokenizers.ByteLevel.alphabet()
     least = len(SPECIAL_TOKENS) + len(alphabet)
     if vocabulary < least:
         raise TokenizerError(f"vocabulary is {vocabulary}; the special tokens and bytes alone need {least}.")
-    texts = cleaned(captions)
+    texts = clean_texts(captions)
     if not texts:
-        raise TokenizerError("There are no captions to learn from; give at least one.")
+        raise TokenizerError("There are no captions to train with; give at least one.")
     backend = tokenizers.Tokenizer(models.BPE())
     backend.normalizer = normalizers.Sequence(
         [
@@ -170,7 +180,7 @@ def train_tokenizer(captions: Iterable[str], vocabulary: int = 1024) -> Tokenize
             normalizers.Strip(),
         ]
     )
-    # The first word gets a blank as every other word has, or it would be another word.
+    # A blank before the first word as before all others; otherwise a word would have other tokens there.
     backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
     backend.decoder = decoders.ByteLevel()
     start, end = SPECIAL_TOKENS[START], SPECIAL_TOKENS[END]
@@ -189,14 +199,18 @@ def train_tokenizer(captions: Iterable[str], vocabulary: int = 1024) -> Tokenize
 
 
 def words_of(text: str) -> list[str]:
-    """The words of a text in lower case, without punctuation."""
+    """Split a text into words in lower case, without punctuation."""
     return re.findall(r"\w[\w'-]*", text.lower())
 
 
-def cleaned(texts: Iterable[str]) -> list[str]:
-    """Check that texts are strings, and drop lone surrogates: Python can hold them, UTF-8 cannot."""
+def clean_texts(texts: Iterable[str]) -> list[str]:
+    """Remove lone surrogates, which UTF-8 cannot encode.
+
+    Raises:
+        TypeError: if texts is a single string, or if an item is not a string.
+    """
     if isinstance(texts, str):
-        raise TypeError(f"The texts are the one string {texts[:40]!r}; give a list of strings.")
+        raise TypeError(f"The texts are a single string, {texts[:40]!r}; give a list of strings.")
     texts = list(texts)
     for text in texts:
         if not isinstance(text, str):

@@ -1,1 +1,1 @@
-"""The published weights, each format read by a module of its own, strictly: every number finds its place, or none."""
+"""Readers of the published weights, one module for each format; a file must fill its model exactly or is refused."""

@@ -1,4 +1,4 @@
-"""The classic BART, such as facebook/bart-base, through transformers."""
+"""The original BART (Lewis et al. 2019), such as facebook/bart-base, loaded with transformers."""
 
 from __future__ import annotations
 
@@ -11,78 +11,95 @@ import transformers
 from torch import Tensor
 
 from atelier.blocks.bart import Bart, BartConfig
-from atelier.weights.published.pieces import Piece, PublishedError, matched
+from atelier.weights.published.tensors import (
+    PublishedError,
+    PublishedTensor,
+    check_supported,
+    match_tensors,
+    same_in_both_stacks,
+)
 from atelier.weights.sizes import check_sizes
-from atelier.weights.streams import described
+from atelier.weights.streams import on_meta_device
 
-ONLY = {"activation_function": "gelu", "scale_embedding": False, "tie_word_embeddings": True}
-SAME_IN_BOTH = {"encoder_attention_heads": "decoder_attention_heads", "encoder_ffn_dim": "decoder_ffn_dim"}
+SUPPORTED = {"activation_function": "gelu", "scale_embedding": False, "tie_word_embeddings": True}
 
-# One table embeds text and target and is the output layer as well; transformers lists it four times.
-TABLE = "model.shared.weight"
-COPIES = ("model.encoder.embed_tokens.weight", "model.decoder.embed_tokens.weight", "lm_head.weight")
+# One tensor is the text embedding, the target embedding and the output layer; transformers lists it four times.
+SHARED = "model.shared.weight"
+ALIASES = ("model.encoder.embed_tokens.weight", "model.decoder.embed_tokens.weight", "lm_head.weight")
 
 
 def bart_config(config: transformers.BartConfig) -> BartConfig:
-    """The sizes. Raises PublishedError for a variant that our `Bart` does not compute."""
-    for key, expected in ONLY.items():
-        if getattr(config, key, expected) != expected:
-            raise PublishedError(f"This BART has {getattr(config, key)!r} for {key}; only {expected!r} can be read.")
-    for encoder, decoder in SAME_IN_BOTH.items():
-        if getattr(config, encoder) != getattr(config, decoder):
-            raise PublishedError(f"This BART has different {encoder} and {decoder}; they must be the same.")
-    sizes: dict[str, Any] = config.to_dict()
+    """Translate a config of transformers.
+
+    Raises:
+        PublishedError: if our `Bart` does not support this variant.
+        ValueError: if the sizes are impossible.
+    """
+    values: dict[str, Any] = config.to_dict()
+    check_supported("This BART", values, SUPPORTED | same_in_both_stacks(values))
     ours = BartConfig(
-        text_vocabulary=sizes["vocab_size"],
-        target_vocabulary=sizes["vocab_size"],
-        text_length=sizes["max_position_embeddings"],
-        target_length=sizes["max_position_embeddings"],
-        width=sizes["d_model"],
-        heads=sizes["encoder_attention_heads"],
-        inner_width=sizes["encoder_ffn_dim"],
-        encoder_layers=sizes["encoder_layers"],
-        decoder_layers=sizes["decoder_layers"],
-        start_token=sizes["decoder_start_token_id"],
-        pad_token=sizes["pad_token_id"],
+        text_vocabulary=values["vocab_size"],
+        target_vocabulary=values["vocab_size"],
+        text_length=values["max_position_embeddings"],
+        target_length=values["max_position_embeddings"],
+        width=values["d_model"],
+        heads=values["encoder_attention_heads"],
+        inner_width=values["encoder_ffn_dim"],
+        encoder_layers=values["encoder_layers"],
+        decoder_layers=values["decoder_layers"],
+        start_token=values["decoder_start_token_id"],
+        pad_token=values["pad_token_id"],
         normformer=False,
         glu=False,
         bias=True,
         shared_embedding=True,
         final_logits_bias=True,
         position_offset=2,
-        dropout=sizes["dropout"],
+        dropout=values["dropout"],
     )
     check_sizes(ours)
     return ours
 
 
-def bart_pieces(model: transformers.BartForConditionalGeneration) -> Iterator[Piece]:
-    """The tensors of a model of transformers. Raises PublishedError when its tables are not one."""
+def bart_tensors(model: transformers.BartForConditionalGeneration) -> Iterator[PublishedTensor]:
+    """List the tensors of a model of transformers.
+
+    Raises:
+        PublishedError: if embeddings and output layer are not one shared tensor.
+    """
     weights: dict[str, Tensor] = model.state_dict()
     for name, tensor in weights.items():
-        if name in COPIES:
-            if tensor.data_ptr() != weights[TABLE].data_ptr():
-                raise PublishedError(f"This BART has a table of its own in {name}; only one shared table can be read.")
+        if name in ALIASES:
+            if tensor.data_ptr() != weights[SHARED].data_ptr():
+                raise PublishedError(f"This BART has a separate tensor {name}; only one shared tensor is supported.")
             continue
-        place = "text_embedding.weight" if name == TABLE else name.removeprefix("model.")
+        key = "text_embedding.weight" if name == SHARED else name.removeprefix("model.")
         for layer in (".fc1.", ".fc2."):
-            place = place.replace(layer, f".ffn{layer}")
-        yield Piece(name, place, tuple(tensor.shape), lambda tensor=tensor: tensor)
+            key = key.replace(layer, f".ffn{layer}")
+        yield PublishedTensor(name, key, tuple(tensor.shape), lambda tensor=tensor: tensor)
 
 
 def load_bart(name_or_folder: str | Path = "facebook/bart-base", dtype: torch.dtype = torch.float32) -> Bart:
-    """A classic BART: by its name on the hub, or from a folder that transformers has written.
+    """Load an original BART.
 
-    Raises PublishedError when there is no such model, or when it is damaged or a variant of another kind.
+    Args:
+        name_or_folder: its name on the hub, or a folder that transformers has written.
+        dtype: of the weights.
+
+    Returns:
+        The model in evaluation mode.
+
+    Raises:
+        PublishedError: if there is no such model, or if it is damaged or a variant that our `Bart` does not support.
     """
     try:
         model = transformers.BartForConditionalGeneration.from_pretrained(str(name_or_folder), torch_dtype=dtype)
-    except Exception as fault:  # transformers' readers raise what their libraries raise
+    except Exception as fault:  # transformers passes on the exceptions of the libraries it reads files with
         reason = (str(fault).strip() or type(fault).__name__).splitlines()[0].rstrip(".")
-        raise PublishedError(f"There is no BART to be had from {name_or_folder}: {reason}.") from fault
+        raise PublishedError(f"No BART could be loaded from {name_or_folder}: {reason}.") from fault
     config = bart_config(model.config)
-    module = described(lambda: Bart(config))
-    pieces = matched(bart_pieces(model), module, Path(name_or_folder))
-    # The numbers are in memory already: they change hands.
-    module.load_state_dict({place: piece.read() for place, piece in pieces.items()}, strict=True, assign=True)
+    module = on_meta_device(lambda: Bart(config))
+    tensors = match_tensors(bart_tensors(model), module, Path(name_or_folder))
+    # The tensors are in memory already, so they are assigned without a copy.
+    module.load_state_dict({key: tensor.read() for key, tensor in tensors.items()}, strict=True, assign=True)
     return module.eval()

@@ -1,8 +1,8 @@
-"""The published DALL·E Minis as presets: fetched from the hub, converted, and put where presets are found by name.
+"""The published DALL·E Minis as presets: downloaded from the hub, converted, and stored where presets are found.
 
-What two projects published of the same models differs in form, so each has a class that turns its files into the same
-thing: sizes, tensors and a tokenizer. The conversion goes tensor by tensor from file to file; a model of ten gigabytes
-needs no ten gigabytes of memory. The preset appears as a whole or not at all.
+Two projects published the same models in different formats. A class for each of them reads its files into the same
+form: sizes, tensors and a tokenizer. Tensors are converted one at a time from file to file, so that converting a model
+of ten gigabytes takes little memory. A preset is moved to its folder only when it is complete.
 """
 
 from __future__ import annotations
@@ -25,6 +25,7 @@ from atelier.blocks.vqgan import VQGAN, VQGANConfig
 from atelier.errors import FileError
 from atelier.weights.preset import (
     FREQUENCIES_FILE,
+    TOKENIZER_FILE,
     Preset,
     add_file,
     downloads_folder,
@@ -33,14 +34,21 @@ from atelier.weights.preset import (
     update_preset,
 )
 from atelier.weights.published import flax, mindalle
-from atelier.weights.published.hub import AbsentError, DownloadError, Fetched, fetch, is_full, room_for
-from atelier.weights.published.pieces import Piece, PublishedError, matched, sources
+from atelier.weights.published.hub import (
+    DownloadError,
+    HubFile,
+    MissingFileError,
+    check_free_space,
+    disk_is_full,
+    fetch,
+)
+from atelier.weights.published.tensors import PublishedError, PublishedTensor, converted, match_tensors
 from atelier.weights.published.tokenizer import read_tokenizer
 from atelier.weights.storage import PresetError
-from atelier.weights.streams import Source, described, write_safetensors
+from atelier.weights.streams import LazyTensor, on_meta_device, write_safetensors
 from atelier.weights.tokenizer import Tokenizer
 
-ORIGIN_FILE = "origin.json"  # where a preset comes from: its mark as a download
+ORIGIN_FILE = "origin.json"  # records the source of a downloaded preset; presets without it were not downloaded
 UNFINISHED = ".unfinished"
 DTYPES = {"float16": torch.float16, "bfloat16": torch.bfloat16, "float32": torch.float32}
 
@@ -48,99 +56,119 @@ Report = Callable[[str, int, int], None]
 
 
 @dataclass(frozen=True)
-class Contents:
-    """What a publication holds, in a form that does not tell which one it was.
+class PublishedModel:
+    """A downloaded model, in the same form for all publications.
 
     Attributes:
-        files: what was fetched.
-        vqgan, bart: sizes.
-        vqgan_pieces, bart_pieces: tensors, each with the folder or file that errors are to name.
-        tokenizer: of bart.
+        files: the downloaded files.
+        vqgan: sizes of the VQ-GAN.
+        vqgan_tensors: the file or folder of its tensors, for errors, and the tensors.
+        bart: sizes of the translator.
+        bart_tensors: the same for the translator.
+        tokenizer: of the translator.
         normalization: of the prompts, see `Preset`.
-        sampling: what the publication's own code does by default.
+        sampling: the defaults of the publication's own code.
     """
 
-    files: list[Fetched]
+    files: list[HubFile]
     vqgan: VQGANConfig
-    vqgan_pieces: tuple[Path, Iterable[Piece]]
+    vqgan_tensors: tuple[Path, Iterable[PublishedTensor]]
     bart: BartConfig
-    bart_pieces: tuple[Path, Iterable[Piece]]
+    bart_tensors: tuple[Path, Iterable[PublishedTensor]]
     tokenizer: Tokenizer
     normalization: str | None
     sampling: dict[str, Any]
 
 
 class Publication(Protocol):
-    """A place where a model was published."""
+    """A publication of a model on the hub."""
 
-    def fetch(self) -> Contents:
-        """Get the files and look into them. Raises DownloadError or PublishedError."""
+    def fetch(self) -> PublishedModel:
+        """Download the files and read their headers.
+
+        Raises:
+            DownloadError: if a file cannot be downloaded.
+            PublishedError: if a file is damaged or of another architecture.
+        """
         ...
 
 
 @dataclass(frozen=True)
-class Flax:
-    """The DALL·E Mini project's own publication of a model: see `flax`."""
+class FlaxPublication:
+    """The DALL·E Mini project's own publication of a model, see the module `flax`.
+
+    Attributes:
+        repository: of the translator.
+        vqgan: the repository of the VQ-GAN.
+        frequencies: the repository with the list of words that hashtags are split with.
+    """
 
     repository: str
     vqgan: str = "dalle-mini/vqgan_imagenet_f16_16384"
-    frequencies: str = "dalle-mini/dalle-mini"  # where the list of words for hashtags is
+    frequencies: str = "dalle-mini/dalle-mini"
 
-    def fetch(self) -> Contents:
-        """Two folders of Flax's, and a list of words if there is one."""
+    def fetch(self) -> PublishedModel:
+        """Download both models, and the list of words if there is one."""
         bart = fetch(self.repository, [flax.CONFIG_FILE, flax.WEIGHTS_FILE])
-        words = self._vocabulary()
+        tokenizer = self._tokenizer_files()
         vqgan = fetch(self.vqgan, [flax.CONFIG_FILE, flax.WEIGHTS_FILE])
         folder, vqgan_folder = (files[flax.CONFIG_FILE].path.parent for files in (bart, vqgan))
         config = flax.bart_config(folder)
         normalizes = flax.normalizes_text(folder)
-        return Contents(
-            files=[*bart.values(), *words, *(self._frequencies() if normalizes else []), *vqgan.values()],
+        return PublishedModel(
+            files=[*bart.values(), *tokenizer, *(self._frequencies() if normalizes else []), *vqgan.values()],
             vqgan=flax.vqgan_config(vqgan_folder),
-            vqgan_pieces=(vqgan_folder / flax.WEIGHTS_FILE, flax.vqgan_pieces(vqgan_folder)),
+            vqgan_tensors=(vqgan_folder / flax.WEIGHTS_FILE, flax.vqgan_tensors(vqgan_folder)),
             bart=config,
-            bart_pieces=(folder / flax.WEIGHTS_FILE, flax.bart_pieces(folder, config)),
-            tokenizer=read_tokenizer(words[0].path.parent, config.text_vocabulary),
+            bart_tensors=(folder / flax.WEIGHTS_FILE, flax.bart_tensors(folder, config)),
+            tokenizer=read_tokenizer(tokenizer[0].path.parent, config.text_vocabulary),
             normalization="dalle-mini" if normalizes else None,
             sampling={"guidance": 10.0, "top_k": 50},
         )
 
-    def _vocabulary(self) -> list[Fetched]:
+    def _tokenizer_files(self) -> list[HubFile]:
         try:
             return [*fetch(self.repository, ["vocab.json", "merges.txt"]).values()]
-        except AbsentError:
-            return [*fetch(self.repository, ["tokenizer.json"]).values()]
+        except MissingFileError:
+            return [*fetch(self.repository, [TOKENIZER_FILE]).values()]
 
-    def _frequencies(self) -> list[Fetched]:
+    def _frequencies(self) -> list[HubFile]:
         try:
             return [*fetch(self.frequencies, [FREQUENCIES_FILE]).values()]
-        except AbsentError:
+        except MissingFileError:
             return []
 
 
 @dataclass(frozen=True)
-class MinDalle:
-    """The min-dalle project's publication of a model: see `mindalle`. suffix: of its files' names."""
+class MinDallePublication:
+    """The min-dalle project's publication of a model, see the module `mindalle`.
+
+    Attributes:
+        suffix: of the files' names.
+        bart: sizes of the translator.
+        vqgan: sizes of the VQ-GAN.
+        repository: of all files.
+    """
 
     suffix: str
     bart: BartConfig
     vqgan: VQGANConfig
     repository: str = "kuprel/min-dalle"
 
-    def fetch(self) -> Contents:
-        """Three files of PyTorch's and two of words."""
+    def fetch(self) -> PublishedModel:
+        """Download the three files of weights and the two files of the tokenizer."""
         encoder, decoder = (f"{stack}{self.suffix}.pt" for stack in ("encoder", "decoder"))
-        words = [f"vocab{self.suffix}.json", f"merges{self.suffix}.txt"]
-        files = fetch(self.repository, [*words, "detoker.pt", encoder, decoder])
+        tokenizer = [f"vocab{self.suffix}.json", f"merges{self.suffix}.txt"]
+        files = fetch(self.repository, [*tokenizer, "detoker.pt", encoder, decoder])
         paths = {name: file.path for name, file in files.items()}
         folder = paths[encoder].parent
-        return Contents(
+        return PublishedModel(
             files=[*files.values()],
             vqgan=self.vqgan,
-            vqgan_pieces=(paths["detoker.pt"], mindalle.detoker_pieces(paths["detoker.pt"])),
+            vqgan_tensors=(paths["detoker.pt"], mindalle.detoker_tensors(paths["detoker.pt"])),
             bart=self.bart,
-            bart_pieces=(folder, mindalle.bart_pieces(paths[encoder], paths[decoder])),
-            tokenizer=read_tokenizer(folder, self.bart.text_vocabulary, by_blanks=True, suffix=self.suffix),
+            bart_tensors=(folder, mindalle.bart_tensors(paths[encoder], paths[decoder])),
+            tokenizer=read_tokenizer(folder, self.bart.text_vocabulary, split_at_blanks=True, suffix=self.suffix),
             normalization="min-dalle",
             sampling={"guidance": 16.0, "top_k": 256},
         )
@@ -148,12 +176,12 @@ class MinDalle:
 
 PUBLISHED: dict[str, dict[str, Publication]] = {
     "dalle-mini": {
-        "flax": Flax("dalle-mini/dalle-mini"),
-        "min-dalle": MinDalle("_mini", BartConfig.dalle_mini(), mindalle.detoker_config()),
+        "flax": FlaxPublication("dalle-mini/dalle-mini"),
+        "min-dalle": MinDallePublication("_mini", BartConfig.dalle_mini(), mindalle.detoker_config()),
     },
     "dalle-mega": {
-        "flax": Flax("dalle-mini/dalle-mega"),
-        "min-dalle": MinDalle("", BartConfig.dalle_mega(), mindalle.detoker_config()),
+        "flax": FlaxPublication("dalle-mini/dalle-mega"),
+        "min-dalle": MinDallePublication("", BartConfig.dalle_mega(), mindalle.detoker_config()),
     },
 }
 
@@ -161,69 +189,74 @@ PUBLISHED: dict[str, dict[str, Publication]] = {
 def download(
     name: str, source: str = "flax", dtype: str = "float16", report: Report = lambda *_: None
 ) -> tuple[Preset, list[str]]:
-    """Make a published model a preset; where it is one already, nothing is contacted.
+    """Download a published model and convert it to a preset, unless this preset exists already.
 
     Args:
         name: "dalle-mini" or "dalle-mega".
-        source: whose publication: "flax", the original, or "min-dalle", which is smaller and cannot encode pictures.
-        dtype: of the stored numbers: "float16", "bfloat16" or "float32".
-        report: called during the conversion with what is converted, and how many bytes are done, of how many.
+        source: the publication: "flax", the original, or "min-dalle", which is smaller and cannot encode pictures.
+        dtype: of the stored weights: "float16", "bfloat16" or "float32".
+        report: called during the conversion with what is converted, the bytes that are done, and their total.
 
     Returns:
         The preset, and sentences that the user should read.
 
     Raises:
-        DownloadError: there is no such model, source or dtype; or the files cannot be had.
-        PublishedError: the files are not what they should be.
+        DownloadError: if there is no such model, source or dtype, or if the files cannot be downloaded.
+        PublishedError: if the files are damaged or of another architecture.
+        FileError: if the preset cannot be written.
     """
-    publication = _choice(_choice(PUBLISHED, name, "published model"), source, f"source of {name}")
-    _choice(DTYPES, dtype, "dtype")
+    publication = _choose(_choose(PUBLISHED, name, "published model"), source, f"source of {name}")
+    _choose(DTYPES, dtype, "dtype")
     folder = downloads_folder() / name
-    with _alone(folder):
-        present = _present(folder, source, dtype)
-        if present is not None:
-            return present, [f"{name} is there already, in {folder}."]
+    with _download_lock(folder):
+        existing = _existing_preset(folder, source, dtype)
+        if existing is not None:
+            return existing, [f"{name} is in {folder} already."]
         try:
-            contents = publication.fetch()
-            with _unfinished(folder) as made:
-                _convert(contents, name, made, DTYPES[dtype], report)
-                records = [file.record for file in contents.files]
-                _write_json(made / ORIGIN_FILE, {"source": source, "dtype": dtype, "files": records})
-                _put(made, folder)
+            model = publication.fetch()
+            with _work_folder(folder) as work:
+                _convert(model, name, work, DTYPES[dtype], report)
+                origin = {"source": source, "dtype": dtype, "files": [file.record for file in model.files]}
+                (work / ORIGIN_FILE).write_text(json.dumps(origin, indent=2) + "\n", encoding="utf-8")
+                _replace_folder(folder, work)
         except OSError as fault:
-            if is_full(fault):
-                raise DownloadError(f"The disk is full at {folder.parent}; make room, then run it again.") from fault
+            if disk_is_full(fault):
+                raise DownloadError(
+                    f"The disk is full at {folder.parent}; free some space and run the same command again."
+                ) from fault
             raise FileError(f"{fault.filename or folder} cannot be written: {fault.strerror or fault}.") from fault
-    return read_preset(folder), _remarks(contents)
+    return read_preset(folder), _remarks(model)
 
 
-def _choice(known: dict[str, Any], name: str, what: str) -> Any:
+def _choose(known: dict[str, Any], name: str, what: str) -> Any:
     if name not in known:
         raise DownloadError(f"There is no {what} {name!r}; choose one of {', '.join(known)}.")
     return known[name]
 
 
-def _remarks(contents: Contents) -> list[str]:
+def _remarks(model: PublishedModel) -> list[str]:
     remarks = []
-    if contents.vqgan.decoder_only:
-        remarks.append("This source holds no encoder: pictures can be drawn, but not completed.")
-    if contents.normalization == "dalle-mini" and FREQUENCIES_FILE not in {file.file for file in contents.files}:
-        remarks.append(
-            f"The hub has no {FREQUENCIES_FILE}: hashtags in prompts are not taken apart, they lose their #."
-        )
+    if model.vqgan.decoder_only:
+        remarks.append("This source has no encoder: the preset can draw pictures, but not complete them.")
+    if model.normalization == "dalle-mini" and FREQUENCIES_FILE not in {file.file for file in model.files}:
+        remarks.append(f"The hub has no {FREQUENCIES_FILE}: hashtags in prompts are not split into words.")
     return remarks
 
 
-def _present(folder: Path, source: str, dtype: str) -> Preset | None:
-    """The preset, if it was downloaded in this form and is sound. Raises DownloadError for a folder of other origin."""
+def _existing_preset(folder: Path, source: str, dtype: str) -> Preset | None:
+    """Read the preset if it was downloaded from this source in this dtype and is undamaged.
+
+    Raises:
+        DownloadError: if the folder was not made by a download.
+    """
     if not folder.exists():
         return None
     try:
         origin = json.loads((folder / ORIGIN_FILE).read_text(encoding="utf-8"))
     except (OSError, ValueError) as fault:
         raise DownloadError(
-            f"{folder} is there already, and was not downloaded (it has no {ORIGIN_FILE} that can be read); move it "
-            "away, then run this again."
+            f"{folder} exists and was not downloaded (it has no readable {ORIGIN_FILE}); move it away and run the "
+            "same command again."
         ) from fault
     if not isinstance(origin, dict) or (origin.get("source"), origin.get("dtype")) != (source, dtype):
         return None
@@ -239,89 +272,94 @@ def _present(folder: Path, source: str, dtype: str) -> Preset | None:
 # ---------------------------------------------------------------------------------------------- conversion
 
 
-def _convert(contents: Contents, name: str, folder: Path, dtype: torch.dtype, report: Report) -> Preset:
-    """Write a whole preset into an empty folder."""
-    blocks: list[tuple[str, nn.Module, tuple[Path, Iterable[Piece]]]] = [
-        ("vqgan", described(lambda: VQGAN(contents.vqgan)), contents.vqgan_pieces),
-        ("bart", described(lambda: Bart(contents.bart)), contents.bart_pieces),
+def _convert(model: PublishedModel, name: str, folder: Path, dtype: torch.dtype, report: Report) -> None:
+    """Write a complete preset into an empty folder."""
+    blocks: list[tuple[str, nn.Module, tuple[Path, Iterable[PublishedTensor]]]] = [
+        ("vqgan", on_meta_device(lambda: VQGAN(model.vqgan)), model.vqgan_tensors),
+        ("bart", on_meta_device(lambda: Bart(model.bart)), model.bart_tensors),
     ]
-    plans = {block: sources(matched(pieces, module, path), dtype, path) for block, module, (path, pieces) in blocks}
-    total = sum(_size(source, dtype) for plan in plans.values() for source in plan.values())
-    room_for(folder, total, f"{name} in this form")
-    preset = save_preset(_preset(contents, name), folder)
+    weights = {
+        block: converted(match_tensors(tensors, module, path), dtype, path) for block, module, (path, tensors) in blocks
+    }
+    total = sum(_size(tensor, dtype) for tensors in weights.values() for tensor in tensors.values())
+    check_free_space(folder, total, f"{name} in {str(dtype).removeprefix('torch.')}")
     progress = _Progress(report, total)
-    for block, plan in plans.items():
+    preset = save_preset(_preset(model, name), folder)
+    for block, tensors in weights.items():
         file = f"{block}.safetensors"
-        watched = {place: progress.watching(block, source, dtype) for place, source in plan.items()}
-        preset = update_preset(preset, files={file: write_safetensors(folder / file, watched, dtype)})
-    preset = add_file(preset, "tokenizer.json", contents.tokenizer.content())
-    for fetched in contents.files:
-        if fetched.file == FREQUENCIES_FILE:
-            preset = add_file(preset, FREQUENCIES_FILE, fetched.path.read_bytes())
-    return preset
+        reported = {key: progress.reporting(f"converting {block}", tensor, dtype) for key, tensor in tensors.items()}
+        preset = update_preset(preset, files={file: write_safetensors(folder / file, reported, dtype)})
+    preset = add_file(preset, TOKENIZER_FILE, model.tokenizer.content())
+    for file in model.files:
+        if file.file == FREQUENCIES_FILE:
+            preset = add_file(preset, FREQUENCIES_FILE, file.path.read_bytes())
 
 
-def _preset(contents: Contents, name: str) -> Preset:
+def _preset(model: PublishedModel, name: str) -> Preset:
     try:
         return Preset(
             name=name,
             world="",
-            picture_size=contents.vqgan.resolution,
-            vqgan=contents.vqgan,
-            bart=contents.bart,
+            picture_size=model.vqgan.resolution,
+            vqgan=model.vqgan,
+            bart=model.bart,
             clip=None,
             classifier=None,
-            sampling=contents.sampling,
-            normalization=contents.normalization,
+            sampling=model.sampling,
+            normalization=model.normalization,
         )
     except ValueError as fault:
-        raise PublishedError(f"The blocks that were published as {name} do not fit together: {fault}") from fault
+        raise PublishedError(f"The blocks published as {name} do not fit together: {fault}") from fault
 
 
 class _Progress:
-    """Counts the bytes of tensors while they are read."""
+    """Counts the bytes of the tensors that have been converted.
+
+    Args:
+        report: see `download`.
+        total: the bytes of all tensors.
+    """
 
     def __init__(self, report: Report, total: int) -> None:
         self.report, self.total, self.done = report, total, 0
 
-    def watching(self, block: str, source: Source, dtype: torch.dtype) -> Source:
+    def reporting(self, what: str, tensor: LazyTensor, dtype: torch.dtype) -> LazyTensor:
+        """Wrap a tensor so that reading it is reported."""
+
         def read() -> Tensor:
-            tensor = source.read()
-            self.done += _size(source, dtype)
-            self.report(f"converting {block}", self.done, self.total)
-            return tensor
+            value = tensor.read()
+            self.done += _size(tensor, dtype)
+            self.report(what, self.done, self.total)
+            return value
 
-        return Source(source.shape, read)
-
-
-def _size(source: Source, dtype: torch.dtype) -> int:
-    return math.prod(source.shape) * dtype.itemsize
+        return LazyTensor(tensor.shape, read)
 
 
-# ---------------------------------------------------------------------------------------------- all or nothing
+def _size(tensor: LazyTensor, dtype: torch.dtype) -> int:
+    return math.prod(tensor.shape) * dtype.itemsize
+
+
+# ---------------------------------------------------------------------------------------------- folders
 
 
 @contextmanager
-def _alone(folder: Path) -> Generator[None]:
-    """Only one process at a time makes a preset."""
-    place = folder.parent / UNFINISHED
-    place.mkdir(parents=True, exist_ok=True)
-    lock = filelock.FileLock(place / f"{folder.name}.lock", timeout=0)
+def _download_lock(folder: Path) -> Generator[None]:
+    """Refuse a second download of the same preset while one is running."""
+    parent = folder.parent / UNFINISHED
+    parent.mkdir(parents=True, exist_ok=True)
     try:
-        lock.acquire()
+        lock = filelock.FileLock(parent / f"{folder.name}.lock", timeout=0).acquire()
     except filelock.Timeout as fault:
-        raise DownloadError(f"Another download of {folder.name} is under way; let it finish.") from fault
-    try:
+        raise DownloadError(f"Another download of {folder.name} is running; wait until it has finished.") from fault
+    with lock:
         yield
-    finally:
-        lock.release()
 
 
 @contextmanager
-def _unfinished(folder: Path) -> Generator[Path]:
-    """An empty folder to work in, which is gone afterwards, and in which nobody looks for presets."""
+def _work_folder(folder: Path) -> Generator[Path]:
+    """Make an empty folder, which is removed afterwards. Presets are not looked for in it."""
     work = folder.parent / UNFINISHED / folder.name
-    shutil.rmtree(work, ignore_errors=True)  # a killed download has left it
+    shutil.rmtree(work, ignore_errors=True)  # an interrupted download may have left it
     work.mkdir(parents=True)
     try:
         yield work
@@ -329,20 +367,16 @@ def _unfinished(folder: Path) -> Generator[Path]:
         shutil.rmtree(work, ignore_errors=True)
 
 
-def _put(made: Path, folder: Path) -> None:
-    """Move a finished folder to its place; the one that stood there goes only then."""
-    old = made.with_name(f"{folder.name}.old")
+def _replace_folder(folder: Path, work: Path) -> None:
+    """Move a complete folder to its place. The folder that was there is removed last, and restored if moving fails."""
+    old = work.with_name(f"{folder.name}.old")
     shutil.rmtree(old, ignore_errors=True)
     if folder.exists():
         folder.replace(old)
     try:
-        made.replace(folder)
+        work.replace(folder)
     except OSError:
         if old.exists():
             old.replace(folder)
         raise
     shutil.rmtree(old, ignore_errors=True)
-
-
-def _write_json(path: Path, values: Any) -> None:
-    path.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")

@@ -1,27 +1,32 @@
-"""What the DALL·E Mini project published: its translator and its VQ-GAN, as folders that Flax has written.
+"""The weights that the DALL·E Mini project published: its translator and its VQ-GAN, as folders written by Flax.
 
-    config.json, flax_model.msgpack     and, for the translator, vocab.json and merges.txt, see `text`
+    config.json, flax_model.msgpack     and, for the translator, vocab.json and merges.txt, see `tokenizer`
 
-Flax stores the kernels of linear layers as [in, out], those of convolutions as [height, width, in, out]. The layers of
-the translator are stacked on the first axis ("scanned"), or stand one by one in older files. Its norms without scale
-have no entry for one; in our `Bart` there is nothing to fill there either.
+Flax stores the kernel of a linear layer as [in, out], that of a convolution as [height, width, in, out]. The layers of
+the translator are stacked along the first axis ("scanned"); in older files they are separate. Layer norms without scale
+have no entry for it, and neither have those of our `Bart`.
 """
 
 from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from atelier.blocks.bart import Bart, BartConfig
 from atelier.blocks.vqgan import VQGAN, VQGANConfig
 from atelier.weights.published.msgpack import Array, read_msgpack
-from atelier.weights.published.pieces import Piece, PublishedError, fill
+from atelier.weights.published.tensors import (
+    PublishedError,
+    PublishedTensor,
+    check_supported,
+    load_tensors,
+    same_in_both_stacks,
+)
 from atelier.weights.sizes import check_sizes
 
 CONFIG_FILE = "config.json"
@@ -29,8 +34,8 @@ WEIGHTS_FILE = "flax_model.msgpack"
 
 # ---------------------------------------------------------------------------------------------- the translator
 
-# Variants that the project's code has, each with the only value that our `Bart` computes and the published models have.
-ONLY = {
+# Settings of the project's code, with the only value that our `Bart` supports; the published models have this value.
+SUPPORTED = {
     "activation_function": "gelu",
     "ln_type": "layernorm",
     "ln_positions": "normformer",
@@ -60,10 +65,8 @@ SIZES = {
     "encoder_layers": "encoder_layers",
     "decoder_layers": "decoder_layers",
 }
-SAME_IN_BOTH = {"encoder_attention_heads": "decoder_attention_heads", "encoder_ffn_dim": "decoder_ffn_dim"}
-
 LAYER = re.compile(r"model/(encoder|decoder)/layers/FlaxBart(?:En|De)coderLayer(s|_\d+)/(.+)/(\w+)")
-OUTSIDE = {
+MODULES = {
     "lm_head": "lm_head",
     "model/encoder/embed_tokens": "text_embedding",
     "model/decoder/embed_tokens": "target_embedding",
@@ -83,7 +86,7 @@ FEED_FORWARD = {
 
 
 def _attention(number: int, name: str) -> dict[str, str]:
-    """Their names of an attention and the norms around it, and ours."""
+    """Map Flax's names of an attention and the layer norms around it to ours."""
     projections = {
         f"FlaxBartAttention_{number}/{part}": f"{name}.{part}" for part in ("q_proj", "k_proj", "v_proj", "out_proj")
     }
@@ -94,20 +97,23 @@ def _attention(number: int, name: str) -> dict[str, str]:
     }
 
 
-INSIDE = {
+LAYER_MODULES = {
     "encoder": {**_attention(0, "self_attn"), **FEED_FORWARD},
     "decoder": {**_attention(0, "self_attn"), **_attention(1, "encoder_attn"), **FEED_FORWARD},
 }
 
 
 def bart_config(folder: Path) -> BartConfig:
-    """The translator's sizes. Raises PublishedError when config.json is missing, damaged or of another architecture."""
-    values = _config(folder)
-    _refuse(folder, {key: (values[key], value) for key, value in ONLY.items() if values.get(key, value) != value})
-    pairs = ((encoder, decoder) for encoder, decoder in SAME_IN_BOTH.items() if decoder in values)
-    _refuse(folder, {b: (values[b], values.get(a)) for a, b in pairs if values[b] != values.get(a)})
+    """Read the sizes of the translator.
+
+    Raises:
+        PublishedError: if config.json is missing, damaged, or describes an architecture that our `Bart` does not
+            support.
+    """
+    values = _read_config(folder)
+    check_supported(folder / CONFIG_FILE, values, SUPPORTED | same_in_both_stacks(values))
     start = values.get("decoder_start_token_id")
-    sizes = _only(folder, values, SIZES)
+    sizes = _sizes(folder, values, SIZES)
     try:
         config = BartConfig(**sizes, start_token=None if start == sizes["target_vocabulary"] else start)
         check_sizes(config)
@@ -117,46 +123,62 @@ def bart_config(folder: Path) -> BartConfig:
 
 
 def normalizes_text(folder: Path) -> bool:
-    """Whether the model expects texts that are normalised first. Raises PublishedError as `bart_config` does."""
-    return bool(_config(folder).get("normalize_text", False))
+    """Read whether texts are normalised before they are tokenized.
+
+    Raises:
+        PublishedError: if config.json is missing or damaged.
+    """
+    return bool(_read_config(folder).get("normalize_text", False))
 
 
-def bart_pieces(folder: Path, config: BartConfig) -> Iterator[Piece]:
-    """The translator's tensors. Raises PublishedError as `read_msgpack` does, or for a name that is unknown."""
+def bart_tensors(folder: Path, config: BartConfig) -> Iterator[PublishedTensor]:
+    """List the tensors of the translator.
+
+    Raises:
+        PublishedError: as for `read_msgpack`, or if a name is unknown.
+    """
     path = folder / WEIGHTS_FILE
     layers = {"encoder": config.encoder_layers, "decoder": config.decoder_layers}
     for name, array in read_msgpack(path).items():
-        owner, _, leaf = name.rpartition("/")
+        module, _, parameter = name.rpartition("/")
         found = LAYER.fullmatch(name)
-        if owner in OUTSIDE:
-            yield _piece(name, array, f"{OUTSIDE[owner]}.{_leaf(leaf)}", leaf)
-        elif found and found[3] in INSIDE[found[1]]:
-            stack, which, inner, leaf = found.groups()
-            place = f"{INSIDE[stack][inner]}.{_leaf(leaf)}"
+        if module in MODULES:
+            yield _tensor(name, array, MODULES[module], parameter)
+        elif found and found[3] in LAYER_MODULES[found[1]]:
+            stack, which, inner, parameter = found.groups()
+            inner = LAYER_MODULES[stack][inner]
             if which != "s":
-                yield _piece(name, array, f"{stack}.layers.{which[1:]}.{place}", leaf)
+                yield _tensor(name, array, f"{stack}.layers.{which[1:]}.{inner}", parameter)
                 continue
             if array.shape[:1] != (layers[stack],):
                 raise PublishedError(f"{path} has {name} of shape {array.shape}, but {layers[stack]} layers in all.")
             for i in range(layers[stack]):
-                yield _piece(f"{name}[{i}]", array[i], f"{stack}.layers.{i}.{place}", leaf)
+                yield _tensor(f"{name}[{i}]", array[i], f"{stack}.layers.{i}.{inner}", parameter)
         else:
-            raise PublishedError(f"{path} has {name}, for which this model has no place; it is of another kind.")
+            raise PublishedError(f"{path} has {name}, which this model does not have; it is another model.")
 
 
 def load_bart(folder: str | Path, dtype: torch.dtype = torch.float32) -> Bart:
-    """The translator of a folder such as dalle-mini/dalle-mini's.
+    """Load the translator of a folder such as dalle-mini/dalle-mini's.
 
-    Raises PublishedError naming the file when something is missing, damaged, or of another architecture.
+    Args:
+        folder: with config.json and flax_model.msgpack.
+        dtype: of the weights.
+
+    Returns:
+        The model in evaluation mode.
+
+    Raises:
+        PublishedError: if a file is missing, damaged, or of another architecture.
     """
     folder = Path(folder)
     config = bart_config(folder)
-    return fill(lambda: Bart(config), bart_pieces(folder, config), folder / WEIGHTS_FILE, dtype)
+    return load_tensors(lambda: Bart(config), bart_tensors(folder, config), folder / WEIGHTS_FILE, dtype)
 
 
 # ---------------------------------------------------------------------------------------------- the VQ-GAN
 
-VQGAN_ONLY = {"double_z": False, "in_channels": 3, "out_ch": 3, "resamp_with_conv": True, "give_pre_end": False}
+VQGAN_SUPPORTED = {"double_z": False, "in_channels": 3, "out_ch": 3, "resamp_with_conv": True, "give_pre_end": False}
 VQGAN_SIZES = {
     "resolution": "resolution",
     "ch": "channels",
@@ -170,14 +192,16 @@ VQGAN_SIZES = {
 
 
 def vqgan_config(folder: Path) -> VQGANConfig:
-    """The VQ-GAN's sizes. Raises PublishedError when config.json is missing, damaged or of another architecture.
+    """Read the sizes of the VQ-GAN. It is taming's VQ-GAN, trained further with pixels from 0 to 1.
 
-    This copy of taming's VQ-GAN was trained on with pixels from 0 to 1.
+    Raises:
+        PublishedError: if config.json is missing, damaged, or describes an architecture that our `VQGAN` does not
+            support.
     """
-    values = _config(folder)
-    _refuse(folder, {key: (values[key], value) for key, value in VQGAN_ONLY.items() if values.get(key, value) != value})
+    values = _read_config(folder)
+    check_supported(folder / CONFIG_FILE, values, VQGAN_SUPPORTED)
     try:
-        sizes = _only(folder, values, VQGAN_SIZES)
+        sizes = _sizes(folder, values, VQGAN_SIZES)
         config = VQGANConfig(**sizes, pixel_range="[0,1]", decay=None, restart_below=0.0)
         check_sizes(config)
     except (TypeError, ValueError) as fault:
@@ -185,46 +209,61 @@ def vqgan_config(folder: Path) -> VQGANConfig:
     return config
 
 
-def vqgan_pieces(folder: Path) -> Iterator[Piece]:
-    """The VQ-GAN's tensors: taming's names, with "up_0/block_1" for "up.0.block.1"."""
+def vqgan_tensors(folder: Path) -> Iterator[PublishedTensor]:
+    """List the tensors of the VQ-GAN. The names are taming's, with "up_0/block_1" for "up.0.block.1".
+
+    Raises:
+        PublishedError: as for `read_msgpack`.
+    """
     for name, array in read_msgpack(folder / WEIGHTS_FILE).items():
-        owner, _, leaf = name.rpartition("/")
-        if owner.startswith(("encoder/mid/", "decoder/mid/")):
-            place = owner.replace("/", ".")  # block_1 is a name there, not a number
-        else:
-            place = re.sub(r"(up|down|block|attn)_(\d+)", r"\1.\2", owner).replace("/", ".")
-        yield _piece(name, array, f"{place}.{_leaf(leaf)}", leaf)
+        module, _, parameter = name.rpartition("/")
+        if not module.startswith(("encoder/mid/", "decoder/mid/")):  # there block_1 is one name in taming's files, too
+            module = re.sub(r"(up|down|block|attn)_(\d+)", r"\1.\2", module)
+        yield _tensor(name, array, module.replace("/", "."), parameter)
 
 
 def load_vqgan(folder: str | Path, dtype: torch.dtype = torch.float32) -> VQGAN:
-    """The VQ-GAN of a folder such as dalle-mini/vqgan_imagenet_f16_16384's. Raises PublishedError as `load_bart`."""
+    """Load the VQ-GAN of a folder such as dalle-mini/vqgan_imagenet_f16_16384's.
+
+    Args:
+        folder: with config.json and flax_model.msgpack.
+        dtype: of the weights.
+
+    Returns:
+        The model in evaluation mode.
+
+    Raises:
+        PublishedError: if a file is missing, damaged, or of another architecture.
+    """
     folder = Path(folder)
     config = vqgan_config(folder)
-    return fill(lambda: VQGAN(config), vqgan_pieces(folder), folder / WEIGHTS_FILE, dtype)
+    return load_tensors(lambda: VQGAN(config), vqgan_tensors(folder), folder / WEIGHTS_FILE, dtype)
 
 
 # ---------------------------------------------------------------------------------------------- both
 
-TO_OURS: dict[int, tuple[int, ...]] = {2: (1, 0), 4: (3, 2, 0, 1)}  # how the sides of a kernel are put in our order
+KERNEL_ORDER: dict[int, tuple[int, ...]] = {2: (1, 0), 4: (3, 2, 0, 1)}  # PyTorch's order of a kernel's dimensions
+PARAMETER_NAMES = {"kernel": "weight", "embedding": "weight", "scale": "weight"}
 
 
-def _piece(name: str, array: Array, place: str, leaf: str) -> Piece:
-    order = TO_OURS.get(len(array.shape)) if leaf == "kernel" else None
-    if order is None:
-        return Piece(name, place, array.shape, array.read)
-    shape = tuple(array.shape[side] for side in order)
-    return Piece(name, place, shape, _turned(array, order))
+def _tensor(name: str, array: Array, module: str, parameter: str) -> PublishedTensor:
+    """Describe an array as a tensor of our block.
+
+    Args:
+        name: of the array in the file.
+        array: Flax's.
+        module: our name of the module that has the parameter.
+        parameter: Flax's name of the parameter.
+    """
+    dimensions = len(array.shape)
+    order = KERNEL_ORDER.get(dimensions) if parameter == "kernel" else None
+    order = order or tuple(range(dimensions))
+    shape = tuple(array.shape[dimension] for dimension in order)
+    key = f"{module}.{PARAMETER_NAMES.get(parameter, parameter)}"
+    return PublishedTensor(name, key, shape, lambda: array.read().permute(order))
 
 
-def _turned(array: Array, order: tuple[int, ...]) -> Callable[[], Tensor]:
-    return lambda: array.read().permute(order)
-
-
-def _leaf(leaf: str) -> str:
-    return "weight" if leaf in ("kernel", "embedding", "scale") else leaf
-
-
-def _config(folder: Path) -> dict[str, Any]:
+def _read_config(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG_FILE
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
@@ -237,16 +276,10 @@ def _config(folder: Path) -> dict[str, Any]:
     return values
 
 
-def _only(folder: Path, values: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
+def _sizes(folder: Path, values: dict[str, Any], names: dict[str, str]) -> dict[str, Any]:
+    """Select the sizes from a config and give them our names; `names` maps the project's names to ours."""
     missing = [theirs for theirs in names if theirs not in values]
     if missing:
         raise PublishedError(f"{folder / CONFIG_FILE} lacks {', '.join(missing)}.")
     found = {ours: values[theirs] for theirs, ours in names.items()}
     return {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
-
-
-def _refuse(folder: Path, differing: dict[str, tuple[Any, Any]]) -> None:
-    for key, (found, expected) in differing.items():
-        raise PublishedError(
-            f"{folder / CONFIG_FILE} has {found!r} for {key}; only models with {expected!r} can be read."
-        )

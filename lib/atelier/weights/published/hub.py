@@ -1,12 +1,12 @@
-"""Files from the hub: fetched once, kept in huggingface_hub's own cache, and compared with the hub's hash of them.
+"""Files from the hub: downloaded once, kept in huggingface_hub's cache, and compared with the hub's hash of them.
 
-Nothing is contacted for a file that is there. $HF_ENDPOINT names another hub, $HF_HOME another place for the cache.
+A file that is in the cache is used without a connection. $HF_ENDPOINT names another hub, $HF_HOME another folder for
+the cache.
 """
 
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import re
 import shutil
@@ -17,6 +17,7 @@ from pathlib import Path
 import huggingface_hub
 from huggingface_hub import constants
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError, RepositoryNotFoundError
+from huggingface_hub.utils.sha import git_hash
 
 from atelier.errors import AtelierError
 from atelier.weights.streams import sha256
@@ -25,22 +26,23 @@ SHA256, GIT_SHA1 = re.compile("[0-9a-f]{64}"), re.compile("[0-9a-f]{40}")
 
 
 class DownloadError(AtelierError):
-    """A file cannot be had; the message says why, and what to do."""
+    """A file cannot be downloaded; the message says why, and what to do."""
 
 
-class AbsentError(DownloadError):
+class MissingFileError(DownloadError):
     """The hub has no such file."""
 
 
 @dataclass(frozen=True)
-class Fetched:
-    """A file that is here now, whole and unaltered.
+class HubFile:
+    """A complete and verified file in the cache.
 
     Attributes:
-        repository, file: its names on the hub.
-        commit: the state of the repository that it belongs to.
-        sha256: of its content.
-        path: where it is.
+        repository: its repository on the hub.
+        file: its name in the repository.
+        commit: the commit of the repository that it belongs to.
+        sha256: the SHA-256 of its content.
+        path: its path in the cache.
     """
 
     repository: str
@@ -51,41 +53,63 @@ class Fetched:
 
     @property
     def record(self) -> dict[str, str | int]:
-        """What there is to remember of it."""
+        """The entry for this file in the record of a download."""
         size = self.path.stat().st_size
         values = {"repository": self.repository, "file": self.file, "commit": self.commit, "sha256": self.sha256}
         return {**values, "bytes": size}
 
 
-def fetch(repository: str, files: Iterable[str]) -> dict[str, Fetched]:
-    """Files of one state of a repository, from the cache where they are there, else from the hub.
+def fetch(repository: str, files: Iterable[str]) -> dict[str, HubFile]:
+    """Get files of one commit of a repository, from the cache or else from the hub.
+
+    Args:
+        repository: OWNER/NAME.
+        files: their names in the repository.
+
+    Returns:
+        The files by name.
 
     Raises:
-        AbsentError: the repository has no such file.
-        DownloadError: there is no connection, no room, no such repository, or what arrived is not what was sent.
+        MissingFileError: if the repository has no such file.
+        DownloadError: if there is no connection, no space on the disk or no such repository, or if a file is altered.
     """
-    fetched: dict[str, Fetched] = {}
+    fetched: dict[str, HubFile] = {}
     revision: str | None = None
     for file in files:
-        path = _cached(repository, file, revision) or _downloaded(repository, file, revision)
+        path = find_in_cache(repository, file, revision) or _download(repository, file, revision)
         revision = path.parents[len(Path(file).parts) - 1].name  # …/snapshots/COMMIT/FILE
-        fetched[file] = Fetched(repository, file, revision, _checked(path), path)
+        fetched[file] = HubFile(repository, file, revision, _verify(path), path)
     return fetched
 
 
-def room_for(folder: Path, size: int, what: str) -> None:
-    """Raise DownloadError unless a folder, which need not exist yet, has room for `size` bytes."""
-    there = next(place for place in (folder, *folder.parents) if place.exists())
-    free = shutil.disk_usage(there).free
+def find_in_cache(repository: str, file: str, revision: str | None = None) -> Path | None:
+    """Find a file in the cache; None if it is not there."""
+    path = huggingface_hub.try_to_load_from_cache(repository, file, revision=revision)
+    return Path(path) if isinstance(path, str) else None
+
+
+def check_free_space(folder: Path, size: int, what: str) -> None:
+    """Check that a disk has enough free space.
+
+    Args:
+        folder: a folder on the disk, which need not exist yet.
+        size: the bytes that are needed.
+        what: needs them, for the error.
+
+    Raises:
+        DownloadError: if there are fewer free bytes.
+    """
+    existing = next(parent for parent in (folder, *folder.parents) if parent.exists())
+    free = shutil.disk_usage(existing).free
     if free < size:
         raise DownloadError(
-            f"{what} needs {size / 1e9:.2f} GB, but there are only {free / 1e9:.2f} GB free at {there}; make room and "
-            "run the same command again."
+            f"{what} needs {size / 1e9:.2f} GB, but only {free / 1e9:.2f} GB are free at {existing}; free some space "
+            "and run the same command again."
         )
 
 
-def is_full(fault: BaseException | None) -> bool:
-    """Whether an error, or one that it came from, says that the disk is full."""
+def disk_is_full(fault: BaseException | None) -> bool:
+    """Whether a full disk caused an exception, directly or through the exceptions that it was raised from."""
     while fault is not None:
         if isinstance(fault, OSError) and fault.errno in (errno.ENOSPC, errno.EDQUOT):
             return True
@@ -93,39 +117,33 @@ def is_full(fault: BaseException | None) -> bool:
     return False
 
 
-def _cached(repository: str, file: str, revision: str | None) -> Path | None:
-    try:
-        return Path(huggingface_hub.hf_hub_download(repository, file, revision=revision, local_files_only=True))
-    except LocalEntryNotFoundError:
-        return None
-
-
-def _downloaded(repository: str, file: str, revision: str | None) -> Path:
+def _download(repository: str, file: str, revision: str | None) -> Path:
     endpoint = os.environ.get("HF_ENDPOINT") or constants.ENDPOINT
     try:
         url = huggingface_hub.hf_hub_url(repository, file, revision=revision, endpoint=endpoint)
         size = huggingface_hub.get_hf_file_metadata(url).size or 0
-        room_for(Path(constants.HF_HUB_CACHE), size, f"{file} of {repository}")
+        check_free_space(Path(constants.HF_HUB_CACHE), size, f"{file} of {repository}")
         path = Path(huggingface_hub.hf_hub_download(repository, file, revision=revision, endpoint=endpoint))
     except DownloadError:
         raise
     except EntryNotFoundError as fault:
         if isinstance(fault, LocalEntryNotFoundError):
-            raise _unreachable(repository, file, endpoint, fault) from fault
-        raise AbsentError(f"{repository} at {endpoint} has no file {file}.") from fault
+            raise _connection_error(repository, file, endpoint, fault) from fault
+        raise MissingFileError(f"{repository} at {endpoint} has no file {file}.") from fault
     except RepositoryNotFoundError as fault:
         raise DownloadError(f"There is no repository {repository} at {endpoint}, or it is not public.") from fault
-    except Exception as fault:  # the classes of a broken connection change with the library that the hub's client uses
-        if is_full(fault):
+    except Exception as fault:  # the exceptions of a broken connection depend on the HTTP library of huggingface_hub
+        if disk_is_full(fault):
             raise DownloadError(
-                f"The disk is full: {file} of {repository} did not fit; make room and run the same command again."
+                f"The disk is full: there was no space for {file} of {repository}; free some space and run the same "
+                "command again."
             ) from fault
-        raise _unreachable(repository, file, endpoint, fault) from fault
-    _sweep(path)
+        raise _connection_error(repository, file, endpoint, fault) from fault
+    _remove_incomplete(path)
     return path
 
 
-def _unreachable(repository: str, file: str, endpoint: str, fault: Exception) -> DownloadError:
+def _connection_error(repository: str, file: str, endpoint: str, fault: Exception) -> DownloadError:
     reason = (str(fault).strip() or type(fault).__name__).splitlines()[0].rstrip(".")
     return DownloadError(
         f"{file} of {repository} could not be downloaded from {endpoint}: {reason}. Check the connection and run the "
@@ -133,36 +151,40 @@ def _unreachable(repository: str, file: str, endpoint: str, fault: Exception) ->
     )
 
 
-def _checked(path: Path) -> str:
-    """The SHA-256 of a cached file, if it is what the hub has.
+def _verify(path: Path) -> str:
+    """Compare a cached file with the hub's hash of it.
 
-    The cache names a file's content by the hub's tag of it: the SHA-256 of large files, git's SHA-1 of small ones.
-    Where the file system knows no links, there is no such name, and the record beside the preset is all there is.
+    The cache is a folder of links to files that are named by the hub's ETag: the SHA-256 of large files, git's SHA-1 of
+    small ones. On a file system without links the name is not known, and the file is not compared.
+
+    Returns:
+        The SHA-256 of the file.
+
+    Raises:
+        DownloadError: if the hashes differ; the file is removed.
     """
-    tag = path.readlink().name if path.is_symlink() else ""
+    etag = path.readlink().name if path.is_symlink() else ""
     found = sha256(path)
-    if SHA256.fullmatch(tag) and tag != found:
-        raise _altered(path, f"SHA-256 {found}", tag)
-    if GIT_SHA1.fullmatch(tag):
-        content = path.read_bytes()
-        git = hashlib.sha1(b"blob %d\0" % len(content) + content, usedforsecurity=False).hexdigest()
-        if git != tag:
-            raise _altered(path, f"git hash {git}", tag)
+    if SHA256.fullmatch(etag) and etag != found:
+        raise _removed(path, f"SHA-256 {found}", etag)
+    if GIT_SHA1.fullmatch(etag) and etag != (git := git_hash(path.read_bytes())):
+        raise _removed(path, f"git hash {git}", etag)
     return found
 
 
-def _altered(path: Path, found: str, expected: str) -> DownloadError:
-    for place in (path.resolve(), path):
-        place.unlink(missing_ok=True)
+def _removed(path: Path, found: str, expected: str) -> DownloadError:
+    """Remove an altered file and return the error that says so."""
+    for file in (path.resolve(), path):
+        file.unlink(missing_ok=True)
     return DownloadError(
         f"{path.name} was truncated or altered on the way: it has the {found}, but the hub has {expected}. It was "
         "removed; run the same command again."
     )
 
 
-def _sweep(path: Path) -> None:
-    """Remove what killed downloads of the same file have left; this one has the lock, or did not need it."""
+def _remove_incomplete(path: Path) -> None:
+    """Remove the incomplete copies of a file that interrupted downloads have left."""
     if path.is_symlink():
         blob = path.parent / path.readlink()
-        for leftover in blob.parent.glob(f"{blob.name}*.incomplete"):
-            leftover.unlink(missing_ok=True)
+        for incomplete in blob.parent.glob(f"{blob.name}*.incomplete"):
+            incomplete.unlink(missing_ok=True)

@@ -1,7 +1,7 @@
-"""CLIPs in open_clip's form, both ways: its published ones rank our pictures, and it loads ours.
+"""CLIPs in open_clip's format: published ones are loaded to rank our pictures, and ours are exported.
 
-open_clip's own tables say where a CLIP is published, how it is built and which activation it was trained with. Its
-files come through the hub's cache, which open_clip fills and reads as well, so whoever has used one there has it here.
+open_clip's tables say where a CLIP is published, which architecture it has and which activation it was trained with.
+open_clip uses the hub's cache as well, so a CLIP that it has downloaded is not downloaded again.
 """
 
 from __future__ import annotations
@@ -13,25 +13,24 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import huggingface_hub
 import safetensors.torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from atelier.blocks.clip import CLIP, CLIPConfig
 from atelier.errors import AtelierError
-from atelier.weights.published.hub import AbsentError, DownloadError, Fetched, fetch
+from atelier.weights.published.hub import DownloadError, HubFile, MissingFileError, fetch, find_in_cache
 from atelier.weights.published.pickled import PickledFile
-from atelier.weights.published.pieces import Piece, PublishedError, fill
+from atelier.weights.published.tensors import PublishedError, PublishedTensor, load_tensors
 from atelier.weights.sizes import check_sizes
 from atelier.weights.storage import replace_file
-from atelier.weights.tokenizer import END, PAD, SPECIAL_TOKENS, START, UNKNOWN, Tokenizer, cleaned
+from atelier.weights.tokenizer import END, PAD, SPECIAL_TOKENS, START, UNKNOWN, Tokenizer, clean_texts
 
 CONFIG_FILE, WEIGHTS_FILE = "open_clip_config.json", "open_clip_model.safetensors"
-PICKLED_FILE = "open_clip_pytorch_model.bin"  # what older publications have in place of WEIGHTS_FILE
+PICKLED_FILE = "open_clip_pytorch_model.bin"  # older publications have it instead of WEIGHTS_FILE
 
-# What a part of open_clip's description may say. Whatever else stands in one changes the network.
-PLAIN: dict[str, set[str]] = {
+# The keys that a part of open_clip's description may have. Any other key changes the architecture.
+SUPPORTED_KEYS: dict[str, set[str]] = {
     "model": {"embed_dim", "vision_cfg", "text_cfg", "quick_gelu"},
     "vision_cfg": {"image_size", "layers", "width", "head_width", "mlp_ratio", "patch_size"},
     "text_cfg": {
@@ -42,32 +41,46 @@ PLAIN: dict[str, set[str]] = {
 
 
 class OpenClipTokenizer:
-    """open_clip's tokenizer of a published CLIP, in the form of ours. cut: gives ids (n, length), padded with 0."""
+    """open_clip's tokenizer of a published CLIP, with the interface of ours.
 
-    def __init__(self, cut: Callable[..., Tensor]) -> None:
-        self._cut = cut
+    Args:
+        tokenize: open_clip's tokenizer: returns ids (n, length), padded with 0.
+    """
+
+    def __init__(self, tokenize: Callable[..., Tensor]) -> None:
+        self._tokenize = tokenize
 
     def encode(self, texts: Sequence[str], length: int) -> Tensor:
-        """Texts as ids, (n, t), t as many as the longest needs, `length` at most; the end of a text always stays.
+        """Encode texts as ids.
 
-        open_clip fills each row up to `length`. What follows the end has no influence in a causal tower, so it is left
-        out: a prompt of ten words then takes a fifth of the time.
+        open_clip pads each row to `length`. In a causal text tower the padding after the end token has no influence,
+        so it is left out: a prompt of ten words then takes a fifth of the time.
+
+        Args:
+            texts: captions or prompts.
+            length: the maximum number of tokens. Longer texts are truncated; the end token is always kept.
+
+        Returns:
+            (n, t) int64, where t is the number of tokens of the longest text.
         """
-        ids = self._cut(cleaned(texts), context_length=length)  # (n, length)
+        ids = self._tokenize(clean_texts(texts), context_length=length)  # (n, length)
         return ids[:, : int((ids != 0).sum(1).max())]
 
 
 def load_published_clip(name: str) -> tuple[CLIP, OpenClipTokenizer]:
-    """A published CLIP with its tokenizer, fetched where it is not in the cache yet.
+    """Load a published CLIP and its tokenizer; it is downloaded if it is not in the cache.
 
     Args:
-        name: "MODEL/TAG", a model of open_clip's and a tag of its weights, such as "ViT-B-32/openai".
+        name: MODEL/TAG, a model of open_clip and a tag of its weights, such as "ViT-B-32/openai".
+
+    Returns:
+        The model in evaluation mode, and its tokenizer.
 
     Raises:
-        DownloadError: there is no such CLIP, or its file cannot be had.
-        PublishedError: it is built in another way than ours, or its file is not what it should be.
+        DownloadError: if there is no such CLIP, or if its file cannot be downloaded.
+        PublishedError: if our `CLIP` does not support its architecture, or if its file is damaged.
     """
-    import open_clip  # takes seconds, and who never ranks with a published CLIP need not wait for them
+    import open_clip  # takes seconds, and only ranking with a published CLIP needs it
 
     model, _, tag = name.partition("/")
     description, source = open_clip.get_model_config(model), open_clip.get_pretrained_cfg(model, tag)
@@ -75,21 +88,28 @@ def load_published_clip(name: str) -> tuple[CLIP, OpenClipTokenizer]:
         known = [f"{a}/{b}" for a, b in open_clip.list_pretrained() if a == model] or ["ViT-B-32/openai"]
         raise DownloadError(f"open_clip publishes no CLIP {name!r}; give MODEL/TAG, such as {', '.join(known[:4])}.")
     config = published_config(name, description, source)
-    return read_clip(_fetched(source["hf_hub"]).path, config), OpenClipTokenizer(open_clip.get_tokenizer(model))
+    return read_clip(_fetch_weights(source["hf_hub"]).path, config), OpenClipTokenizer(open_clip.get_tokenizer(model))
 
 
 def published_config(name: str, description: dict[str, Any], source: dict[str, Any]) -> CLIPConfig:
-    """The sizes of a published CLIP, and what its weights were trained with.
+    """Translate open_clip's description of a model and of its published weights.
 
     Args:
-        name: for errors.
-        description: of the model, open_clip's.
-        source: of the weights. The activation is theirs: OpenAI's need QuickGELU whatever the model's name says.
+        name: of the CLIP, for errors.
+        description: open_clip's config of the model.
+        source: open_clip's config of the weights. It gives the activation: OpenAI's weights need QuickGELU even if the
+            model's name does not contain it.
 
-    Raises PublishedError where it is built in another way than ours, or sees pictures resized in another way.
+    Returns:
+        The config.
+
+    Raises:
+        PublishedError: if our `CLIP` does not support the architecture, the tokenizer or the way images are resized.
     """
     if "hf_tokenizer_name" in description.get("text_cfg", {}) or source.get("interpolation") != "bicubic":
-        raise PublishedError(f"{name} has a tokenizer or a view of pictures of its own; choose a CLIP like OpenAI's.")
+        raise PublishedError(
+            f"{name} has another tokenizer or another preprocessing than OpenAI's CLIP; choose a CLIP like OpenAI's."
+        )
     config = config_from_open_clip(name, description)
     return replace(
         config,
@@ -100,15 +120,28 @@ def published_config(name: str, description: dict[str, Any], source: dict[str, A
 
 
 def config_from_open_clip(name: str, description: dict[str, Any]) -> CLIPConfig:
-    """A CLIP's sizes from open_clip's description of a model. Raises PublishedError for another kind of model."""
+    """Translate open_clip's description of a model.
+
+    Args:
+        name: of the CLIP, for errors.
+        description: open_clip's config of the model.
+
+    Returns:
+        The config.
+
+    Raises:
+        PublishedError: if our `CLIP` does not support the architecture.
+    """
     parts = {"model": description, **{part: description.get(part, {}) for part in ("vision_cfg", "text_cfg")}}
-    strange = [f"{part}.{key}" for part, values in parts.items() for key in values if key not in PLAIN[part]]
+    unsupported = [
+        f"{part}.{key}" for part, values in parts.items() for key in values if key not in SUPPORTED_KEYS[part]
+    ]
     vision, text = parts["vision_cfg"], parts["text_cfg"]
     ratios = {values.get("mlp_ratio", 4.0) for values in (vision, text)}
-    if strange or len(ratios) > 1 or not isinstance(vision.get("layers"), int):
-        what = f": {', '.join(strange)}" if strange else ""
+    if unsupported or len(ratios) > 1 or not isinstance(vision.get("layers"), int):
+        what = f": {', '.join(unsupported)}" if unsupported else ""
         raise PublishedError(f"{name} is not built like OpenAI's vision transformers{what}; choose another CLIP.")
-    by_id = text.get("pool_type", "argmax") == "eos"
+    has_end_token = text.get("pool_type", "argmax") == "eos"
     config = CLIPConfig(
         embed_dim=description["embed_dim"],
         image_size=vision["image_size"],
@@ -123,68 +156,80 @@ def config_from_open_clip(name: str, description: dict[str, Any]) -> CLIPConfig:
         text_heads=text["heads"],
         mlp_ratio=ratios.pop(),
         quick_gelu=description.get("quick_gelu", False),
-        end_token=text.get("eos_id", 2) if by_id else None,
+        end_token=text.get("eos_id", 2) if has_end_token else None,
     )
     check_sizes(config)
     return config
 
 
 def read_clip(path: Path, config: CLIPConfig) -> CLIP:
-    """A CLIP with the numbers of a file of open_clip's, .safetensors or pickled, in float32.
+    """Load a CLIP from a file of open_clip, in float32.
 
-    Raises PublishedError where the file is damaged or belongs to a CLIP of other sizes.
+    Args:
+        path: of the .safetensors file or the pickled file.
+        config: the sizes.
+
+    Returns:
+        The model in evaluation mode.
+
+    Raises:
+        PublishedError: if the file is damaged, or of other sizes.
     """
-    return fill(lambda: CLIP(config), _pieces(path), path)
+    return load_tensors(lambda: CLIP(config), _tensors(path), path)
 
 
-def _pieces(path: Path) -> Iterator[Piece]:
-    """The file's tensors; their names are our places."""
-    if path.suffix == ".safetensors":
-        try:
-            file = safe_open(path, framework="pt")
-        except SafetensorError as fault:
-            raise PublishedError(f"{path} is not a safetensors file: {fault}; fetch it again.") from fault
-        shapes = {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
-        readers = {name: (shape, partial(file.get_tensor, name)) for name, shape in shapes.items()}
-    else:
-        pickled = PickledFile(path)
-        readers = {name: (shape, partial(pickled.read, name)) for name, shape in pickled.shapes.items()}
-    for name, (shape, read) in readers.items():
-        yield Piece(name, name, shape, read)
+def _tensors(path: Path) -> Iterator[PublishedTensor]:
+    """List the tensors of a file; their names are those of our block."""
+    if path.suffix != ".safetensors":
+        yield from PickledFile(path).tensors()
+        return
+    try:
+        file = safe_open(path, framework="pt")
+    except SafetensorError as fault:
+        raise PublishedError(f"{path} is not a safetensors file: {fault}; download it again.") from fault
+    for name in file.keys():  # noqa: SIM118
+        shape = tuple(file.get_slice(name).get_shape())
+        yield PublishedTensor(name, name, shape, partial(file.get_tensor, name))
 
 
-def _fetched(place: str) -> Fetched:
-    """The weights: place is "OWNER/NAME/" or "OWNER/NAME/FILE". A file in the cache is taken before all others."""
-    owner, name, *file = place.split("/")
+def _fetch_weights(source: str) -> HubFile:
+    """Get the weights from the cache, or else from the hub.
+
+    Args:
+        source: "OWNER/NAME/" or "OWNER/NAME/FILE". Without a file name, a file in the cache is preferred, then the
+            .safetensors file.
+    """
+    owner, name, *file = source.split("/")
     repository, files = f"{owner}/{name}", [*filter(None, file)] or [WEIGHTS_FILE, PICKLED_FILE]
-    cached = [file for file in files if isinstance(huggingface_hub.try_to_load_from_cache(repository, file), str)]
+    cached = [file for file in files if find_in_cache(repository, file)]
     for file in cached[:1] or files[:-1]:
         try:
             return fetch(repository, [file])[file]
-        except AbsentError:
+        except MissingFileError:
             continue
     return fetch(repository, files[-1:])[files[-1]]
 
 
-# ---------------------------------------------------------------------------------------------- the way back
+# ---------------------------------------------------------------------------------------------- export
 
 
 def export_clip(clip: CLIP, tokenizer: Tokenizer, folder: Path) -> Path:
-    """Write a CLIP of ours so that open_clip loads it: `open_clip.create_model_and_transforms("local-dir:FOLDER")`.
+    """Write one of our CLIPs in open_clip's format.
 
-    `open_clip.get_tokenizer` takes the same name and gives our ids. It mends texts before: HTML's entities and
-    typographic quotes become plain characters.
+    `open_clip.create_model_and_transforms("local-dir:FOLDER")` loads it. `open_clip.get_tokenizer` takes the same name
+    and gives the same ids as our tokenizer, except that it first replaces HTML entities and typographic quotes with
+    plain characters.
 
     Args:
-        clip: any of ours.
+        clip: the model.
         tokenizer: that it was trained with.
-        folder: where the files go; it is made if need be.
+        folder: to write to; it is created if necessary.
 
     Returns:
         The folder.
 
     Raises:
-        AtelierError: the tokenizer has more ids than the CLIP has places for.
+        AtelierError: if the tokenizer has more ids than the vocabulary of the CLIP.
     """
     if len(tokenizer) > clip.config.vocabulary:
         raise AtelierError(
@@ -201,7 +246,7 @@ def export_clip(clip: CLIP, tokenizer: Tokenizer, folder: Path) -> Path:
 
 
 def open_clip_config(config: CLIPConfig) -> dict[str, Any]:
-    """A CLIP's sizes as an open_clip_config.json holds them."""
+    """Translate a config into the content of an open_clip_config.json."""
     pooling = {"pool_type": "argmax"} if config.end_token is None else {"pool_type": "eos", "eos_id": config.end_token}
     return {
         "model_cfg": {
@@ -224,7 +269,7 @@ def open_clip_config(config: CLIPConfig) -> dict[str, Any]:
                 "mlp_ratio": config.mlp_ratio,
                 "pad_id": PAD,
                 **pooling,
-                "hf_tokenizer_name": "local",  # that there is one; for a folder, open_clip looks into the folder
+                "hf_tokenizer_name": "local",  # any name makes open_clip read the tokenizer in the same folder
             },
         },
         "preprocess_cfg": {
@@ -237,14 +282,14 @@ def open_clip_config(config: CLIPConfig) -> dict[str, Any]:
 
 
 def tokenizer_config(config: CLIPConfig) -> dict[str, dict[str, Any]]:
-    """What transformers, which open_clip reads tokenizers with, wants to know beside the tokenizer.json."""
+    """Make the files beside tokenizer.json that transformers needs, with which open_clip reads tokenizers."""
     roles = {"bos_token": START, "eos_token": END, "pad_token": PAD, "unk_token": UNKNOWN}
     named = {role: SPECIAL_TOKENS[i] for role, i in roles.items()}
     return {
         "tokenizer_config.json": {
             "tokenizer_class": "PreTrainedTokenizerFast",
             "model_max_length": config.context_length,
-            "split_special_tokens": True,  # a prompt that contains "</s>" means these four characters
+            "split_special_tokens": True,  # "</s>" in a prompt is text, not the end token
             "clean_up_tokenization_spaces": False,
             **named,
         },

@@ -1,4 +1,4 @@
-"""What the taming-transformers project published: its VQ-GANs, as the last.ckpt that Lightning has written."""
+"""The VQ-GANs that the taming-transformers project published: the last.ckpt that Lightning has written."""
 
 from __future__ import annotations
 
@@ -9,34 +9,44 @@ import torch
 
 from atelier.blocks.vqgan import VQGAN, VQGANConfig
 from atelier.weights.published.pickled import PickledFile
-from atelier.weights.published.pieces import Piece, fill
+from atelier.weights.published.tensors import PublishedTensor, load_tensors
 from atelier.weights.sizes import check_sizes
 
 
 class ModelCheckpoint:
-    """Stands in for Lightning's class, whose name is a key in its checkpoints: the name is all that is there of it."""
+    """Takes the place of Lightning's class of this name, which Lightning's checkpoints refer to as a dict key."""
 
 
-STAND_INS = [(ModelCheckpoint, "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint")]
-LOSS = "loss."  # discriminator and perceptual network, which only training needs
+ALLOWED_CLASSES = [(ModelCheckpoint, "pytorch_lightning.callbacks.model_checkpoint.ModelCheckpoint")]
+LOSS = "loss."  # the prefix of the discriminator and the perceptual network, which only training needs
 
 
-def vqgan_pieces(path: Path) -> Iterator[Piece]:
-    """The VQ-GAN's tensors, under their own names. Raises PublishedError as `PickledFile` does."""
-    file = PickledFile(path, inside="state_dict", stand_ins=STAND_INS)
-    for name, shape in file.shapes.items():
-        if not name.startswith(LOSS):
-            yield Piece(name, name, shape, lambda name=name: file.read(name))
+def vqgan_tensors(path: Path) -> Iterator[PublishedTensor]:
+    """List the tensors of the VQ-GAN; the names are those of our block.
+
+    Raises:
+        PublishedError: as for `PickledFile`.
+    """
+    file = PickledFile(path, key="state_dict", allowed_classes=ALLOWED_CLASSES)
+    return (tensor for tensor in file.tensors() if not tensor.name.startswith(LOSS))
 
 
 def load_vqgan(path: str | Path, config: VQGANConfig | None = None, dtype: torch.dtype = torch.float32) -> VQGAN:
-    """The VQ-GAN of a last.ckpt.
+    """Load the VQ-GAN of a last.ckpt.
 
-    config: its sizes, which the file does not say; by default those of the ImageNet model with 16384 codes.
+    Args:
+        path: of the file.
+        config: the sizes, which the file does not contain; None for those of the ImageNet model with 16384 codes.
+        dtype: of the weights.
 
-    Raises PublishedError naming the file when it is missing, damaged, of other sizes, or holds other classes than
-    Lightning's checkpoints do; ValueError when the config's sizes are impossible.
+    Returns:
+        The model in evaluation mode.
+
+    Raises:
+        PublishedError: if the file is missing, damaged or of other sizes, or refers to other classes than Lightning's
+            checkpoints do.
+        ValueError: if the sizes in the config are impossible.
     """
     path, sizes = Path(path), config or VQGANConfig.f16_16384()
     check_sizes(sizes)
-    return fill(lambda: VQGAN(sizes), vqgan_pieces(path), path, dtype)
+    return load_tensors(lambda: VQGAN(sizes), vqgan_tensors(path), path, dtype)

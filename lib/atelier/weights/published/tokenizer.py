@@ -1,4 +1,4 @@
-"""The tokenizers of the published models: byte-level BPE, as BART's."""
+"""The tokenizers of the published models: byte-level BPE, as in BART."""
 
 from __future__ import annotations
 
@@ -10,59 +10,58 @@ from typing import Any
 import tokenizers
 from tokenizers import decoders, models, pre_tokenizers
 
-from atelier.weights.published.pieces import PublishedError
+from atelier.weights.published.tensors import PublishedError
 from atelier.weights.tokenizer import Tokenizer
 
+SPECIAL_TOKENS = ("<s>", "<pad>", "</s>", "<unk>", "<mask>")
 
-def read_tokenizer(folder: str | Path, rows: int, by_blanks: bool = False, suffix: str = "") -> Tokenizer:
-    """The tokenizer of a folder with vocab.json and merges.txt, or with a tokenizer.json: byte-level BPE as BART's.
+
+def read_tokenizer(folder: str | Path, rows: int, split_at_blanks: bool = False, suffix: str = "") -> Tokenizer:
+    """Read the tokenizer of a folder with vocab.json and merges.txt, or with a tokenizer.json.
 
     Args:
-        folder: the files' place.
-        rows: of the model's text embedding. Ids without a row, as BART's <mask> may be, are left out.
-        by_blanks: merge inside of what stands between blanks, as min-dalle does; by default letters, digits and
-            punctuation are kept apart first.
-        suffix: of the names vocab and merges, where the files of several models share a folder.
+        folder: the folder.
+        rows: of the model's text embedding. Special tokens with an id beyond them, as BART's <mask> may have, are left
+            out.
+        split_at_blanks: whether texts are split at blanks only before merging, as min-dalle does; by default letters,
+            digits and punctuation are separated as well.
+        suffix: of the names vocab and merges, for a folder with the files of several models.
+
+    Returns:
+        The tokenizer.
 
     Raises:
-        PublishedError: files are missing or damaged, or the model has no row for a word.
+        PublishedError: if files are missing or damaged, or if a token has an id beyond the embedding.
     """
     folder = Path(folder)
     try:
-        vocabulary, merges = _vocabulary(folder, suffix)
-        vocabulary = {word: i for word, i in vocabulary.items() if i < rows or not re.fullmatch("<.+>", word)}
+        vocabulary, merges = _vocabulary_and_merges(folder, suffix)
+        vocabulary = {token: i for token, i in vocabulary.items() if i < rows or not re.fullmatch("<.+>", token)}
         if max(vocabulary.values()) >= rows:
             raise ValueError(f"it has the id {max(vocabulary.values())}, but the model only {rows} rows")
         backend = tokenizers.Tokenizer(models.BPE(vocab=vocabulary, merges=merges, unk_token="<unk>"))
-        backend.pre_tokenizer = _by_blanks() if by_blanks else pre_tokenizers.ByteLevel(add_prefix_space=False)
+        backend.pre_tokenizer = _blanks() if split_at_blanks else pre_tokenizers.ByteLevel(add_prefix_space=False)
         backend.decoder = decoders.ByteLevel()
-        backend.add_special_tokens([word for word in ("<s>", "<pad>", "</s>", "<unk>", "<mask>") if word in vocabulary])
+        backend.add_special_tokens([token for token in SPECIAL_TOKENS if token in vocabulary])
         return Tokenizer(backend)
     except PublishedError:
         raise
     except Exception as fault:  # the tokenizers library raises bare Exceptions
-        raise PublishedError(f"{folder} holds no tokenizer that can be used here: {fault}.") from fault
+        raise PublishedError(f"{folder} holds no usable tokenizer: {fault}.") from fault
 
 
-def _vocabulary(folder: Path, suffix: str) -> tuple[dict[str, int], list[tuple[str, str]]]:
-    """Words with their ids, and pairs of words in the order in which they are merged."""
-    words, pairs = folder / f"vocab{suffix}.json", folder / f"merges{suffix}.txt"
-    if words.is_file() and pairs.is_file():
-        vocabulary: Any = json.loads(words.read_text(encoding="utf-8"))
-        lines: list[Any] = pairs.read_text(encoding="utf-8").split("\n")
-        merges = [line for number, line in enumerate(lines) if line and not (number == 0 and line[:9] == "#version:")]
-    elif (folder / "tokenizer.json").is_file():
+def _vocabulary_and_merges(folder: Path, suffix: str) -> tuple[dict[str, int], list[tuple[str, str]]]:
+    """Read the tokens with their ids, and the pairs of tokens in the order in which they are merged."""
+    vocabulary, merges = folder / f"vocab{suffix}.json", folder / f"merges{suffix}.txt"
+    if vocabulary.is_file() and merges.is_file():
+        return models.BPE.read_file(str(vocabulary), str(merges))
+    if (folder / "tokenizer.json").is_file():
         model: Any = json.loads((folder / "tokenizer.json").read_text(encoding="utf-8"))["model"]
-        vocabulary, merges = model["vocab"], model["merges"]
-    else:
-        raise PublishedError(f"{folder} has neither {words.name} and {pairs.name} nor a tokenizer.json.")
-    split = [tuple(merge.split(" ") if isinstance(merge, str) else merge) for merge in merges]
-    if not vocabulary or any(len(pair) != 2 for pair in split):
-        raise ValueError("its words are none, or its merges are no pairs")
-    return vocabulary, [(first, second) for first, second in split]
+        return model["vocab"], [tuple(pair.split(" ") if isinstance(pair, str) else pair) for pair in model["merges"]]
+    raise PublishedError(f"{folder} has neither {vocabulary.name} and {merges.name} nor a tokenizer.json.")
 
 
-def _by_blanks() -> pre_tokenizers.PreTokenizer:
+def _blanks() -> pre_tokenizers.PreTokenizer:
     return pre_tokenizers.Sequence(
         [
             pre_tokenizers.Split(" ", behavior="merged_with_next"),
