@@ -15,8 +15,7 @@
 # # 1 · Building blocks
 #
 # Run the next three cells. The first two set things up. The third draws nine pictures of something that does not exist:
-# the Eiffel tower landing on the moon. Then you will open the machine that drew them, and follow one sentence all the
-# way through it.
+# the Eiffel tower landing on the moon. Then you follow this sentence all the way through the machine that drew them.
 
 # %%
 from typing import Any
@@ -64,13 +63,11 @@ show(drawing.grid().quantize(256), f"Nine small pictures, three by three, drawn 
 
 # %% [markdown]
 # That last cell uses the whole machine: it loads it, gives it a sentence to draw, and shows the pictures. You need not
-# understand more of the code than that. The long cells further down only draw figures, so you can look at the figures
-# and skip the code.
+# understand more of the code than that. The long cells further down only draw figures; you can skip their code.
 #
 # The pictures are small and soft, and some are better than others: the best comes first. No GPU was needed and nothing
 # was downloaded. The machine was trained on two ordinary processor cores in an afternoon, on pictures that are painted
-# by the course's own code. Some of these pictures showed towers and some showed moons, but no picture showed a tower on
-# the moon.
+# by the course's own code. These pictures include towers and moons, but never a tower on the moon.
 #
 # ## 1 · Where we are
 
@@ -84,11 +81,11 @@ lesson_header("1")
 # lesson on you build them.
 #
 # First, a few terms. The sentence that says what to draw is the **prompt**. During training each picture came with such
-# a sentence, which is called its **caption**. Each part of the machine is a neural network: a long calculation that
-# contains many numbers. These numbers are found by training and are called the network's **weights**. Several networks
-# in a row, each working on the output of the one before it, form a **pipeline**. Finally, `seed=1` in the cell that
-# drew the nine pictures sets the starting point of the random number generator: with the same **seed** you get the same
-# pictures, with another seed you get different ones. Try it: change the 1, and run that cell again.
+# a sentence, which is called its **caption**. Each part of the machine is a neural network: a long calculation with
+# many numbers that are found by training, its **weights**. Several networks in a row, each working on the output of the
+# one before it, form a **pipeline**. Finally, `seed=1` in the cell that drew the nine pictures starts the random number
+# generator: with the same **seed** you get the same pictures, with another seed different ones. Try it: change the 1,
+# and run that cell again.
 #
 # Here is what lies ahead: one real result from each lesson.
 
@@ -159,8 +156,7 @@ show(
 #
 # ### How to use it
 #
-# You can take each lesson by itself: everything it needs comes with the course, and a short reminder tells you what the
-# earlier lessons did.
+# You can take each lesson by itself: it includes everything it needs, and a short reminder of the earlier lessons.
 #
 # - *By yourself*: read, run each cell with Shift and Enter, change something, run it again. You cannot break anything.
 #   A laptop without a GPU and without a network connection is enough. If you have no Python at hand, just read: all
@@ -184,9 +180,8 @@ show(
 #
 # In plain words: a translator, a painter and a ranker. The translator, BART, reads the prompt and translates it into
 # another language, whose words stand for small patches of a picture. A picture has 64 such words. They are called
-# *codes*, and lesson 2d explains how they are made. The painter is the second half of the VQ-GAN, its decoder. It turns
-# the codes into a picture. CLIP compares each picture with the prompt and gives a score for how well they match. The
-# next figure shows these steps with the real data.
+# *codes*, and lesson 2d explains how they are made. The painter, the second half of the VQ-GAN, turns the codes into a
+# picture. CLIP scores how well each picture matches the prompt. The next figure shows these steps with real data.
 
 
 # %%
@@ -252,8 +247,8 @@ show(
 #
 # A network calculates with numbers, so the words have to become numbers first. The tokenizer cuts the prompt into
 # pieces from a fixed list, and looks up the number of each piece. A piece with a number of its own is a **token**.
-# There are 32 places for tokens. The prompt is shorter than that, so the places left over are filled with a number that
-# means "nothing here".
+# There are 32 places for tokens; the places that the prompt does not need are filled with a number that means "nothing
+# here".
 
 # %% tags=["checked"]
 pieces = pipe.tokenizer.pieces(PROMPT)
@@ -290,14 +285,14 @@ show(
 )
 
 # %% [markdown]
-# The word "the" gets the same number both times, wherever it stands. The size of a number means nothing: a token with a
-# larger number is not more than one with a smaller number.
+# The word "the" gets the same number both times, wherever it stands. The numbers are only labels: their size means
+# nothing.
 #
 # ### Station 2: numbers become meaning
 #
-# A network cannot learn much from numbers whose size means nothing. So BART's first half, its encoder, gives each token
-# a vector of 192 numbers that describe what the token means in this prompt. A vector that stands for something other
-# than a number, such as a word, is an **embedding**. Here they are, one row of stripes for each token.
+# A network cannot calculate with such labels. So BART's first half, its encoder, gives each token a vector of 192
+# numbers that describe its meaning in this prompt. A vector that stands for something other than a number, such as a
+# word, is an **embedding**. Here they are, one row of stripes for each token.
 
 # %%
 with torch.no_grad():
@@ -339,9 +334,8 @@ for word, sentence in [
 # ### Station 3: meaning becomes 64 codes
 #
 # BART's second half, its decoder, writes the codes. From the vectors of the prompt and the codes written so far, it
-# computes a probability for each of the 1024 codes: how likely it is to come next. One code is then drawn at random
-# with these probabilities. This is repeated for each of the 64 places, row by row, from the upper left to the lower
-# right, as you write a page.
+# computes how likely each of the 1024 codes is to come next. One code is drawn at random with these probabilities. This
+# is repeated 64 times, row by row, from the upper left to the lower right, as you write a page.
 
 # %%
 stages = list(pipe.stream(PROMPT, n=9, seed=1, rank=False))  # after each row of codes
@@ -397,9 +391,8 @@ def draw_choice(row: int, column: int) -> tuple[Figure, str]:
 explore(draw_choice, row=slider(0, 7, 3, 1, "row"), column=slider(0, 7, 4, 1, "column"))
 
 # %% [markdown]
-# Which words of the prompt matter for which part of the picture? For each code, the decoder gives every word of the
-# prompt a weight, its attention to that word (lesson 3 explains how). Below, the picture is orange where a word got its
-# largest weights.
+# Which words of the prompt matter for which part of the picture? For each code, the decoder divides its attention among
+# the words of the prompt (lesson 3 explains how). Below, the picture is orange where a word gets its largest shares.
 
 # %%
 seen = attention_to_words(pipe, PROMPT, drawing.codes)
@@ -425,9 +418,9 @@ show(
 )
 
 # %% [markdown]
-# Do not expect that each word marks exactly its own object. The weights are averaged over all layers, and small words
-# often get weight that belongs to their neighbours. Still, compare "eiffel" with "moon": the first marks the tower, the
-# second the area around it. And "landing" marks the place where the tower meets the ground.
+# Do not expect that each word marks exactly its own object. The shares are means over all layers, and small words often
+# get shares that belong to their neighbours. Still, compare "eiffel" with "moon": the first marks the tower, the second
+# the area around it. And "landing" marks the place where the tower meets the ground.
 #
 # ### Station 4: codes become vectors
 #
@@ -522,8 +515,8 @@ for place, (picture, score) in enumerate(zip(shown, scores, strict=True)):
 show(made, "Nine pictures in a row, and under each a bar with its score; the bars fall from left to right.")
 
 # %% [markdown]
-# The pictures are sorted by these scores; that is why the best came first. Do you agree with the order? You need not:
-# CLIP is a network like the others, and its scores depend on what it was trained on.
+# The pictures are sorted by these scores; that is why the best came first. You need not agree with the order: CLIP is a
+# network like the others, and its scores depend on its training data.
 #
 # The same scores can compare several sentences and several pictures. In each row of the next table, which picture has
 # the highest score?
@@ -563,8 +556,7 @@ show(
 # ### Now you
 #
 # You have now seen every step: words, numbers, embeddings, codes, vectors, picture, score. Put a prompt together from
-# the menus, and see what the machine draws for it. While the notebook is running, it draws a new picture whenever you
-# change something.
+# the menus, and see what the machine draws for it. In a running notebook it draws again whenever you change something.
 
 
 # %%
@@ -693,7 +685,7 @@ assert found["the whole machine"] > max(share for name, share in found.items() i
 
 # %% [markdown]
 # Look at the third row. Most of these are good pictures. Without a caption, BART still writes codes that make a
-# plausible picture, but not the one you want. The caption only decides which picture it is.
+# plausible picture, but not the one you want. The caption decides which picture it is.
 #
 # The slide says that BART "encodes captions as embedding vectors". Its encoder does; lesson 3 measures that. But these
 # vectors stay inside BART. Its output consists of whole numbers:
@@ -727,13 +719,13 @@ verdict(
 #
 # ### Claim 2: “CLIP: Evaluates caption-image relevance”
 #
-# A ranker is useful only if some pictures are better than others. So we let the machine draw more carelessly than it
-# usually does, nine pictures to a prompt, some right and some wrong. Then we take every pair of a right and a wrong
-# picture of the same prompt: how often does CLIP give the right one the higher score? Guessing gets 50 %. The rule:
-# "holds" from 75 % on, "not quite" from 60 % on.
+# A ranker is useful only if some pictures are better than others. So we let the machine draw more carelessly than
+# usual, nine pictures to a prompt, some right and some wrong. In how many pairs of a right and a wrong picture of the
+# same prompt does CLIP give the right one the higher score? Guessing gets 50 %. The rule: "holds" from 75 % on, "not
+# quite" from 60 % on.
 #
-# The bars show the same in another way. They compare how often three pictures are right: the one that CLIP puts first,
-# one chosen at random, and the one that CLIP puts last.
+# The bars compare how often three pictures are right: the one that CLIP puts first, one chosen at random, and the one
+# that CLIP puts last.
 
 # %%
 careless = pipe.draw(prompts, n=9, seed=0, guidance=1.0, temperature=1.2)  # lesson 5 explains these two settings
@@ -802,8 +794,8 @@ verdict(
 # about four. Claim 2 compares many more pictures, so it says more about CLIP.
 #
 # The machine consists of these three blocks, but they are not equally necessary. Without BART the pictures do not show
-# what you asked for. Without the VQ-GAN there are no pictures at all. Without CLIP the machine still draws, but you
-# would have to choose the best picture yourself.
+# what you asked for. Without the VQ-GAN there are no pictures. Without CLIP the machine still draws, but you would have
+# to choose the best picture yourself.
 #
 # ## 5 · Your turn
 #
@@ -927,9 +919,8 @@ show(
 #
 # $$s = 100 \cdot \frac{\mathbf{t} \cdot \mathbf{v}}{\lVert \mathbf{t} \rVert \, \lVert \mathbf{v} \rVert}$$
 #
-# The numerator is the dot product: multiply the numbers of the two vectors pairwise and add up the products. The
-# denominator is the product of their lengths. Write this for one sentence and $n$ pictures. The vectors that you get
-# may have any length.
+# The numerator is the dot product, the sum of the products of their numbers; the denominator is the product of their
+# lengths. Write this for one sentence and $n$ pictures. The vectors that you get may have any length.
 
 
 # %% tags=["stub"]
@@ -961,8 +952,8 @@ def score(text: Tensor, pictures: Tensor) -> Tensor:
 # - Each code selects a row of a codebook, and the painter turns these rows into a picture: that is half of a VQ-GAN.
 # - CLIP compares each picture with the prompt, and the best comes first.
 # - Only whole numbers and pictures pass between the blocks. So each block can be studied by itself.
-# - You have *used* the machine, but you have not built anything yet. How does a network learn to draw at all? The next
-#   lesson, on the GAN, answers that.
+# - You have *used* the machine, but not built anything yet. How does a network learn to draw at all? The next lesson,
+#   on the GAN, answers that.
 #
 # Five questions help you check what you remember.
 

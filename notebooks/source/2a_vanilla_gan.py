@@ -14,9 +14,8 @@
 # %% [markdown]
 # # 2a · The vanilla GAN
 #
-# There is no formula for what makes a picture good, so there is no such loss function either. In this lesson a network
-# learns to draw without one. A second network learns to tell its pictures from real ones, and this gives the first
-# network its training signal.
+# There is no formula for what makes a picture good, so you cannot write one down as a loss. In this lesson a network
+# still learns to draw, because a second network learns to tell its pictures from real ones.
 
 # %%
 import math
@@ -54,9 +53,8 @@ device = "cuda" if torch.cuda.is_available() else "cpu"
 # %% [markdown]
 # ## 1 · Where we are
 #
-# The course rebuilds DALL·E Mini. Its pictures are made by a VQ-GAN. In part 2 you build five networks, one in each
-# lesson, and the VQ-GAN is the last of them. Each network solves a problem that the one before it leaves open. This
-# lesson builds the first, the vanilla GAN.
+# The course rebuilds DALL·E Mini, whose pictures are made by a VQ-GAN. In part 2 you build five networks, from the
+# vanilla GAN of this lesson to the VQ-GAN. Each solves a problem that the one before it leaves open.
 
 # %%
 lesson_header("2a")
@@ -388,11 +386,10 @@ def adam(module: nn.Module, learning_rate: float) -> torch.optim.Optimizer:
 
 # %% [markdown]
 # The generator is narrower than the library's default, so that training takes about a minute on two CPU cores. The
-# discriminator has half the channels of its config, so `width=48` makes it as wide as the generator. As the comment in
-# its code says, at that width it would win too early, because it has the easier task, and a discriminator that is far
-# ahead gives the generator little to learn from. To balance this, the generator's learning rate is four times as large.
-# In the second half both learning rates fall, so that the game settles. At a few steps the same latent vectors are
-# drawn again, so that you can see how each picture develops.
+# discriminator has half the channels of its config, so `width=48` makes it as wide as the generator. At that width it
+# would win too early, as the comment in its code says, because it has the easier task. To balance this, the generator's
+# learning rate is four times as large. In the second half both learning rates fall, so that the game settles. At a few
+# steps the same latent vectors are drawn again, so that you can see how each picture develops.
 
 # %% tags=["ignored"]
 STEPS, BATCH = 1200, 32
@@ -453,7 +450,7 @@ show(
 )
 
 # %% [markdown]
-# The result is not perfect. Some pictures are a mixture of two kinds, and details are rough.
+# Some pictures are a mixture of two kinds, and details are rough.
 #
 # The course also includes a generator of the library's default size that was trained for 5,000 steps. Its task was
 # harder in one way: all six kinds were red, so colour does not tell them apart. Most of its pictures are clear. A few
@@ -521,9 +518,9 @@ explore(
 # %% [markdown]
 # ## 6 · Break it
 #
-# For the next measurements thousands of pictures have to be classified. The course includes a judge for that, a small
-# classifier. It names the kind of a sprite, or answers “none”. It was also trained on blends, blurs and noise, labelled
-# “none”. A picture counts as recognised if the judge names a kind with a confidence of at least 0.9.
+# To classify thousands of pictures, the course includes a judge, a small classifier. It names the kind of a sprite, or
+# answers “none”. It was also trained on blends, blurs and noise, labelled “none”. A picture counts as recognised if the
+# judge names a kind with a confidence of at least 0.9.
 
 # %%
 judge = load_sprite_model("judge").to(device)
@@ -698,7 +695,7 @@ verdict(
 # ### Nothing can be asked of it
 #
 # Suppose you want a car. None of the 16 numbers of the latent vector stands for "car", so you can only draw pictures
-# until a car appears. Here are twenty pictures of the shipped generator, with the judge's answer for each.
+# until a car appears. Here are the shipped generator's first twenty pictures, with the judge's answer for each.
 
 # %%
 with torch.no_grad():

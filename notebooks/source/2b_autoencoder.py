@@ -62,8 +62,7 @@ lesson_header("2b")
 # numbers.
 #
 # This lesson does both. One half of the network turns a picture into a few numbers, the other half turns the numbers
-# back into the picture. There is no second network to play against. The target of the training is the input picture
-# itself.
+# back into the picture. There is no opponent: the training target is the input picture itself.
 #
 # These are the pictures: six kinds of object, each in up to five colours, with small changes in position and size.
 
@@ -219,9 +218,9 @@ assert h.shape[1:] == config.map_shape
 
 # %% [markdown]
 # The decoder does the reverse. A transposed convolution, as in the GAN, spreads each cell of a small map over several
-# cells of a larger one, and doubles its sides. The kernel of 4 is a multiple of the stride of 2, so away from the
-# border every pixel gets the same number of overlapping patches. This avoids the uneven overlap that lesson 2a named as
-# a cause of checkerboard patterns. At the end a sigmoid brings every number between 0 and 1.
+# cells of a larger one, and doubles its sides. Its kernel of 4 is a multiple of its stride of 2, so the patches overlap
+# evenly, and the cause of checkerboard patterns that lesson 2a names does not arise. At the end a sigmoid brings every
+# number between 0 and 1.
 
 
 # %%
@@ -315,8 +314,8 @@ def reconstruction_loss(pictures: Tensor, reconstructions: Tensor) -> Tensor:
 
 
 # %% [markdown]
-# To get a feeling for the size of this loss: a black picture and a white one differ by 1 in each of 3,072 numbers.
-# Their distance is $\sqrt{3072} \approx 55.4$, the largest possible.
+# For comparison: a black picture and a white one differ by 1 in each of 3,072 numbers. Their distance is $\sqrt{3072}
+# \approx 55.4$, the largest possible.
 
 # %% tags=["checked"]
 black, white = torch.zeros(1, 3, 32, 32), torch.ones(1, 3, 32, 32)
@@ -325,10 +324,9 @@ print(f"black and mid-grey: {reconstruction_loss(black, white / 2):.2f}")
 print(f"a picture and itself: {reconstruction_loss(white, white):.2f}")
 
 # %% [markdown]
-# Is the code right? The next cell makes three checks. PyTorch's own vector norm gives the same loss. The encoder's
-# layers, written out as formulas with the same weights, give the same map. And the number of weights counted by hand is
-# the number that PyTorch counts: a convolution has $16 \cdot in \cdot out$ weights and $out$ offsets, a batch
-# normalisation $2\,out$.
+# The next cell makes three checks. PyTorch's own vector norm gives the same loss. The encoder's layers, written out as
+# formulas with the same weights, give the same map. And the number of weights counted by hand is the number that
+# PyTorch counts: a convolution has $16 \cdot in \cdot out$ weights and $out$ offsets, a batch normalisation $2\,out$.
 
 # %% tags=["checked"]
 assert torch.allclose(reconstruction_loss(x, x_hat), torch.linalg.vector_norm(x - x_hat, dim=(1, 2, 3)).mean())
@@ -436,14 +434,13 @@ for axis, (step, latents) in zip(panels, planes.items(), strict=True):
 show(drawn, "The latent plane at four moments: a tangle of dots comes apart into six separate fans, one for each kind")
 
 # %% [markdown]
-# At first the kinds are mixed. Sprites that look alike can share almost the same numbers, and sprites that look
-# different need different numbers, so the kinds separate. A group of points that lie close to each other and away from
-# the rest is a **cluster**. The loss does not ask for clusters. They appear because they are a good way to describe
-# these pictures with two numbers.
+# At first the kinds are mixed. Sprites that look alike can have almost the same numbers, sprites that look different
+# cannot, so the kinds separate. A group of points that lie close to each other and away from the rest is a **cluster**.
+# The loss does not ask for clusters. They appear because they are a good way to describe these pictures with two
+# numbers.
 #
-# How good are the reconstructions? Below are sprites that were not used in training, their reconstructions by your
-# network after a minute of training, and those by the shipped network. The shipped network has the same code, is a
-# little narrower, and was trained for longer.
+# How good are the reconstructions? Below are sprites that were not used in training, and their reconstructions by your
+# network and by the shipped one, which is a little narrower and was trained for longer.
 
 # %%
 some = fresh[:12]
@@ -463,8 +460,8 @@ print(f"yours {ours:.1f}, shipped {reconstruction_loss(fresh, shipped(fresh)):.1
 # %% [markdown]
 # ## 5 · Look inside
 #
-# Until now the decoder only got points that came from the encoder. But it can decode *any* two numbers. So decode the
-# whole plane: one picture for each cell of a grid.
+# Until now the decoder got points from the encoder. But it can decode *any* two numbers. So decode the whole plane: one
+# picture for each cell of a grid.
 #
 # From here on we use the shipped network, so that the text matches what you see.
 
@@ -496,7 +493,7 @@ right.set_title("what the decoder draws there", fontsize=10)
 show(drawn, "Left: the plane with six fans of dots. Right: the same plane as a sheet of 144 decoded pictures")
 
 # %% [markdown]
-# Take your time with this figure. It is the most important one of the lesson.
+# This is the most important figure of the lesson.
 #
 # - Each kind has a region of its own. Small steps inside the region of the houses still give houses.
 # - Within a region the colours lie in stripes. Between two stripes the decoder mixes the colours: it draws an olive or
@@ -577,10 +574,9 @@ verdict(
 )
 
 # %% [markdown]
-# Many autoencoders use the *squared* distance instead. What would change? Compare how much each picture influences the
-# training: take the gradient of the loss with respect to its reconstruction, and measure the length of this gradient.
-# We call this length the *pull* of the picture. The gradient of a distance has the length 1, however large the distance
-# is. The gradient of a squared distance has twice the distance as its length.
+# Many autoencoders use the *squared* distance instead. What would change? Compare the *pull* of each picture on the
+# network: the length of the gradient of the loss with respect to its reconstruction. The gradient of a distance has the
+# length 1, however large the distance is. The gradient of a squared distance has twice the distance as its length.
 
 
 # %%
@@ -615,8 +611,8 @@ show(
 # %% [markdown]
 # With the slide's loss every picture has the same pull, also the worst ones. With the squared loss the worst pictures
 # have the largest pull, so the training improves them most. Neither loss is wrong. With the slide's loss a few unusual
-# pictures cannot dominate the training. The squared loss is the negative logarithm of a probability, up to a constant,
-# as you will see in the next lesson.
+# pictures cannot dominate the training. The squared loss is the negative logarithm of a probability, up to a factor and
+# a constant, as you will see in the next lesson.
 
 # %% [markdown]
 # ### The gaps
@@ -724,10 +720,10 @@ show(
 # nearest of 1,800 real sprites? You find this number in the verdict below.
 #
 # What about "discontinuous"? Taken literally it is wrong. The decoder consists of continuous functions, so a small
-# enough step always makes a small change. But the points whose pictures show an object do not form one connected
-# region. To test this, take the sprite in the middle of each cluster, and walk in a straight line to the middle sprite
-# of every other cluster. We check whether there is a point on the way at which the judge recognises no kind. In this
-# sense the claim holds if there is such a point on at least half of the 15 walks.
+# enough step always makes a small change. But on the way from one sprite to another the pictures can stop showing an
+# object. To test this, take the sprite in the middle of each cluster, and walk in a straight line to the middle sprite
+# of every other cluster. In this sense the claim holds if at least half of the 15 walks have a point at which the judge
+# recognises no kind.
 
 # %%
 central = []
@@ -784,10 +780,10 @@ verdict(
 )
 
 # %% [markdown]
-# So the gaps exist, as the slide says. But the autoencoder also does some things well. Inside a region it draws good
-# pictures for points that never occurred in training, and far outside the data it often still draws the nearest kind,
-# in stronger colours. The problem is that you do not know in advance where the regions are, and that the points between
-# them often decode to no recognisable object.
+# So the gaps exist, as the slide says. But inside a region the autoencoder draws good pictures also for points that
+# never occurred in training, and far outside the data it often still draws the nearest kind, in stronger colours. The
+# problem is that you do not know in advance where the regions are, and that the points between them often decode to no
+# recognisable object.
 
 # %% [markdown]
 # ## 7 · Your turn
