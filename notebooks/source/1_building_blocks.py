@@ -14,9 +14,8 @@
 # %% [markdown]
 # # 1 · Building blocks
 #
-# Run the next two cells. The first fetches tools. The second draws nine pictures of a thing that nobody has ever seen:
-# the Eiffel tower, landing on the moon. Then open the machine that drew them, and follow one sentence all the way
-# through it.
+# Run the next three cells. The first two set things up. The third draws nine pictures of something that does not exist:
+# the Eiffel tower landing on the moon. Then you follow this sentence all the way through the machine that drew them.
 
 # %%
 from typing import Any
@@ -63,12 +62,12 @@ drawing = pipe.draw(PROMPT, n=9, seed=1)
 show(drawing.grid().quantize(256), f"Nine small pictures, three by three, drawn for the words “{PROMPT}”.")
 
 # %% [markdown]
-# The second cell is the whole machine in use: a sentence, then load, draw, show. You need not understand more of the
-# code than that. The long cells further down only draw figures; pass over them, and look at what they drew.
+# That last cell uses the whole machine: it loads it, gives it a sentence to draw, and shows the pictures. You need not
+# understand more of the code than that. The long cells further down only draw figures; you can skip their code.
 #
 # The pictures are small and soft, and some are better than others: the best comes first. No GPU was needed and nothing
-# was downloaded. The machine learned on two ordinary processor cores in an afternoon, from pictures that this course
-# paints itself. There were towers among them, and moons. There was never a tower on the moon.
+# was downloaded. The machine was trained on two ordinary processor cores in an afternoon, on pictures that are painted
+# by the course's own code. These pictures include towers and moons, but never a tower on the moon.
 #
 # ## 1 · Where we are
 
@@ -76,24 +75,25 @@ show(drawing.grid().quantize(256), f"Nine small pictures, three by three, drawn 
 lesson_header("1")
 
 # %% [markdown]
-# This course takes DALL·E Mini apart, a machine of 2021 that draws what a sentence says, and builds each of its parts
-# again. The upper row of the map is the machine. The lower row is the road that leads to one of its parts, the VQ-GAN.
-# All parts are lit, for in this lesson you look at all of them once. From the next lesson on you build them.
+# This course takes apart DALL·E Mini, a model from 2021 that draws what a sentence describes, and rebuilds each of its
+# parts. The upper row of the map is the machine. The lower row shows the networks that you build on the way to one of
+# its parts, the VQ-GAN. All parts are highlighted, because in this lesson you look at each of them once. From the next
+# lesson on you build them.
 #
-# A few words first. The sentence that says what is to be drawn is the **prompt**. In training, when the machine still
-# learned, each picture came with such a sentence; there it is called the picture's **caption**. Each part of the
-# machine is a network: a long calculation with numbers in it that training has found. These numbers are its
-# **weights**. Networks joined in a row, each working on what the one before it hands on, are a **pipeline**. And
-# `seed=1` in the cell that drew the nine pictures fixes all chance: with the same **seed** you get the same pictures,
-# with another one you get others. Try it: change the 1, and run that cell again.
+# First, a few terms. The sentence that says what to draw is the **prompt**. During training each picture came with such
+# a sentence, which is called its **caption**. Each part of the machine is a neural network: a long calculation with
+# many numbers that are found by training, its **weights**. Several networks in a row, each working on the output of the
+# one before it, form a **pipeline**. Finally, `seed=1` in the cell that drew the nine pictures starts the random number
+# generator: with the same **seed** you get the same pictures, with another seed different ones. Try it: change the 1,
+# and run that cell again.
 #
-# Here is the road ahead, a real result from each lesson.
+# Here is what lies ahead: one real result from each lesson.
 
 
 # %%
 @torch.no_grad()
 def draw_road() -> Figure:
-    """The nine lessons, each with a picture of what its network makes."""
+    """The nine lessons, each with a picture made by its network."""
     models: dict[str, Any] = {name: load_sprite_model(name) for name in ("gan", "autoencoder", "vae", "vqvae", "vqgan")}
     sprite = sprites(6, seed=7)[0][1:2]  # (1, 3, 32, 32)
     torch.manual_seed(3)
@@ -122,7 +122,7 @@ def draw_road() -> Figure:
     whole, axes = figure(9.6, 1.9, 1, 9)
     steps = zip(axes, pictures, [*names, "5\nall joined"], [*adds, "draws for you"], strict=True)
     for axis, pixels, name, what in steps:
-        # `posterize` leaves 32 shades of each colour: hardly seen, and the notebook's file stays small.
+        # `posterize` keeps 32 shades of each colour: you hardly see it, and the notebook's file stays small.
         axis.imshow(posterize(pixels).permute(1, 2, 0), interpolation="nearest")
         axis.set_title(name, loc="center", fontsize=9.5)
         axis.set_xlabel(what, fontsize=8.5)
@@ -132,7 +132,7 @@ def draw_road() -> Figure:
     return whole
 
 
-inks = code_colours(pipe.decode, torch.arange(1024))  # (1024, 3): the colour that each code alone is painted in
+inks = code_colours(pipe.decode, torch.arange(1024))  # (1024, 3): the colour of a grid filled with one code
 scores = pipe.score(PROMPT, drawing.pictures)  # nine numbers, the highest first
 show(
     draw_road(),
@@ -145,28 +145,28 @@ show(
 # | lesson | its question | what it adds |
 # |---|---|---|
 # | 1 Building blocks | what passes from block to block? | a look at everything |
-# | 2a Vanilla GAN | how does a network learn to draw at all? | a painter, and a critic who teaches it |
-# | 2b Autoencoder | can a picture be two numbers? | the way from a picture to few numbers and back |
-# | 2c VAE | what lies between two pictures? | numbers without gaps, so that each one can be drawn |
-# | 2d VQ-VAE | can a picture be a sentence? | a dictionary in which pictures are written |
-# | 2e VQ-GAN | what makes it sharp? | the critic of 2a, set upon the pictures of 2d |
-# | 3 BART | how does a sentence become a picture's words? | the translator |
+# | 2a Vanilla GAN | how does a network learn to draw at all? | a generator, and a discriminator that trains it |
+# | 2b Autoencoder | can two numbers describe a picture? | the way from a picture to a few numbers and back |
+# | 2c VAE | what lies between two pictures? | a space of numbers without gaps, so that any point can be drawn |
+# | 2d VQ-VAE | can a picture be written like a sentence? | a dictionary whose words make up pictures |
+# | 2e VQ-GAN | what makes the pictures sharp? | the discriminator of 2a, applied to the pictures of 2d |
+# | 3 BART | how does a sentence become the words of a picture? | the translator |
 # | 4 CLIP | which picture fits best? | the ranker |
-# | 5 Full pipeline | what did it understand? | all of it, and your own prompts |
+# | 5 Full pipeline | what has the model understood? | all parts together, and your own prompts |
 #
 # ### How to use it
 #
-# Each lesson stands alone: what it needs is shipped with the course, and a half-sentence reminds you of what came
-# before.
+# You can take each lesson by itself: it includes everything it needs, and a short reminder of the earlier lessons.
 #
-# - *By yourself*: read, run each cell with Shift and Enter, change something, run it again. Nothing can break. A laptop
-#   without GPU and without network is enough. If you are on a sofa without Python, just read: all results are stored.
-# - *On Colab*: where the course has an address, a button at the top opens the lesson there. The first cell then fetches
-#   the course. Ask for a GPU, and the training of the later lessons takes seconds.
-# - *In a room*: the lessons follow, part by part, the slides of the workshop session that this course carries on, the
-#   *Illustrative Session on Image Generative Models with Dall.E Mini* by Karthik Desingu, Anirudh A and Karthik Raja A
-#   (2023). Where a lesson says "the slides", it means these. Each lesson ends with exercises that check themselves, so
-#   that nobody has to wait for anybody.
+# - *By yourself*: read, run each cell with Shift and Enter, change something, run it again. You cannot break anything.
+#   A laptop without a GPU and without a network connection is enough. If you have no Python at hand, just read: all
+#   results are stored in the notebook.
+# - *On Colab*: if the course is published on GitHub, a button at the top opens the lesson in Colab, and the first cell
+#   installs the course. Choose a GPU runtime, and the training in later lessons takes seconds.
+# - *In a workshop*: the lessons follow, part by part, the slides of the workshop session on which this course is based,
+#   the *Illustrative Session on Image Generative Models with Dall.E Mini* by Karthik Desingu, Anirudh A and Karthik
+#   Raja A (2023). When a lesson says "the slides", it means these. Each lesson ends with exercises that check your
+#   answers, so everyone can work at their own pace.
 #
 # You should know a little Python. Everything else is explained when it comes up.
 #
@@ -178,11 +178,10 @@ show(
 # - *VQ-GAN: Decodes caption embeddings into Images*
 # - *CLIP: Evaluates caption-image relevance*
 #
-# In plain words: a translator, a painter and a ranker. The translator, BART, reads the prompt and writes it
-# down anew in another language, whose words stand for small patches of a picture. There are 64 such words to a picture;
-# they are called *codes*, and lesson 2d makes them. The painter, the second half of the VQ-GAN, reads the codes and
-# paints. CLIP looks at each picture beside the prompt and says how well they go together. The next figure shows all
-# that with the real things in it.
+# In plain words: a translator, a painter and a ranker. The translator, BART, reads the prompt and translates it into
+# another language, whose words stand for small patches of a picture. A picture has 64 such words. They are called
+# *codes*, and lesson 2d explains how they are made. The painter, the second half of the VQ-GAN, turns the codes into a
+# picture. CLIP scores how well each picture matches the prompt. The next figure shows these steps with real data.
 
 
 # %%
@@ -211,50 +210,52 @@ def draw_machine() -> Figure:
 
 show(
     draw_machine(),
-    "The prompt goes into BART. Out comes a grid of 8 by 8 numbered, coloured tiles, the codes, in which one can guess "
-    "a dark sky and a light ground. The VQ-GAN makes of them the picture of the tower on the moon. CLIP gives a score.",
+    "The prompt goes into BART. The output is a grid of 8 by 8 coloured tiles, the codes, with "
+    "a dark sky and a light ground. The VQ-GAN turns them into the tower on the moon. CLIP gives a score.",
 )
 
 # %% [markdown]
-# Each tile has the colour that the painter gives to its code where nothing stands but this one. Squint at the grid:
-# the dark sky, the blue planet and the pale ground are there already. The painter makes a picture of it.
+# Each tile has the colour that the painter gives to its code when the whole grid is filled with that one code. Squint
+# at the grid, and you already see the dark sky, the blue planet and the pale ground. The painter turns this grid into a
+# picture.
 #
-# If you like formulas, the machine is three lines. If you do not, skip them; you lose nothing.
+# The whole machine can be written as three formulas. If you do not like formulas, you can skip them.
 #
 # $$c_i \sim p(c_i \mid \text{prompt}, c_1, \dots, c_{i-1}) \qquad\qquad x = D(\mathbf{e}_{c_1}, \dots,
 # \mathbf{e}_{c_{64}}) \qquad\qquad s = 100 \cos(\mathbf{t}, \mathbf{v})$$
 #
 # | symbol | meaning | shape |
 # |---|---|---|
-# | $c_i$ | code number $i$, drawn by lot | a whole number from 0 to 1023; there are 64 of them |
-# | $p$ | how likely BART finds each code, after the prompt and the codes before | (1024,) |
-# | $\mathbf{e}_c$ | what stands in the dictionary under code $c$ | (32,) |
+# | $c_i$ | code number $i$, drawn at random from $p$ | a whole number from 0 to 1023; there are 64 of them |
+# | $p$ | the probability that BART gives to each code, given the prompt and the codes before | (1024,) |
+# | $\mathbf{e}_c$ | the dictionary's entry for code $c$ | (32,) |
 # | $D$ | the VQ-GAN's painter | from (32, 8, 8) to (3, 64, 64) |
 # | $x$ | the picture: red, green and blue, 64 × 64 pixels of each | (3, 64, 64) |
-# | $\mathbf{t}$, $\mathbf{v}$ | what CLIP makes of the prompt, and of the picture | (128,) each |
+# | $\mathbf{t}$, $\mathbf{v}$ | CLIP's vectors for the prompt and for the picture | (128,) each |
 # | $s$ | the score | one number |
 #
-# The right column is worth a moment. Everything in this machine is numbers in grids. A list of numbers is a **vector**.
-# Numbers in a grid of any number of directions are a **tensor**: a vector has one direction, a table has two, a
-# coloured picture has three. How far a tensor goes in each direction is its **shape**. If you know the shapes, you know
-# what passes from block to block.
+# Look at the right column. Everything in this machine is a grid of numbers. A list of numbers is a **vector**. A grid
+# of numbers with any number of axes is a **tensor**: a vector has one axis, a table has two, a coloured picture has
+# three. The lengths of a tensor's axes are its **shape**. If you know the shapes, you know what passes from block to
+# block.
 #
 # ## 3 · Look inside
 #
-# Now follow the prompt, station by station.
+# Now follow the prompt from station to station.
 #
 # ### Station 1: words become numbers
 #
-# A network calculates, so words must become numbers first. A small dictionary cuts the prompt into pieces that it
-# knows, and gives each its number. A piece with a number of its own is a **token**. The prompt is short; what is left
-# of 32 places is filled up with a number that means "nothing here".
+# A network calculates with numbers, so the words have to become numbers first. The tokenizer cuts the prompt into
+# pieces from a fixed list, and looks up the number of each piece. A piece with a number of its own is a **token**.
+# There are 32 places for tokens; the places that the prompt does not need are filled with a number that means "nothing
+# here".
 
 # %% tags=["checked"]
 pieces = pipe.tokenizer.pieces(PROMPT)
 ids = pipe.tokenizer.encode([PROMPT], 32)  # (1, 32)
 print("pieces:", pieces)
 print("ids:   ", ids[0].tolist())
-print("a word it does not know is cut up:", pipe.tokenizer.pieces("a giraffe"))
+print("an unknown word is cut into several pieces:", pipe.tokenizer.pieces("a giraffe"))
 
 
 # %%
@@ -284,14 +285,14 @@ show(
 )
 
 # %% [markdown]
-# Both times "the" gets the same number, wherever it stands. The number itself means nothing: 413 is not more than 412,
-# and tower is not more than landing.
+# The word "the" gets the same number both times, wherever it stands. The numbers are only labels: their size means
+# nothing.
 #
 # ### Station 2: numbers become meaning
 #
-# Numbers without meaning are of no use. So BART's first half, its encoder, gives each token a vector of 192 numbers
-# that *do* mean something to it. A vector that stands for something which is no number, such as a word, is an
-# **embedding**. Here they are, one row of stripes for each token.
+# A network cannot calculate with such labels. So BART's first half, its encoder, gives each token a vector of 192
+# numbers that describe its meaning in this prompt. A vector that stands for something other than a number, such as a
+# word, is an **embedding**. Here they are, one row of stripes for each token.
 
 # %%
 with torch.no_grad():
@@ -307,9 +308,9 @@ show(
 
 
 # %% [markdown]
-# The two rows of "the" are no longer the same. The encoder lets each word look at the others, so a vector knows what
-# company its word keeps: the *the* of a tower is not the *the* of a moon. How alike are the vectors of one word in
-# three different prompts? 1 means the same direction, 0 means nothing in common.
+# The two rows of "the" are no longer the same. In the encoder each token's vector also depends on the other tokens, so
+# the *the* before "Eiffel tower" differs from the *the* before "moon". How similar are the vectors of one word in three
+# different prompts? Their similarity is 1 if they point in the same direction, and 0 if they are perpendicular.
 
 
 # %%
@@ -332,9 +333,9 @@ for word, sentence in [
 # %% [markdown]
 # ### Station 3: meaning becomes 64 codes
 #
-# BART's second half, its decoder, writes. It looks at the vectors of the prompt and at the codes written so far, and
-# says of each of the 1024 codes how likely it is to come next. One of them is drawn by lot. Then it starts again, for
-# the next place, 64 times: row by row, from the upper left to the lower right, as you write a page. Watch.
+# BART's second half, its decoder, writes the codes. From the vectors of the prompt and the codes written so far, it
+# computes how likely each of the 1024 codes is to come next. One code is drawn at random with these probabilities. This
+# is repeated 64 times, row by row, from the upper left to the lower right, as you write a page.
 
 # %%
 stages = list(pipe.stream(PROMPT, n=9, seed=1, rank=False))  # after each row of codes
@@ -346,17 +347,17 @@ show(
         titles=[f"{8 * row} codes" for row in range(1, 9)],
         inches=1.15,
     ),
-    "One picture in eight stages. What is unwritten is grey. The sky with the planet comes first, then the tip of "
+    "One picture in eight stages. Unwritten parts are grey. The sky with the planet comes first, then the tip of "
     "the tower, its legs, and the ground last.",
 )
 
 # %% [markdown]
-# By the second row it has decided where the planet hangs. Everything after that must fit to it, for a code once written
-# is never changed.
+# After the second row, the place of the planet is decided. Everything that follows must fit to it, because a code is
+# never changed once it is written.
 #
-# How sure is it of a code? Choose a cell below. The bars are the ten codes that BART found likeliest for it, given the
-# prompt and all codes before. The tall ones often have nearly the same colour: there are several words for nearly the
-# same thing, as in any language.
+# How sure is BART of a code? Choose a cell below. The bars show the ten most likely codes for it, given the prompt and
+# all codes before. The tall bars often have nearly the same colour: several codes mean nearly the same, like synonyms
+# in a language.
 
 # %%
 with torch.no_grad():
@@ -365,7 +366,7 @@ with torch.no_grad():
 
 
 def draw_choice(row: int, column: int) -> tuple[Figure, str]:
-    """The codes' grid with a cell outlined, and how likely BART found the ten likeliest codes for it."""
+    """The grid of codes with a cell outlined, and the probabilities of its ten most likely codes."""
     top = likely[8 * row + column].topk(10)
     written = drawing.codes[0, row, column].item()
     made, (left, right) = figure(8.6, 2.9, 1, 2, width_ratios=(1, 1.9))
@@ -390,8 +391,8 @@ def draw_choice(row: int, column: int) -> tuple[Figure, str]:
 explore(draw_choice, row=slider(0, 7, 3, 1, "row"), column=slider(0, 7, 4, 1, "column"))
 
 # %% [markdown]
-# And what did it look at while it wrote? For each code the decoder shares out its attention among the words of the
-# prompt (lesson 3 says how). Below, the picture is orange where a word got its largest shares.
+# Which words of the prompt matter for which part of the picture? For each code, the decoder divides its attention among
+# the words of the prompt (lesson 3 explains how). Below, the picture is orange where a word gets its largest shares.
 
 # %%
 seen = attention_to_words(pipe, PROMPT, drawing.codes)
@@ -413,23 +414,23 @@ show(
         titles=[f"“{word}”" for word in seen.words],
         inches=1.3,
     ),
-    "The picture seven times, once for each word of the prompt, orange where the codes looked at that word.",
+    "The picture seven times, once for each word of the prompt, orange where the attention to that word is large.",
 )
 
 # %% [markdown]
-# Do not expect a neat label for each thing. This is a mean over all layers, and small words often collect what has to
-# do with their neighbours. Still, compare "eiffel" with "moon": one lights up the tower, the other what is around it.
-# And "landing" looks at where the tower meets the ground.
+# Do not expect that each word marks exactly its own object. The shares are means over all layers, and small words often
+# get shares that belong to their neighbours. Still, compare "eiffel" with "moon": the first marks the tower, the second
+# the area around it. And "landing" marks the place where the tower meets the ground.
 #
 # ### Station 4: codes become vectors
 #
-# A code is the number of a row in a dictionary, the VQ-GAN's *codebook*. Looking it up is all that happens here: 64
-# numbers go in, 64 rows of 32 numbers come out. Equal codes give equal rows.
+# A code is the number of a row in a table, the VQ-GAN's *codebook*; this is the dictionary of section 2. Here the rows
+# are only looked up: 64 numbers go in, 64 rows of 32 numbers come out. Equal codes give equal rows.
 
 # %%
 book = pipe.vqgan.quantize.embedding.weight.detach().cpu()  # (1024, 32)
 codes = drawing.codes[0].cpu()  # (8, 8)
-row, column = divmod(book[codes.flatten()].norm(dim=1).argmax().item(), 8)  # a cell whose row is easily seen
+row, column = divmod(book[codes.flatten()].norm(dim=1).argmax().item(), 8)  # a cell whose row is easy to see
 number = int(codes[row, column])
 first = min(max(number - 6, 0), 1024 - 13)
 made, axes = figure(9.4, 3.3, 1, 3, width_ratios=(1, 1, 1.1))
@@ -456,9 +457,9 @@ show(
 # %% [markdown]
 # ### Station 5: vectors become a picture
 #
-# Now the painter. It is a stack of layers that double the grid three times: 8, 16, 32, 64. On the way there are many
-# more than three numbers in each cell. To show them at all, the next figure squeezes them into three, as red, green and
-# blue: the colours mean nothing, but equal colours mean like things.
+# The painter comes next. It is a stack of layers that double the side of the grid three times: 8, 16, 32, 64. In
+# between, each cell has many more than three numbers. To show them, the next figure reduces them to three, drawn as
+# red, green and blue. A single colour means nothing, but cells with similar colours have similar numbers.
 
 
 # %%
@@ -495,10 +496,10 @@ show(
 # %% [markdown]
 # ### Station 6: pictures become scores
 #
-# CLIP has two readers. One makes a vector of the prompt, the other makes a vector of a picture, and both have learned
-# to point the same way where picture and words belong together. How well a picture and a sentence go together by CLIP's
-# lights is the **score**: 100 if the two vectors point the same way, 0 if they have nothing to do with each other, and
-# below 0 if they point apart.
+# CLIP has two encoders. One turns the prompt into a vector, the other turns a picture into a vector. They are trained
+# so that the two vectors point in the same direction when picture and words belong together. The **score** of a picture
+# and a sentence is 100 times the cosine of the angle between their vectors: 100 if they point in the same direction, 0
+# if they are perpendicular, and below 0 if they point away from each other.
 
 # %%
 made, axes = figure(9.6, 2.7, 2, 9, height_ratios=(1.2, 1), sharey="row")
@@ -514,11 +515,11 @@ for place, (picture, score) in enumerate(zip(shown, scores, strict=True)):
 show(made, "Nine pictures in a row, and under each a bar with its score; the bars fall from left to right.")
 
 # %% [markdown]
-# That is how the machine knew which picture to show first. Do you agree with its order? You need not: CLIP is a
-# network like the others, and has learned its taste from what it was shown.
+# The pictures are sorted by these scores; that is why the best came first. You need not agree with the order: CLIP is a
+# network like the others, and its scores depend on its training data.
 #
-# The same scores say which *sentence* fits to a picture.
-# Look along a row of the next table: whose score is highest?
+# The same scores can compare several sentences and several pictures. In each row of the next table, which picture has
+# the highest score?
 
 # %%
 SENTENCES = [
@@ -554,8 +555,8 @@ show(
 # %% [markdown]
 # ### Now you
 #
-# You have seen it all: words, numbers, meaning, codes, vectors, picture, score. Put a prompt together, and see what the
-# machine makes of it. Where the cells run, it draws anew whenever you ask.
+# You have now seen every step: words, numbers, embeddings, codes, vectors, picture, score. Put a prompt together from
+# the menus, and see what the machine draws for it. In a running notebook it draws again whenever you change something.
 
 
 # %%
@@ -579,14 +580,14 @@ explore(
 )
 
 # %% [markdown]
-# Or write it freely, as on the session's first slide: type a sentence, press DRAW, and watch nine pictures come into
-# being.
+# Or write your own sentence, as on the session's first slide: type it, press DRAW, and watch how nine pictures are
+# drawn.
 
 # %%
 drawing_panel(pipe)
 
 # %% [markdown]
-# In code the same takes one line. Change the words between the quotation marks, and run the cell.
+# In code this takes one line. Change the words between the quotation marks, and run the cell.
 
 # %%
 my_prompt = "a giraffe on the moon"
@@ -597,22 +598,22 @@ for remark in mine.remarks:
     print(remark)
 
 # %% [markdown]
-# It never saw a giraffe, so it cannot draw one. It draws what it has understood, a moon with nobody on it, and all such
-# machines do so without blushing. At least ours says which word it does not know. The three that it offers instead are
-# nearest by their letters, as for a slip of the pen, not by what they mean. What it has words for is a small world: ten
-# subjects, eight places, eight colours, four styles.
+# No giraffe was in the training data, so the model cannot draw one. It draws the part of the prompt that it knows, an
+# empty moon. Most models of this kind do so without a warning; ours tells you which word it does not know. The three
+# words that it suggests are similar in spelling, not in meaning. Its vocabulary covers a small world: ten subjects,
+# eight places, eight colours, four styles.
 #
 # ## 4 · Break it
 #
-# Is each block needed? The best way to find out is to take it away.
+# Is each block needed? To find out, remove it and look at the result.
 #
-# For that you need somebody who looks at many pictures without getting tired. The course ships a **judge**: a network
-# that looks at a picture and says what it shows, subject, place, colour and style. It only measures. It learned from
-# painted pictures and takes no part in drawing or ranking. We give the machine 30 prompts that name all four things,
-# and count the pictures in which the judge finds all four. To make it hard, each of them names a **held-out
-# combination**: two things that training never showed together, such as a tower and the moon.
+# Looking at many pictures by eye takes too long, so the course includes a **judge**: a classifier that says which
+# subject, place, colour and style a picture shows. The judge was trained on painted pictures. It only measures, and has
+# no part in drawing or ranking. We give the machine 30 prompts that name all four things, and count the pictures in
+# which the judge finds all four. To make the task hard, each prompt names a **held-out combination**: two things that
+# never appeared together in training, such as the tower and the moon.
 #
-# Whoever guesses gets all four right once in 2,560 times.
+# A random guess gets all four right once in 2,560 times.
 
 # %%
 preset = load_preset("laptop")
@@ -630,7 +631,7 @@ def right(pictures: Tensor) -> Tensor:
 
 @torch.no_grad()
 def without_caption() -> Tensor:
-    """What BART writes for 30 pictures when it reads nothing: codes (30, 8, 8)."""
+    """The codes (30, 8, 8) that BART writes for 30 pictures of an empty prompt."""
     nothing = pipe.tokenizer.nothing(32).to(pipe.device)  # the ids of an empty sentence
     alone = Sampling(guidance=1.0, temperature=pipe.sampling.temperature)
     uniforms = uniform_numbers(0, 30, 64).to(pipe.device)
@@ -647,7 +648,7 @@ with torch.no_grad():
     blank = pipe.vqgan.decode(average).clamp(0, 1)
 machines = {
     "the whole machine": pipe.decode(codes),
-    "no BART: codes by lot": pipe.decode(lots),
+    "no BART: random codes": pipe.decode(lots),
     "BART reads nothing": pipe.decode(without_caption()),
     "no painter: flat patches": torch.nn.functional.interpolate(flat, scale_factor=8.0).to(pipe.device),
     "no codebook: its mean": blank,
@@ -655,8 +656,9 @@ machines = {
 found = {name: right(pictures).mean().item() for name, pictures in machines.items()}
 
 # %% [markdown]
-# Each row below is a machine, all but the first with something missing. Each column is one prompt; above it stands what
-# was asked for, without the style. At the right stands what the judge says.
+# Each row below is one machine. The first is complete; in the others something is missing. Each column is one prompt,
+# and its title says what was asked for, without the style. The bar at the right shows the share of pictures in which
+# the judge finds all four things.
 
 # %%
 some = [1, 2, 3, 5, 6, 8]
@@ -675,27 +677,28 @@ for line, (name, pictures) in zip(axes, machines.items(), strict=True):
     line[-1].set(xlim=(0, 1.25), ylim=(-0.6, 0.75))
 show(
     made,
-    "Five rows of six pictures with a bar each. The whole machine draws what was asked for. With codes by "
-    "lot there are coloured scraps; without a caption there are mostly good pictures of other things; as flat patches "
-    "one sees coloured squares; with the codebook's mean grey noise.",
+    "Five rows of six pictures with a bar each. The whole machine draws what was asked for. With random codes "
+    "there are coloured scraps; without a caption there are mostly good pictures of other things; as flat patches "
+    "there are coloured squares; with the codebook's mean there is grey noise.",
 )
 assert found["the whole machine"] > max(share for name, share in found.items() if name != "the whole machine")
 
 # %% [markdown]
-# Look at the third row for a while. Most of these are good pictures. BART without a caption still knows what pictures
-# look like, just not which one you want. What the caption adds is the choice.
+# Look at the third row. Most of these are good pictures. Without a caption, BART still writes codes that make a
+# plausible picture, but not the one you want. The caption decides which picture it is.
 #
-# BART's vectors stay inside it, by the way. The slide says that it "encodes captions as embedding vectors". Its first
-# half does; lesson 3 measures that. What leaves it is whole numbers:
+# The slide says that BART "encodes captions as embedding vectors". Its encoder does; lesson 3 measures that. But these
+# vectors stay inside BART. Its output consists of whole numbers:
 
 # %% tags=["checked"]
-print("BART hands on", tuple(drawing.codes[0].shape), drawing.codes.dtype)
+print("BART's output:", tuple(drawing.codes[0].shape), drawing.codes.dtype)
 
 # %% [markdown]
 # ### Claim 1: “VQ-GAN: Decodes caption embeddings into Images”
 #
-# Is the painter needed, and what does it paint from? "Holds" if without it at most 20 % are right, and if its input is
-# the caption's vectors. "Not quite" if it is needed, but every vector of its input is a row of its own codebook.
+# Is the painter needed, and what is its input? The claim holds if at most 20 % are right without the painter, and if
+# its input is the caption's vectors. The verdict is "not quite" if the painter is needed, but every vector of its input
+# is a row of its own codebook.
 
 # %%
 painted, patches = found["the whole machine"], found["no painter: flat patches"]
@@ -711,21 +714,21 @@ verdict(
 )
 
 # %% [markdown]
-# The only thing that ties the picture to the sentence is which rows BART chose. That is the beauty of it: each block
-# can be trained by itself, and only a list of whole numbers passes between them.
+# The picture depends on the sentence only through the rows that BART chose. This has an advantage: each block can be
+# trained by itself, because only a list of whole numbers passes between them.
 #
 # ### Claim 2: “CLIP: Evaluates caption-image relevance”
 #
-# For a ranker to be of use there must be something to choose. So we let the machine draw more carelessly than it
-# usually does, nine pictures to a prompt, some right and some wrong. Then take every pair of a right and a wrong
-# picture of the same prompt: how often does CLIP give the right one the higher score? Whoever tosses a coin gets 50 %.
-# The rule: "holds" from 75 % on, "not quite" from 60 % on.
+# A ranker is useful only if some pictures are better than others. So we let the machine draw more carelessly than
+# usual, nine pictures to a prompt, some right and some wrong. In how many pairs of a right and a wrong picture of the
+# same prompt does CLIP give the right one the higher score? Guessing gets 50 %. The rule: "holds" from 75 % on, "not
+# quite" from 60 % on.
 #
-# The bars show the same in another way: how often the picture is right that CLIP puts first, one taken by chance, and
-# the one that CLIP puts last.
+# The bars compare how often three pictures are right: the one that CLIP puts first, one chosen at random, and the one
+# that CLIP puts last.
 
 # %%
-careless = pipe.draw(prompts, n=9, seed=0, guidance=1.0, temperature=1.2)  # lesson 5 says what these two do
+careless = pipe.draw(prompts, n=9, seed=0, guidance=1.0, temperature=1.2)  # lesson 5 explains these two settings
 every = torch.stack(
     [
         correct_attributes(judge, world, each.pictures, [scene] * 9).all(1)
@@ -747,7 +750,7 @@ for line, (name, share) in zip((2, 1, 0), ranked.items(), strict=True):
 hide_axes(axes[9])
 show(
     made,
-    f"Nine pictures of “{prompts[worst]}” with falling scores; bars: how often the first, any, and the last is right.",
+    f"Nine pictures of “{prompts[worst]}”, best score first; bars: how often each choice is right.",
 )
 print(f"the prompt was: {prompts[worst]}")
 before = torch.stack(
@@ -766,10 +769,10 @@ verdict(
 # %% [markdown]
 # ### Claim 3: “Building Blocks of Dall.E Mini”: BART-based Encoder-Decoder, VQ-GAN, CLIP
 #
-# Do these three make the machine? The rule: "holds" if the whole gets at least 80 % right, and each block is missed.
-# BART is missed if at most 5 % are right without the caption, the VQ-GAN if at most 20 % are right with patches of
-# colour in its place. CLIP is missed if choosing by chance is wrong at least one and a half times as often, where the
-# machine draws carelessly. "Not quite" if one of them is not missed.
+# Are these three the blocks of the machine? The rule: "holds" if the whole machine gets at least 80 % right, and each
+# block is needed. BART is needed if at most 5 % are right without the caption, the VQ-GAN if at most 20 % are right
+# with patches of colour in its place. CLIP is needed if, on the carelessly drawn pictures, a random choice is wrong at
+# least one and a half times as often as CLIP's. "Not quite" if one of them is not needed.
 
 # %%
 missed = {
@@ -787,23 +790,23 @@ verdict(
 )
 
 # %% [markdown]
-# For CLIP the evidence is thin. Of the thirty pictures that it puts first two are wrong; of thirty taken by chance,
-# about four. Claim 2, with all its pairs, says more about it.
+# For CLIP the evidence is weak. Of the thirty pictures that it puts first, two are wrong; of thirty chosen at random,
+# about four. Claim 2 compares many more pictures, so it says more about CLIP.
 #
-# Three blocks make the machine, and they are not needed in the same way. Without BART there is no *what*. Without the
-# VQ-GAN there is no *picture*. Without CLIP the machine still draws, only less well, and you would have to choose
-# yourself.
+# The machine consists of these three blocks, but they are not equally necessary. Without BART the pictures do not show
+# what you asked for. Without the VQ-GAN there are no pictures. Without CLIP the machine still draws, but you would have
+# to choose the best picture yourself.
 #
 # ## 5 · Your turn
 #
-# Four small exercises. Write your answer in the cell above each check, run it, then run the check. Two hints and a
-# solution fold open if you need them.
+# There are four small exercises. Write your answer in the cell above each check, run it, then run the check. If you
+# need help, open the two hints or the solution.
 
 # %% [markdown]
 # ### Exercise 1.1 · Shapes along the way (★☆☆, 5 minutes)
 #
-# You draw *nine* pictures of one prompt. Which shapes do the tensors have on the way? The prompt is read once, for all
-# nine. Write each shape as a tuple, such as `(3, 64, 64)`. The numbers that you need all stand in this lesson.
+# You draw *nine* pictures of one prompt. Which shapes do the tensors have on the way? The prompt is encoded once for
+# all nine. Write each shape as a tuple, such as `(3, 64, 64)`. You can find all the numbers you need in this lesson.
 
 # %% tags=["stub"]
 shapes = None  # {"ids": (…), "states": (…), "codes": (…), "vectors": (…), "pictures": (…), "scores": (…)}
@@ -812,11 +815,12 @@ shapes = None  # {"ids": (…), "states": (…), "codes": (…), "vectors": (…
 check("1.1", shapes)
 
 # %% [markdown] tags=["hint"]
-# Each place of the 32 gets a number, and then a vector of 192 numbers. There is one prompt, so both begin with a 1.
+# Each of the 32 places gets a number, and then a vector of 192 numbers. There is one prompt, so both shapes begin with
+# a 1.
 
 # %% [markdown] tags=["hint"]
-# From the codes on there are nine of everything. In the vectors, the 32 numbers of a cell come before its row and
-# column: (pictures, 32, rows, columns).
+# From the codes on, there are nine of everything. The shape of the vectors names the 32 numbers of a cell before its
+# row and column: (pictures, 32, rows, columns).
 
 # %% tags=["solution"]
 shapes = {
@@ -831,7 +835,7 @@ shapes = {
 # %% [markdown]
 # ### Exercise 1.2 · The best first (★☆☆, 4 minutes)
 #
-# You have pictures and their scores, in no order. Put the pictures in order, the one with the highest score first.
+# You get pictures and their scores, not sorted. Sort the pictures so that the one with the highest score comes first.
 
 
 # %% tags=["stub"]
@@ -844,10 +848,11 @@ def best_first(pictures: Tensor, scores: Tensor) -> Tensor:
 check("1.2", best_first)
 
 # %% [markdown] tags=["hint"]
-# `scores.argsort()` gives the places of the scores from the lowest to the highest.
+# `scores.argsort()` gives the indices of the scores, from the lowest score to the highest.
 
 # %% [markdown] tags=["hint"]
-# With `descending=True` it is the other way round. `pictures[places]` takes pictures in the order of the places.
+# With `descending=True` it is the other way round. `pictures[indices]` returns the pictures in the order of the
+# indices.
 
 
 # %% tags=["solution"]
@@ -859,9 +864,8 @@ def best_first(pictures: Tensor, scores: Tensor) -> Tensor:
 # %% [markdown]
 # ### Exercise 1.3 · Two halves (★☆☆, 5 minutes)
 #
-# A picture is a page of codes. So you can cut two pages in half and glue them together: the upper half of one, the
-# lower half of the other. The tower on the moon you have. The next cell draws a second page. Write the function that
-# glues them.
+# A picture is a grid of codes. So you can cut two grids in half and join the upper half of one to the lower half of the
+# other. The first grid is the tower on the moon. The next cell draws a second one. Write the function that joins them.
 
 # %%
 other = pipe.draw("sunset over a lake in the mountains", n=4, seed=1)
@@ -883,7 +887,7 @@ def glued(above: Tensor, below: Tensor) -> Tensor:
 check("1.3", glued)
 
 # %% [markdown] tags=["hint"]
-# `above[:4]` are the first four rows of a grid. Which rows do you need of the other one?
+# `above[:4]` is the first four rows of a grid. Which rows do you need from the other one?
 
 # %% [markdown] tags=["hint"]
 # `torch.cat([first, second])` puts one tensor under another.
@@ -896,7 +900,7 @@ def glued(above: Tensor, below: Tensor) -> Tensor:
 
 
 # %% [markdown]
-# And this is what the painter makes of the glued page. It paints across the seam as well as it can. For your own:
+# This is what the painter makes of the joined grid. It blends the two halves at the seam. To decode your own, use
 # `pipe.decode(glued(above, below)[None])`.
 
 # %%
@@ -915,8 +919,8 @@ show(
 #
 # $$s = 100 \cdot \frac{\mathbf{t} \cdot \mathbf{v}}{\lVert \mathbf{t} \rVert \, \lVert \mathbf{v} \rVert}$$
 #
-# Above the line stands the sum of the products of their numbers; below it, the product of their lengths. Write it for
-# one sentence and $n$ pictures. The vectors that you get may have any length.
+# The numerator is the dot product, the sum of the products of their numbers; the denominator is the product of their
+# lengths. Write this for one sentence and $n$ pictures. The vectors that you get may have any length.
 
 
 # %% tags=["stub"]
@@ -929,7 +933,7 @@ def score(text: Tensor, pictures: Tensor) -> Tensor:
 check("1.4", score)
 
 # %% [markdown] tags=["hint"]
-# `pictures @ text` gives all $n$ sums of products at once, shape (n,). `text.norm()` is the length of a vector.
+# `pictures @ text` gives all $n$ dot products at once, shape (n,). `text.norm()` is the length of a vector.
 
 # %% [markdown] tags=["hint"]
 # Each picture has a length of its own: `pictures.norm(dim=1)` has the shape (n,).
@@ -945,45 +949,45 @@ def score(text: Tensor, pictures: Tensor) -> Tensor:
 # ## 6 · What we have, what is missing
 #
 # - A prompt becomes tokens, the tokens become vectors, the vectors become 64 codes: that is BART.
-# - The codes are rows of a codebook, and out of these a painter makes a picture: that is half of a VQ-GAN.
+# - Each code selects a row of a codebook, and the painter turns these rows into a picture: that is half of a VQ-GAN.
 # - CLIP compares each picture with the prompt, and the best comes first.
-# - Between the blocks pass whole numbers and pictures, nothing else. Each block can be taken out and looked at alone.
-# - You have *used* the machine. You have not built anything yet. How does a network learn to draw at all? That is the
-#   next lesson, the GAN.
+# - Only whole numbers and pictures pass between the blocks. So each block can be studied by itself.
+# - You have *used* the machine, but not built anything yet. How does a network learn to draw at all? The next lesson,
+#   on the GAN, answers that.
 #
-# Five questions to see what has stayed.
+# Five questions help you check what you remember.
 
 # %% [markdown] tags=["quiz"]
-# **1.** What does BART hand on to the painter?
-# - [ ] The prompt's words — the painter reads no words at all.
+# **1.** What does the painter get from BART?
+# - [ ] The words of the prompt — the painter does not read words.
 # - [x] 64 whole numbers, each the number of a row in the codebook — nothing else passes between the two.
-# - [ ] A small blurred picture that the painter sharpens — the coloured grid was our way to show the codes; what passes
-#   is their numbers.
+# - [ ] A small blurred picture that the painter sharpens — the coloured grid only shows the codes; what the painter
+#   gets is their numbers.
 
 # %% [markdown] tags=["quiz"]
 # **2.** You draw the nine pictures again, with `seed=2`. What changes?
-# - [ ] Nothing, for the prompt is the same — the codes are drawn by lot, and the seed decides the lot.
-# - [x] The lot falls differently, so other codes are written and you get nine other pictures — of the same prompt, with
-#   the same weights.
+# - [ ] Nothing, because the prompt is the same — the codes are drawn at random, and the seed decides which are drawn.
+# - [x] Other random numbers are drawn, so other codes are written and you get nine other pictures — of the same prompt,
+#   with the same weights.
 # - [ ] The machine learns something new — the weights stay as they are; nothing was trained in this lesson.
 
 # %% [markdown] tags=["quiz"]
 # **3.** Why are there good pictures in the row "BART reads nothing"?
-# - [ ] CLIP chose them — no ranking took part in that row.
-# - [ ] The painter corrects nonsense — in the row "codes by lot" it got nonsense, and painted scraps.
+# - [ ] CLIP chose them — the pictures in that row were not ranked.
+# - [ ] The painter corrects nonsense — in the row with random codes it got nonsense, and painted scraps.
 # - [x] BART knows which codes go together even without a caption — so it writes a picture, just not the one you asked
 #   for.
 
 # %% [markdown] tags=["quiz"]
 # **4.** What does a score of 75 mean?
-# - [x] The vectors of sentence and picture point in similar directions, with a cosine of 0.75 — compare it with other
-#   scores, and it tells you which picture fits better.
-# - [ ] The picture is right with a probability of 75 % — a score is no probability.
+# - [x] The vectors of sentence and picture point in similar directions, with a cosine of 0.75 — compared with other
+#   scores, this tells you which picture fits better.
+# - [ ] The picture is right with a probability of 75 % — a score is not a probability.
 # - [ ] Three quarters of the pixels are right — CLIP compares vectors, and there is no right picture to compare pixels
 #   with.
 
 # %% [markdown] tags=["quiz"]
 # **5.** Which block could you leave out and still get pictures of what you asked for?
-# - [ ] BART — then the codes are drawn by lot, and no prompt is read.
-# - [x] CLIP — all nine pictures are drawn before it looks at them; without it you choose yourself.
+# - [ ] BART — then the codes would be random, and the prompt would not be read.
+# - [x] CLIP — all nine pictures are drawn before CLIP scores them; without it you choose the best one yourself.
 # - [ ] The VQ-GAN — then there are codes, but no pictures.

@@ -14,8 +14,8 @@
 # %% [markdown]
 # # 2a · The vanilla GAN
 #
-# Nobody can write down what makes a picture good, so nobody can write it down as a loss. In this lesson a network
-# learns to draw all the same, because a second network learns to tell its pictures from real ones.
+# There is no formula for what makes a picture good, so you cannot write one down as a loss. In this lesson a network
+# still learns to draw, because a second network learns to tell its pictures from real ones.
 
 # %%
 import math
@@ -53,16 +53,16 @@ device = "cuda" if torch.cuda.is_available() else "cpu"
 # %% [markdown]
 # ## 1 · Where we are
 #
-# The course rebuilds DALL·E Mini. Its pictures come out of a VQ-GAN, the last of a line of five networks. You build all
-# five in part 2, one lesson each, and each mends what the one before it cannot do. This is the first.
+# The course rebuilds DALL·E Mini, whose pictures are made by a VQ-GAN. In part 2 you build five networks, from the
+# vanilla GAN of this lesson to the VQ-GAN. Each solves a problem that the one before it leaves open.
 
 # %%
 lesson_header("2a")
 
 # %% [markdown]
-# What the network learns to draw are sprites: one big thing on plain paper, 32 pixels square. There are six things, and
-# for this lesson each comes in one colour only; house and star share orange. No two of the sprites are quite alike:
-# they differ a little in place, size and shape.
+# The network learns to draw sprites: pictures of 32 × 32 pixels that show one big object on a plain background. There
+# are six kinds of object, and in this lesson each kind has a single colour; house and star are both orange. All sprites
+# differ a little in position, size and shape.
 
 # %%
 COLOUR_OF = {
@@ -89,10 +89,10 @@ show(
 # %% [markdown]
 # ## 2 · The idea
 #
-# Two networks play against each other. The **generator** $G$ makes a picture out of random numbers. The
-# **discriminator** $D$ looks at a picture and says how likely it is to be a real one. It is shown real pictures and
-# drawn ones, half and half, and learns to tell them apart. The generator never sees a real picture. It learns only from
-# what the discriminator thinks of its own.
+# Two networks play against each other. The **generator** $G$ turns random numbers into a picture. The **discriminator**
+# $D$ gets a picture and says how likely it is that the picture is real. During training it gets real and generated
+# pictures, half and half, and learns to tell them apart. We call the generated pictures *drawn*. The generator never
+# sees a real picture. It learns only from the discriminator's output for its own pictures.
 
 # %%
 with torch.no_grad():
@@ -124,9 +124,10 @@ axis.text(8.0, -0.05, "the gradient: how to look more real", color=VERMILION, va
 show(made, "Random numbers go into the generator, whose picture goes, like a real one, into the discriminator.")
 
 # %% [markdown]
-# The random numbers are the **latent vector** $z$, here 16 of them, each drawn from the normal distribution $\mathcal
-# N(0, 1)$. Different numbers, another picture. [Goodfellow and others](https://arxiv.org/abs/1406.2661) wrote the
-# contest in 2014 as one formula, their equation 1. (Equations and sections that docstrings name are this paper's.)
+# The random numbers form the **latent vector** $z$. Here it has 16 numbers, each sampled from the normal distribution
+# $\mathcal N(0, 1)$. Other numbers give another picture. [Goodfellow and others](https://arxiv.org/abs/1406.2661)
+# described the game in 2014 with one formula, their equation 1. (Docstrings refer to the equations and sections of this
+# paper.)
 #
 # $$\min_G \max_D V(D, G) = \mathbb E_{x \sim p_\text{data}}\big[\log D(x)\big] +
 # \mathbb E_{z \sim \mathcal N(0, I)}\big[\log\big(1 - D(G(z))\big)\big]$$
@@ -135,30 +136,29 @@ show(made, "Random numbers go into the generator, whose picture goes, like a rea
 # |---|---|---|
 # | $x$ | a real picture, drawn from the data $p_\text{data}$ | (3, 32, 32) |
 # | $z$ | a latent vector | (16,) |
-# | $G(z)$ | the picture that the generator makes of it | (3, 32, 32) |
-# | $D(x)$, $D(G(z))$ | how likely the discriminator thinks it that the picture is real | one number, 0 to 1 |
+# | $G(z)$ | the picture that the generator makes from it | (3, 32, 32) |
+# | $D(x)$, $D(G(z))$ | the discriminator's probability that the picture is real | one number, 0 to 1 |
 # | $\mathbb E$ | the mean, in practice over a batch | |
 # | $V$ | the value of the game | one number, at most 0 |
 #
-# This is a **minimax game**: $D$ makes the one number $V$ as large as it can, $G$ makes it as small as it can. $D$ gets
-# near the most there is, 0, when it is sure and right about everything. When it can only toss a coin, $D = ½$ for all
-# pictures and $V = -2 \log 2 \approx -1.386$. The paper proves that this is where a perfect game ends: the drawn
-# pictures are then distributed just like the real ones.
+# This is a **minimax game**: $D$ is trained to make $V$ as large as possible, $G$ to make it as small as possible. $V$
+# comes close to its maximum, 0, when $D$ is confident and right about every picture. When $D$ can only guess, $D = ½$
+# for all pictures and $V = -2 \log 2 \approx -1.386$. The paper proves that a perfect game ends there: the drawn
+# pictures then have the same distribution as the real ones.
 #
-# A loss of this kind, which is not a formula for a good picture but another network's opinion, is an **adversarial
-# loss**.
+# A loss that is computed from the output of an opposing network is an **adversarial loss**.
 #
 # ### One change, and why
 #
-# $D$ ends in a **logit** $\ell$, a number on the whole line whose sigmoid $\sigma(\ell) = 1 / (1 + e^{-\ell})$ is the
-# probability. In the beginning the drawn pictures are terrible, $D$ is sure of it, and $\ell$ is far below 0. There the
-# generator's part of $V$ is flat. Its slope is
+# The last layer of $D$ gives a **logit** $\ell$: any real number, whose sigmoid $\sigma(\ell) = 1 / (1 + e^{-\ell})$ is
+# the probability. At the start of training the drawn pictures are very bad, $D$ recognises them with confidence, and
+# $\ell$ is far below 0. There the generator's part of $V$ is flat. Its slope is
 #
 # $$\frac{\partial}{\partial \ell} \log\big(1 - \sigma(\ell)\big) = -\sigma(\ell) \approx 0,$$
 #
-# so the generator learns nothing just when it has most to learn. The paper's own remedy, in its section 3, is the
-# **non-saturating loss** $-\log D(G(z))$. It wants the same, that $D$ be fooled, but its slope there is $-(1 -
-# \sigma(\ell)) \approx -1$.
+# so the generator learns almost nothing at the time when it has most to learn. Section 3 of the paper gives a remedy,
+# the **non-saturating loss** $-\log D(G(z))$. It also becomes smaller when $D$ takes the picture for real, but its
+# slope there is $-(1 - \sigma(\ell)) \approx -1$.
 
 # %%
 logits = torch.linspace(-6, 6, 121)
@@ -172,14 +172,16 @@ for axis, lines, title in zip(axes, (losses, slopes), ("What the generator minim
         axis.plot(logits, line, color=colour, label=name)
     axis.set(title=title, xlabel="logit of a drawn picture")
 axes[0].legend(frameon=False)
-axes[1].text(-5.8, -0.06, "flat: nothing\nto learn from", fontsize=9, color=BLUE, va="top")
+axes[1].text(-5.8, -0.06, "flat: almost\nno gradient", fontsize=9, color=BLUE, va="top")
 axes[1].text(-5.8, -0.93, "steep", fontsize=9, color=ORANGE, va="bottom")
 show(made, "Where the logit is low, log(1 − D) is flat and −log D is steep; the red band marks bad pictures.")
 
 # %% [markdown]
 # ## 3 · Build it
 #
-# The code of this section is the library's file `atelier/blocks/gan.py`, cell by cell. It begins with the sizes.
+# The code of this section is the library's file `atelier/blocks/gan.py`, cell by cell. The layers follow DCGAN
+# ([Radford and others 2015](https://arxiv.org/abs/1511.06434)), a GAN made of convolutions. The first cell defines the
+# sizes.
 
 
 # %%
@@ -206,12 +208,12 @@ config = GANConfig()
 print(f"maps of {config.widths} channels, on grids of side {[config.size >> n for n in range(1, 4)]}")
 
 # %% [markdown]
-# The generator has to get from 16 numbers to 32 × 32 pixels. It starts with a map of 4 × 4 cells and doubles it three
-# times. The obvious way to double a map is to repeat every cell twice both ways, and to let a 3 × 3 convolution smooth
-# the result. There is a faster way to the same numbers. A **transposed convolution** spreads each cell of a small map
-# over several cells of a larger one; adding up 2 × 2 neighbours then fills the gaps evenly. (Without that the patches
-# overlap on some pixels and not on others, and the picture gets a checkerboard pattern.) PyTorch has no pooling that
-# adds, but an average that divides by 1 is a sum. Compare the two ways.
+# The generator has to get from 16 numbers to 32 × 32 pixels. It starts with a map of 4 × 4 cells and doubles its side
+# three times. A simple way to double a map is to repeat every cell in both directions, and to smooth the result with a
+# 3 × 3 convolution. The same numbers can be computed faster. A **transposed convolution** spreads each cell of a small
+# map over several cells of a larger one; the sum over each 2 × 2 block of neighbours then fills the gaps evenly.
+# (Without this sum more patches overlap on some pixels than on others, and the picture gets a checkerboard pattern.)
+# PyTorch has no sum pooling, but average pooling with a divisor of 1 is a sum. The next cell compares the two ways.
 
 # %% tags=["checked"]
 spread = nn.ConvTranspose2d(8, 5, 3, stride=2, bias=False)
@@ -219,14 +221,14 @@ cells = torch.randn(2, 8, 4, 4)
 fast = F.avg_pool2d(spread(cells), 2, stride=1, divisor_override=1)  # (2, 5, 8, 8); spread alone: (2, 5, 9, 9)
 
 repeated = cells.repeat_interleave(2, dim=2).repeat_interleave(2, dim=3)  # (2, 8, 8, 8)
-kernel = spread.weight.transpose(0, 1).flip(2, 3)  # a convolution's kernel is laid out the other way round
+kernel = spread.weight.transpose(0, 1).flip(2, 3)  # a convolution stores its kernel the other way round
 torch.testing.assert_close(fast, F.conv2d(repeated, kernel, padding=1), rtol=1e-4, atol=1e-5)
 print(f"{tuple(cells.shape)} → {tuple(fast.shape)}, the same numbers both ways")
 
 # %% [markdown]
-# The generator does this three times. Before each, batch normalisation brings every channel to mean 0 and variance 1
-# over the batch, which keeps the signal at a healthy size from layer to layer. The sigmoid at the end gives numbers
-# from 0 to 1: a picture.
+# The generator does this three times. Before each doubling, batch normalisation brings every channel to mean 0 and
+# variance 1 over the batch, so that the numbers neither grow nor shrink from layer to layer. The sigmoid at the end
+# gives numbers from 0 to 1: a picture.
 
 
 # %%
@@ -259,11 +261,12 @@ for layer in generator.layers:
 assert generator(torch.randn(5, config.latent)).shape == (5, 3, 32, 32)
 
 # %% [markdown]
-# The discriminator goes the other way: convolutions of stride 2 halve the map until one number is left. It has half the
-# channels that the config names, and one thing you may not know: **spectral normalisation**, which divides the weights
-# of a layer by their largest singular value, the most by which they can lengthen a vector. Then a layer can hardly
-# stretch its input, and the logits cannot change steeply from one picture to the next. Without such a bound the
-# discriminator soon becomes so sure that there is no slope left to learn from.
+# The discriminator goes the other way: convolutions of stride 2 halve the map until it is 4 × 4, and a linear layer
+# makes one number of it. It has half the channels that the config names. It also uses **spectral normalisation**
+# ([Miyato and others 2018](https://arxiv.org/abs/1802.05957)), which divides the weights of a layer by their largest
+# singular value, the largest factor by which they can lengthen a vector. Then a layer can hardly stretch its input, and
+# similar pictures get similar logits. Without such a bound the discriminator soon becomes so confident that the
+# generator's gradient vanishes.
 
 
 # %%
@@ -287,7 +290,7 @@ class Discriminator(nn.Module):
 # %% tags=["checked"]
 discriminator = Discriminator(config)
 print(f"pictures (5, 3, 32, 32) → logits {tuple(discriminator(generator(torch.randn(5, 16))).shape)}")
-for _ in range(20):  # each pass in training mode sharpens the estimate of the largest singular value
+for _ in range(20):  # each pass in training mode improves the estimate of the largest singular value
     discriminator(torch.rand(2, 3, 32, 32))
 layers = [layer for layer in discriminator.layers if isinstance(layer, nn.Conv2d | nn.Linear)]
 stretch = [torch.linalg.matrix_norm(layer.weight.flatten(1), 2).item() for layer in layers]
@@ -296,8 +299,9 @@ assert all(abs(value - 1) < 0.1 for value in stretch)
 print("largest singular value of every layer: 1")
 
 # %% [markdown]
-# Last come the two losses. Each player minimises one. The discriminator's is $-V$, the generator's the non-saturating
-# one. `softplus(x)` is $\log(1 + e^x)$, so `softplus(-x)` is $-\log\sigma(x)$, without ever rounding a sigmoid to 0.
+# The last part is the two losses. Each network minimises one of them: the discriminator $-V$, the generator the
+# non-saturating loss. `softplus(x)` is $\log(1 + e^x)$, so `softplus(-x)` is $-\log\sigma(x)$. It is computed without
+# the sigmoid itself, which could be rounded to 0.
 
 
 # %%
@@ -313,14 +317,15 @@ def generator_loss(fake_logits: Tensor) -> Tensor:
 
 # %% tags=["checked"]
 clueless, sure = torch.zeros(8), torch.full((8,), 9.0)
-for name, real, fake in (("D tosses a coin", clueless, clueless), ("D is sure and right", sure, -sure)):
+for name, real, fake in (("D only guesses", clueless, clueless), ("D is sure and right", sure, -sure)):
     print(f"{name:20s} D's loss {discriminator_loss(real, fake):.3f}, G's loss {generator_loss(fake):.3f}")
 
 # %% [markdown]
 # ### The same numbers as the reference
 #
-# PyTorch has the cross-entropy between a logit and a label, 1 for real and 0 for drawn. Telling real from drawn is just
-# that. The losses and their gradients must agree, also for logits so large that a sigmoid would be rounded.
+# To tell real from drawn is a binary classification, with the label 1 for real and 0 for drawn. PyTorch's cross-entropy
+# for logits must therefore give the same losses and the same gradients, also for logits so large that their sigmoid is
+# rounded.
 
 # %% tags=["checked"]
 real_logits = torch.tensor([-40.0, -2.0, 0.0, 0.5, 30.0], requires_grad=True)
@@ -338,14 +343,15 @@ for name, (ours, reference) in references.items():
     torch.testing.assert_close(ours, reference)
     gradients = [torch.autograd.grad(loss, fake_logits, retain_graph=True)[0] for loss in (ours, reference)]
     torch.testing.assert_close(*gradients)
-    print(f"{name}: the same loss and the same gradient as the cross-entropy's")
+    print(f"{name}: the same loss and the same gradient as the cross-entropy")
 
 # %% [markdown]
 # ## 4 · Train it
 #
-# A step has two turns. The discriminator goes first: it sees a batch of real sprites and a batch of drawn ones. The
-# drawn ones are handed over with `detach`, so that this turn changes the discriminator alone. Then it is the
-# generator's turn, and its gradient arrives *through* the discriminator: at every pixel it says which way to change.
+# A step has two turns. First the discriminator is trained on a batch of real sprites and a batch of drawn ones. The
+# drawn pictures are passed through `detach`, so that this turn changes only the discriminator. Then the generator is
+# trained. Its gradient flows *through* the discriminator back to the picture, and says for every pixel in which
+# direction it should change.
 
 
 # %%
@@ -374,17 +380,16 @@ def play(
 
 
 def adam(module: nn.Module, learning_rate: float) -> torch.optim.Optimizer:
-    # Less momentum than usual: the opponent changes, and old gradients are out of date.
+    # Less momentum than usual: the other network changes too, so old gradients are soon out of date.
     return torch.optim.Adam(module.parameters(), lr=learning_rate, betas=(0.5, 0.99))
 
 
 # %% [markdown]
-# To learn in about a minute on two CPU cores, the generator is narrower than the library's default. The discriminator
-# has half the channels of its config, so `width=48` makes it as wide as the generator. Against the lead that this gives
-# it, the generator takes steps four times as bold: to tell is easier than to draw,
-# and a discriminator that is far ahead teaches little. In the second half both take smaller and smaller steps, so that
-# the game settles. At a few steps on the way the same latent vectors are drawn, so that you can watch each picture come
-# into being.
+# The generator is narrower than the library's default, so that training takes about a minute on two CPU cores. The
+# discriminator has half the channels of its config, so `width=48` makes it as wide as the generator. At that width it
+# would win too early, as the comment in its code says, because it has the easier task. To balance this, the generator's
+# learning rate is four times as large. In the second half both learning rates fall, so that the game settles. At a few
+# steps the same latent vectors are drawn again, so that you can see how each picture develops.
 
 # %% tags=["ignored"]
 STEPS, BATCH = 1200, 32
@@ -393,7 +398,7 @@ SNAPSHOTS = (1, 50, 150, 300, 600, 900, 1200)
 torch.manual_seed(2014)
 small = GANConfig(width=24)
 generator = Generator(small).to(device)
-discriminator = Discriminator(GANConfig(width=48)).to(device)  # of which it takes half: as wide as the generator
+discriminator = Discriminator(GANConfig(width=48)).to(device)  # it uses half of this, so it is as wide as the generator
 optimisers = adam(generator, 4e-3), adam(discriminator, 1e-3)
 settling = [
     torch.optim.lr_scheduler.LambdaLR(optimiser, lambda step: min(1, 2 * (1 - step / STEPS) + 0.05))
@@ -409,64 +414,64 @@ for step in tqdm(range(1, STEPS + 1)):
     for schedule in settling:
         schedule.step()
     if step in SNAPSHOTS:
-        generator.eval()  # batch normalisation by what it has seen on the way, not by this batch
+        generator.eval()  # batch normalisation uses its running statistics instead of this batch's
         with torch.no_grad():
             snapshots[step] = generator(watched)
         generator.train()
 
 # %% [markdown]
-# The losses do not fall, and they are not meant to. Each is measured against an opponent who improves as well. What
-# they show is a balance: the discriminator stays under the coin tosser's 1.386 and does not get to 0.
+# The losses do not fall steadily, and they need not: each is measured against an opponent that improves as well. They
+# show a balance. The discriminator's loss stays below 1.386, the value of guessing, and well above 0.
 
 # %%
 smooth = torch.tensor(history).unfold(0, 25, 1).mean(dim=2)  # a running mean over 25 steps
 made = curves({"D": smooth[:, 0].tolist(), "G": smooth[:, 1].tolist()}, title="The two losses", ylabel="loss")
 made.axes[0].axhline(2 * math.log(2), color=GREY, linestyle=":")
-made.axes[0].text(STEPS, 1.4, "D tosses a coin", color=GREY, fontsize=9, ha="right", va="bottom")
-show(made, "Two restless curves; the discriminator's stays below the line of a coin tosser and above 0.")
+made.axes[0].text(STEPS, 1.4, "D only guesses", color=GREY, fontsize=9, ha="right", va="bottom")
+show(made, "Two noisy curves; the discriminator's stays below the line for guessing and above 0.")
 
 # %%
 strip = torch.cat([snapshots[step][:9] for step in SNAPSHOTS])
 names = [f"step {step}" for step in SNAPSHOTS]
 show(
     picture_grid(strip, columns=9, rows=names, title="One latent vector per column", inches=0.95),
-    "Rows of drawn pictures at growing steps: even haze, then blots, then sprites one can name.",
+    "Rows of drawn pictures at growing steps: even haze, then blots, then sprites that you can name.",
 )
 
 # %% [markdown]
-# Read a column from top to bottom. First there is haze, then a blot where the data have ink, then a shape that often
-# changes its mind about what it wants to be, then a sprite. Nobody told the generator that there are six kinds of
-# thing, or what an edge is.
+# Read a column from top to bottom. First there is haze, then a blot in the middle, where the sprites are, then a shape
+# that often still turns from one kind into another, then a sprite. The generator was never given the six kinds, or a
+# rule for what an edge is.
 
 # %%
 show(
-    picture_grid(snapshots[STEPS][9:27], columns=9, title="Drawn by your generator, not chosen", inches=0.95),
-    "Eighteen more pictures by the generator after its last step: many clear sprites, some mixed of two things.",
+    picture_grid(snapshots[STEPS][9:27], columns=9, title="Drawn by your generator, not selected", inches=0.95),
+    "Eighteen more pictures by the generator after its last step: many clear sprites, some a mixture of two.",
 )
 
 # %% [markdown]
-# It is not perfect. Some pictures stay between two kinds, and details are rough.
+# Some pictures are a mixture of two kinds, and details are rough.
 #
-# The course also ships a generator of the library's default size, which played 5,000 steps. Its game was harder in one
-# way: all six things came in red, so that colour does not tell them apart. Most of its pictures are clear. A few lie
-# between two things, because the map from $z$ to pictures has no jumps: on the way from the stars to the cats there is
-# always something in between.
+# The course also includes a generator of the library's default size that was trained for 5,000 steps. Its task was
+# harder in one way: all six kinds were red, so colour does not tell them apart. Most of its pictures are clear. A few
+# are a mixture of two kinds, because the map from $z$ to pictures is continuous: on the way from a star to a cat it has
+# to pass through pictures in between.
 
 # %%
 shipped = load_sprite_model("gan").to(device)
 with torch.no_grad():
     gallery = shipped(torch.randn(27, shipped.config.latent, generator=torch.Generator().manual_seed(1)).to(device))
 show(
-    picture_grid(gallery, columns=9, title="Drawn by the shipped generator, not chosen", inches=0.95),
-    "Twenty-seven drawn sprites in red, most of them clear, a few mixed of two things.",
+    picture_grid(gallery, columns=9, title="Drawn by the shipped generator, not selected", inches=0.95),
+    "Twenty-seven drawn sprites in red, most of them clear, a few a mixture of two.",
 )
 
 # %% [markdown]
 # ## 5 · Look inside
 #
-# The generator is a map from vectors to pictures, and a smooth one: a small step in $z$ is a small change of the
-# picture. So you can walk. Take two latent vectors $a$ and $b$, and draw what lies between them, at $(1 - t)\,a + t\,b$
-# for $t$ from 0 to 1.
+# The generator is a smooth map from vectors to pictures: a small step in $z$ changes the picture only a little. So you
+# can walk from one picture to another. Take two latent vectors $a$ and $b$, and draw the points between them, $(1 -
+# t)\,a + t\,b$ for $t$ from 0 to 1.
 
 
 # %%
@@ -485,12 +490,13 @@ show(
 )
 
 # %% [markdown]
-# In between, one sprite turns into another, sometimes by way of something that is neither. Part of the reason is the
-# straight line. A latent vector of 16 numbers is about $\sqrt{16} = 4$ long, and the middle of the line between two of
-# them only about 2.8. In its training the generator saw such a short one once in twenty times. In exercise 2a.4 you
-# walk better.
+# On the way one sprite turns into another, and sometimes the picture in the middle is neither. One reason is the
+# straight line. A latent vector of 16 numbers has a length of about $\sqrt{16} = 4$, but the midpoint between two of
+# them has only about 2.8. In training only one in twenty latent vectors was that short. Exercise 2a.4 shows a better
+# path.
 #
-# Now walk yourself. Choose two vectors by their seeds, and move $t$. Beyond 0 and 1 the line goes on.
+# Now walk yourself. Choose two vectors by their seeds, and move $t$. Below 0 and above 1 the line continues beyond $a$
+# and $b$.
 
 
 # %%
@@ -512,9 +518,9 @@ explore(
 # %% [markdown]
 # ## 6 · Break it
 #
-# To count, you need someone who looks at thousands of pictures. The course ships a judge for that, a small classifier.
-# It names the kind of a sprite, or says “none”, and it was trained on blends, blurs and noise as well, so that “none”
-# means something. A picture counts as recognised if the judge names a kind with a confidence of at least 0.9.
+# To classify thousands of pictures, the course includes a judge, a small classifier. It names the kind of a sprite, or
+# answers “none”. It was also trained on blends, blurs and noise, labelled “none”. A picture counts as recognised if the
+# judge names a kind with a confidence of at least 0.9.
 
 # %%
 judge = load_sprite_model("judge").to(device)
@@ -523,29 +529,28 @@ CONFIDENT = 0.9
 
 @torch.no_grad()
 def recognised(drawn: Tensor) -> Tensor:
-    """For pictures (n, 3, 32, 32) the number of the kind (n,) in SPRITES, or −1 where none is recognised."""
+    """For pictures (n, 3, 32, 32) the number of the kind (n,) in SPRITES, or −1 where no kind is recognised."""
     confidence, kind = judge(drawn)["kind"].softmax(dim=1).max(dim=1)  # the last class is "none"
     return torch.where((confidence >= CONFIDENT) & (kind < len(SPRITES)), kind, -1)
 
 
-fresh = torch.cat([paint(kind, 40, seed=1) for kind in SPRITES]).to(device)  # sprites that nobody was trained on
+fresh = torch.cat([paint(kind, 40, seed=1) for kind in SPRITES]).to(device)  # sprites that no network was trained on
 truth = torch.arange(len(SPRITES), device=device).repeat_interleave(40)
 right = (recognised(fresh) == truth).float().mean().item()
 assert right > 0.9
-print(f"of {len(fresh)} fresh real sprites the judge recognises {right:.0%} as what they are")
+print(f"of {len(fresh)} new real sprites the judge recognises {right:.0%} correctly")
 
 # %% [markdown]
 # ### Does the game teach the generator to draw?
 #
-# Two numbers for each snapshot of your run, over 600 drawn pictures. The first is the share that is recognised. The
-# second is the fine detail: the energy that is lost when a picture is blurred over 3 × 3 pixels, divided by the same of
-# the real sprites. Haze has too little of it, speckle too much, and 1 is as it should be.
+# We compute two numbers for each snapshot of your run, over 600 drawn pictures. The first is the share of recognised
+# pictures. The second is the fine detail: the mean squared difference between a picture and its 3 × 3 blur, divided by
+# the same number for the real sprites. Haze gives a value below 1, speckle a value above 1; the target is 1.
 #
-# Decided beforehand: someone who can draw is understood more often than not. So the claim holds if at least half of the
-# last snapshot is recognised, at most one in fifty of the first, and if the last one's detail is within a factor of 1.5
-# of the data's. The shipped generator stands at the right of the figure, its detail compared with that of red sprites.
-# (Do not trust the judge too far: it was trained on sprites and on what lies between them, not on everything. A blot
-# may pass for a sprite.)
+# The rule was fixed before the run. The claim holds if at least half of the last snapshot is recognised, at most one in
+# fifty of the first, and if the detail of the last snapshot is within a factor of 1.5 of that of the data. The figure
+# shows the shipped generator at the right; its detail is compared with that of red sprites. (The judge can be wrong: it
+# was trained on sprites and on mixtures of them, not on every possible picture, so it may take a blot for a sprite.)
 
 
 # %%
@@ -587,13 +592,15 @@ verdict(
 # %% [markdown]
 # ### Mode collapse
 #
-# A data set consists of heaps: all stars lie close together, all cats somewhere else. Such a heap is a **mode**. Look
-# at the game again: the generator is asked to fool the discriminator, and nothing in its loss asks for variety. If one
-# star fools it, the cheapest thing to do is to draw that star for every $z$. That is **mode collapse**. What prevents
-# it is the discriminator's answer: it sees too many stars, learns that a star is likely to be drawn, and so moves the
-# prize elsewhere. So take the answer away. Copy your two networks as they stand after training, and let them play on at
-# other odds: the generator gets twenty turns for each turn of the discriminator, and takes bolder steps. What does it
-# draw now, round by round, from the latent vectors that you watched before?
+# A data set forms groups: all stars are similar, and so are all cats. Such a group is a **mode** of the distribution.
+# The generator's loss asks only that its pictures fool the discriminator; it does not ask for variety. If one star
+# fools the discriminator, drawing this star for every $z$ gives a low loss. That is **mode collapse**. In a balanced
+# game the discriminator prevents it: it gets too many stars, learns that a star is probably drawn, and the generator is
+# better off with other kinds.
+#
+# To see mode collapse, weaken this reaction. Copy your two networks after training and continue the game with other
+# settings: the generator gets twenty turns for each turn of the discriminator, and a larger learning rate. What does it
+# draw now, round by round, from the same latent vectors as before?
 
 # %% tags=["ignored"]
 TURNS, ROUNDS = 20, 14
@@ -621,22 +628,22 @@ show(
 )
 
 # %% [markdown]
-# Look at round 2. For most latent vectors the picture is now the same; in the run shown here it is a house, nine times
-# in a row. That is mode collapse. From row to row the picture then changes for all columns at once, as the
-# discriminator learns where the generator is, and the generator runs to the next place. It does not come back to
-# drawing several things. What follows is no longer collapse alone, it is ruin: a discriminator that is asked so seldom
-# is easily fooled, and not only by sprites. In the end speckle will do. The paper warns of this game in its section 6.
+# Look at round 2. For most latent vectors the picture is now the same; in the stored run it is a house in all nine
+# columns. That is mode collapse. In the following rounds the picture changes in all columns at once: the discriminator
+# learns to recognise the picture, and the generator changes to another one. It does not return to several kinds. After
+# that the pictures themselves get worse: a discriminator that is trained so rarely can also be fooled by pictures that
+# are not sprites, and in the end by speckle. The paper warns of this in its section 6.
 #
-# Now count, for all networks in the same way. For each of 600 pictures, the judge says which of the six kinds it is
-# most like. Here “none” is left out, for rough pictures count too. A kind is kept if at least 3 in 100 pictures are
-# most like it, where a fair share would be 17. The second number is the spread: how much the pictures differ from each
-# other, as the standard deviation of a pixel over the 600, relative to the data's. The twenty-to-one game is counted
-# twice: after round 2, and at its end. Of speckle the judge can only say what it is least unlike; there the spread is
-# the number to believe.
+# Now count the kinds, for all networks in the same way. For each of 600 pictures, the judge says which of the six kinds
+# it is most like. The answer “none” is left out here, because rough pictures count too. A kind is kept if at least 3 in
+# 100 pictures are most like it; an equal share would be 17. The second number is the spread: how much the pictures
+# differ from each other, measured as the standard deviation of a pixel over the 600 pictures, relative to that of the
+# data. The twenty-to-one game is measured twice: after round 2, and at its end. For speckle the judge's choice of a
+# kind means little, so rely on the spread there.
 #
-# Decided beforehand: the claim holds if the twenty-to-one game ends with at most half of the kinds, three, and at most
-# half of the spread, while your network before it, and the shipped one, keep all six. In the figure the dark part of a
-# bar is what the judge also recognises.
+# The rule was fixed before the run: the claim holds if the twenty-to-one game ends with at most half of the kinds,
+# three, and at most half of the spread, while your network before this game and the shipped one keep all six kinds. In
+# the figure the dark part of a bar shows the pictures that the judge also recognises.
 
 
 # %%
@@ -677,18 +684,18 @@ verdict(
 )
 
 # %% [markdown]
-# Nothing in the losses tells you that this has happened. You have to look. It is the best-known weakness of GANs, and
-# one reason why later lessons give the network something else to do as well: to give back the picture it was given. And
-# there is a milder form of it. The shipped network plays one for one, and still draws a car far too seldom: nobody told
-# it how many there are.
+# The losses do not show mode collapse; you have to look at the pictures. It is the best-known weakness of GANs, and one
+# reason why the networks of later lessons are also trained to reconstruct a given picture. There is a milder form, too.
+# The shipped network was trained with one turn each, and it still draws far too few cars: its loss does not say how
+# often each kind should appear.
 #
-# It did take a push, though. At five turns against one, and with steps no bolder than before, a network like yours kept
-# all six kinds.
+# The collapse needed rather extreme settings, though. At five turns against one, with the learning rate unchanged, a
+# network like yours kept all six kinds.
 #
 # ### Nothing can be asked of it
 #
-# Say you want a car. The latent vector has 16 numbers, and none of them is called car. All you can do is to draw
-# until one comes. Here are the shipped generator's first twenty pictures, and what the judge says of each.
+# Suppose you want a car. None of the 16 numbers of the latent vector stands for "car", so you can only draw pictures
+# until a car appears. Here are the shipped generator's first twenty pictures, with the judge's answer for each.
 
 # %%
 with torch.no_grad():
@@ -702,16 +709,16 @@ waits = {kind: names.index(kind) + 1 if kind in names else None for kind in SPRI
 print("pictures drawn until the first one came:", ", ".join(f"{kind} {wait}" for kind, wait in waits.items()))
 
 # %% [markdown]
-# A dash means that the judge is not sure enough to name anything. It is shy with cars: the sixth picture plainly is
-# one, and goes without a name. So the 45 is the judge's count; yours is 6.
+# A dash means that the judge is not confident enough to name a kind. It is too strict with cars: the sixth picture
+# clearly shows one, but has no name. So the judge finds the first car at picture 45, and you find it at picture 6.
 #
-# The other way is closed too. There is no network that takes a picture to its $z$, so you cannot take a sprite you have
-# and change it. The next lesson builds the missing half.
+# The opposite direction is missing as well. There is no network that computes the $z$ of a picture, so you cannot take
+# an existing sprite and change it. The next lesson builds this missing half.
 #
 # ## 7 · Your turn
 #
-# Each exercise has a cell for your answer, and a check that says what is wrong in it. Later cells do not need your
-# answers.
+# Each exercise has a cell for your answer and a check that tells you what is wrong with it. Later cells do not need
+# your answers.
 #
 # ### Exercise 2a.1 · The value of the game (★☆☆, 5 minutes)
 #
@@ -732,7 +739,7 @@ check("2a.1", game_value)
 # $D$ is the sigmoid of the logit, and $1 - \sigma(\ell) = \sigma(-\ell)$.
 
 # %% [markdown] tags=["hint"]
-# `F.logsigmoid` takes the sigmoid and the logarithm in one step, and never sees a 0.
+# `F.logsigmoid` computes sigmoid and logarithm in one step, so it never takes the logarithm of 0.
 
 
 # %% tags=["solution"]
@@ -745,8 +752,8 @@ def game_value(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
 # ### Exercise 2a.2 · How flat is flat? (★☆☆, 5 minutes)
 #
 # A drawn picture has the logit −5: the discriminator is almost sure. How many times as steep as $\log(1 - D)$ is the
-# non-saturating loss $-\log D$ there? Work it out with pen and paper, or let Python do the sum. The answer is a number
-# to three digits.
+# non-saturating loss $-\log D$ there? Work it out with pen and paper, or let Python compute it. Give the answer to
+# three digits.
 
 # %% tags=["stub"]
 ratio = None  # the slope of −log D, divided by the slope of log(1 − D), at a logit of −5
@@ -758,7 +765,7 @@ check("2a.2", ratio)
 # Section 2 has both slopes, as functions of $\sigma(\ell)$.
 
 # %% [markdown] tags=["hint"]
-# The ratio is $(1 - \sigma(\ell)) / \sigma(\ell)$. Put in $\sigma(\ell) = 1 / (1 + e^{-\ell})$, and little remains.
+# The ratio is $(1 - \sigma(\ell)) / \sigma(\ell)$. Insert $\sigma(\ell) = 1 / (1 + e^{-\ell})$ and simplify.
 
 # %% tags=["solution"]
 ratio = math.exp(5)  # (1 − σ(ℓ)) / σ(ℓ) = e^(−ℓ), about 148
@@ -766,10 +773,11 @@ ratio = math.exp(5)  # (1 − σ(ℓ)) / σ(ℓ) = e^(−ℓ), about 148
 # %% [markdown]
 # ### Exercise 2a.3 · Through, and not into (★★☆, 10 minutes)
 #
-# In the generator's turn the gradient passes through the discriminator. In `play` it also piles up in the
-# discriminator's weights, where nobody wants it, until `zero_grad` clears it away. Write the turn so that this does not
-# happen: return the generator's loss such that, after `backward`, the generator's weights have their gradient, and the
-# discriminator's have none. When you return, the discriminator must still be ready to learn in its own turn.
+# In the generator's turn the gradient passes through the discriminator. In `play` it is also added to the gradients of
+# the discriminator's weights, where it is not needed, until `zero_grad` removes it. Write the turn so that this does
+# not happen: return the generator's loss so that, after `backward`, the generator's weights have their gradient and the
+# discriminator's weights have no gradient. After your function returns, the discriminator must still be trainable in
+# its own turn.
 
 
 # %% tags=["stub"]
@@ -782,12 +790,12 @@ def generator_turn(generator: nn.Module, discriminator: nn.Module, z: Tensor) ->
 check("2a.3", generator_turn)
 
 # %% [markdown] tags=["hint"]
-# `detach` is no use here: it would cut the path on which the gradient comes to the generator. Cut the branches that
-# lead off it, into the weights.
+# `detach` does not help here: it would also stop the gradient that the generator needs. Only the gradients of the
+# discriminator's weights should be switched off.
 
 # %% [markdown] tags=["hint"]
-# `discriminator.requires_grad_(False)` takes all its weights out of the game while the loss is computed. Do not forget
-# to put them back.
+# `discriminator.requires_grad_(False)` switches off the gradients of all its weights while the loss is computed. Do not
+# forget to switch them on again.
 
 
 # %% tags=["solution"]
@@ -802,13 +810,13 @@ def generator_turn(generator: nn.Module, discriminator: nn.Module, z: Tensor) ->
 # %% [markdown]
 # ### Exercise 2a.4 · Walk on the sphere (★★★, 10 minutes)
 #
-# Latent vectors of many normal numbers are all about equally long, so they lie near a sphere. Walk from $a$ to $b$ on
-# it instead of straight through: at the share $t$ of the way,
+# Latent vectors of many normal numbers all have about the same length, so they lie near a sphere. Walk from $a$ to $b$
+# along this sphere instead of on the straight line. At the fraction $t$ of the way,
 #
 # $$z(t) = \frac{\sin((1 - t)\,\theta)\;a + \sin(t\,\theta)\;b}{\sin\theta},$$
 #
-# where $\theta$ is the angle between $a$ and $b$. Return the points for all shares at once. When it is right, put it in
-# the place of `torch.lerp` in section 5, and compare the middles of the walks.
+# where $\theta$ is the angle between $a$ and $b$. Return the points for all fractions at once. When your function is
+# right, use it in section 5 instead of `torch.lerp`, and compare the middles of the walks.
 
 
 # %% tags=["stub"]
@@ -821,7 +829,8 @@ def walk(start: Tensor, end: Tensor, shares: Tensor) -> Tensor:
 check("2a.4", walk)
 
 # %% [markdown] tags=["hint"]
-# The cosine of the angle is the two vectors' dot product, divided by both lengths: `F.cosine_similarity(…, dim=0)`.
+# The cosine of the angle is the dot product of the two vectors, divided by both lengths: `F.cosine_similarity(…,
+# dim=0)`.
 
 # %% [markdown] tags=["hint"]
 # `shares[:, None]` has the shape (n, 1). Multiplied by a vector (d,) it gives (n, d).
@@ -838,34 +847,37 @@ def walk(start: Tensor, end: Tensor, shares: Tensor) -> Tensor:
 # %% [markdown]
 # ## 8 · What we have, what is missing
 #
-# - A generator that makes pictures out of random numbers, and learned it without a loss that says what a picture is.
-# - A discriminator as a loss that learns. The last lesson of this part takes it up again, to make a VQ-GAN sharp.
-# - A game instead of a descent: the losses do not tell how good the pictures are, so you look, or let a judge count.
-# - A weakness, mode collapse: variety is nobody's aim.
-# - What is missing is a way in. No picture can be turned into its numbers, and nothing can be asked for.
+# - A generator that makes pictures out of random numbers, trained without a formula for what a picture is.
+# - A discriminator, which serves as a learned loss. The last lesson of this part uses one again, to make the pictures
+#   of the VQ-GAN sharp.
+# - A game between two networks: the losses do not tell how good the pictures are, so you look at them or count with a
+#   judge.
+# - A weakness, mode collapse: the loss does not ask for variety.
+# - What is missing: a picture cannot be turned into its latent vector, and you cannot ask for a particular picture.
 
 # %% [markdown] tags=["quiz"]
-# **1.** The generator never sees a real picture. Where does it learn from what a cat looks like?
+# **1.** The generator never sees a real picture. How does it learn what a cat looks like?
 #
-# - [ ] From the latent vectors, which are made from the sprites. — They are random numbers; nothing of the data is in
-#   them.
-# - [x] From the gradient that comes to it through the discriminator. — The discriminator has seen cats, and its slope
-#   at each pixel says how to become more like what it has seen.
+# - [ ] From the latent vectors, which are made from the sprites. — They are random numbers and contain nothing of the
+#   data.
+# - [x] From the gradient that flows back through the discriminator. — The discriminator was trained on cats, and its
+#   gradient at each pixel says how to make the picture look more real.
 # - [ ] From the discriminator's weights, which it copies. — The two networks have different layers and share no weight.
 
 # %% [markdown] tags=["quiz"]
 # **2.** After long training $D(x) = ½$ for real and for drawn pictures alike. What may have happened?
 #
-# - [x] The drawn pictures have become so good that the discriminator can only guess. — This is where the paper's
-#   perfect game ends; there the discriminator's loss is 2 log 2.
-# - [ ] The generator has collapsed to one picture. — The discriminator would see that picture again and again, and know
-#   it.
+# - [x] The drawn pictures have become so good that the discriminator can only guess. — The paper's perfect game ends
+#   there, with a discriminator loss of 2 log 2.
+# - [ ] The generator has collapsed to one picture. — The discriminator would get that picture again and again, and
+#   learn that it is drawn.
 # - [ ] The discriminator has won. — Then it would say nearly 1 for the real ones and nearly 0 for the drawn ones.
 
 # %% [markdown] tags=["quiz"]
 # **3.** Why does the generator not simply minimise $\log(1 - D(G(z)))$?
 #
-# - [ ] Because that has its least value elsewhere. — Both losses fall as the logit rises: they want the same.
+# - [ ] Because its minimum is elsewhere. — Both losses fall as the logit rises, so they push the generator in the same
+#   direction.
 # - [ ] Because the logarithm of a probability may be infinite. — Computed from logits both stay finite.
 # - [x] Because its slope is nearly 0 while the pictures are bad. — At a logit of −5 it is about 150 times as flat as
 #   −log D.
@@ -873,16 +885,17 @@ def walk(start: Tensor, end: Tensor, shares: Tensor) -> Tensor:
 # %% [markdown] tags=["quiz"]
 # **4.** What would happen in `play` without `detach`?
 #
-# - [ ] The discriminator would learn nothing. — Its own gradient would be what it was.
-# - [x] The first `backward` would also leave a gradient in the generator, one that makes its pictures easier to catch.
-#   — Here `zero_grad` would throw it away before the generator's step: wrong in spirit, and wasted time.
-# - [ ] PyTorch would refuse to run. — It would run without a word, which is why such faults are hard to find.
+# - [ ] The discriminator would learn nothing. — Its own gradient would stay the same.
+# - [x] The first `backward` would also compute a gradient for the generator, one that makes its pictures easier to
+#   recognise as drawn. — Here `zero_grad` removes it before the generator's step, so it only costs time.
+# - [ ] PyTorch would raise an error. — It would run without an error message, which is why such mistakes are hard to
+#   find.
 
 # %% [markdown] tags=["quiz"]
 # **5.** Your generator draws perfect stars and nothing else. What do its losses tell you?
 #
-# - [ ] The generator's loss is 0, since the stars are perfect. — The discriminator has learnt that a star is probably
+# - [ ] The generator's loss is 0, since the stars are perfect. — The discriminator has learned that a star is probably
 #   drawn, so the loss is not small.
-# - [x] Little: they show how the two stand to each other at the moment, and not what is missing. — That is why you
-#   count the modes, or look.
-# - [ ] The discriminator's loss is infinite. — It tells apart what it can, and its loss is an ordinary number.
+# - [x] Little: they only compare the two networks at the moment, and do not show which kinds are missing. — That is why
+#   you count the modes, or look at the pictures.
+# - [ ] The discriminator's loss is infinite. — It still tells many pictures apart, and its loss is an ordinary number.

@@ -14,9 +14,9 @@
 # %% [markdown]
 # # 2b · The autoencoder
 #
-# A sprite is 3,072 numbers. In this lesson a network squeezes it through two, and draws it again from those two. Two
-# numbers are a point on a plane, so all the sprites there are come to lie on a map that you can walk on. Then you step
-# off the paths, and see what lies where nobody has drawn anything.
+# A sprite has 3,072 numbers. In this lesson a network compresses it to two numbers, and draws it again from those two.
+# Two numbers are a point on a plane, so you can plot every sprite as a point on a map. Then you decode points on which
+# no sprite lies, and see what the network draws there.
 
 # %%
 import math
@@ -57,14 +57,14 @@ from tqdm.auto import tqdm
 lesson_header("2b")
 
 # %% [markdown]
-# In the last lesson a GAN learned to draw out of random numbers. It draws, but you cannot ask it for anything: nobody
-# knows which latent vector makes a blue car. The GAN has a way from numbers to pictures, and no way back.
+# In the last lesson a GAN learned to make pictures out of random numbers. But you cannot ask it for a particular
+# picture: you do not know which latent vector gives a blue car. The GAN maps numbers to pictures, but not pictures to
+# numbers.
 #
-# This lesson goes both ways. One half of the network turns a picture into a few numbers, the other half turns the
-# numbers into the picture again. There is no opponent and no game. The picture itself is the answer that the network
-# is marked against.
+# This lesson does both. One half of the network turns a picture into a few numbers, the other half turns the numbers
+# back into the picture. There is no opponent: the training target is the input picture itself.
 #
-# These are the pictures: six kinds of things, each in up to five colours, a little moved and resized every time.
+# These are the pictures: six kinds of object, each in up to five colours, with small changes in position and size.
 
 # %%
 pictures, kinds = sprites(1800, seed=0)  # (n, 3, 32, 32) from 0 to 1, and (n,): which of SPRITES each one shows
@@ -77,12 +77,12 @@ show(
 # %% [markdown]
 # ## 2 · The idea
 #
-# An **autoencoder** is a network that learns to give back what it was given. That would be easy, and useless, if the
-# picture could run straight through. So there is a **bottleneck**: a place in the middle where only a few numbers fit.
-# To come out whole on the other side, the picture has to be described in those few numbers.
+# An **autoencoder** is a network that is trained to output its own input. That would be easy, and useless, if the
+# network could simply copy the picture. So it has a **bottleneck**: a layer in the middle with only a few numbers. To
+# reconstruct the picture, the network has to describe it in those few numbers.
 #
-# The half before the bottleneck is the **encoder**. The half behind it is the **decoder**. Here is the slide's figure,
-# drawn with a real sprite and what a trained autoencoder makes of it.
+# The half before the bottleneck is the **encoder**, the half behind it the **decoder**. Here is the slide's figure,
+# drawn with a real sprite and its reconstruction by a trained autoencoder.
 
 # %%
 shipped = load_sprite_model("autoencoder").requires_grad_(False)
@@ -123,24 +123,25 @@ draw_autoencoder(pictures[0], shipped(pictures[:1])[0])
 # |---|---|---|
 # | $x$ | the picture | (3, 32, 32), from 0 to 1 |
 # | $e_\theta$ | the encoder, with its weights $\theta$ | (3, 32, 32) → (2,) |
-# | $z = e_\theta(x)$ | the picture's latent vector: what passes the bottleneck | (2,) |
+# | $z = e_\theta(x)$ | the picture's latent vector, the output of the encoder | (2,) |
 # | $d_\phi$ | the decoder, with its weights $\phi$ | (2,) → (3, 32, 32) |
-# | $\hat{x} = d_\phi(z)$ | the **reconstruction**: the picture as it comes out | (3, 32, 32), from 0 to 1 |
+# | $\hat{x} = d_\phi(z)$ | the **reconstruction**: the output of the decoder | (3, 32, 32), from 0 to 1 |
 # | $\lVert\cdot\rVert_2$ | the length of a vector: the root of the sum of its squares | one number |
 #
 # The distance between picture and reconstruction is the **reconstruction loss**. Training changes $\theta$ and $\phi$
-# together to make it small. No labels are needed: the network is never told that there are strawberries.
+# together to make it small. No labels are needed: the training data do not say which picture shows a strawberry.
 #
-# All the values that $z$ can take make up the **latent space**. Ours has two axes, so we can draw it. Real models have
-# hundreds; the like of what we shall find on the plane happens there too, only nobody can look at it.
+# The set of all values that $z$ can take is the **latent space**. Ours has two axes, so we can draw it. Larger models
+# have hundreds of axes. What you will see on the plane happens there too, but it cannot be drawn.
 #
-# The idea is old. In 2006 [Hinton and Salakhutdinov](https://doi.org/10.1126/science.1127647) trained deep
-# autoencoders, and drew pictures of digits as points on a plane, much as you will.
+# In 2006 [Hinton and Salakhutdinov](https://doi.org/10.1126/science.1127647) trained deep autoencoders and plotted
+# pictures of digits as points on a plane, as you will do here with sprites.
 
 # %% [markdown]
 # ## 3 · Build it
 #
-# First the shape of the network, in one place. The encoder halves the picture several times. Each halving is a level.
+# The first cell defines the shape of the network. The encoder halves the side of the picture several times. Each
+# halving is a level.
 
 
 # %%
@@ -182,14 +183,15 @@ print("map after the last level:", config.map_shape)
 try:
     AutoencoderConfig(size=36)
 except ValueError as fault:
-    print("a wrong size:", fault)
+    print("error for a wrong size:", fault)
 
 # %% [markdown]
-# Now the encoder's convolutions. What a convolution makes of a picture is again a grid of cells, with more numbers in
-# each cell than the three of a pixel. Such a grid is a **feature map**.
+# The next cell defines the encoder's convolutions. The output of a convolution is again a grid of cells, with more
+# numbers in each cell than the three of a pixel. Such a grid is a **feature map**.
 #
-# A stride of 2 halves its sides. Batch normalisation keeps its numbers at a mean of 0 and a spread of 1 over the
-# batch, so that training does not stall. The leaky ReLU lets positive numbers pass and shrinks negative ones.
+# A stride of 2 halves the sides of the map. Batch normalisation keeps the numbers of each channel at mean 0 and
+# standard deviation 1 over the batch, which makes training faster. The leaky ReLU leaves positive numbers as they are
+# and multiplies negative ones by 0.2.
 
 
 # %%
@@ -215,8 +217,10 @@ for layer in conv_encoder:
 assert h.shape[1:] == config.map_shape
 
 # %% [markdown]
-# The decoder does the same backwards. A transposed convolution, which you met in the GAN, spreads each cell of a small
-# map over a larger one, and doubles its sides. At the end a sigmoid brings every number between 0 and 1: a colour.
+# The decoder does the reverse. A transposed convolution, as in the GAN, spreads each cell of a small map over several
+# cells of a larger one, and doubles its sides. Its kernel of 4 is a multiple of its stride of 2, so the patches overlap
+# evenly, and the cause of checkerboard patterns that lesson 2a names does not arise. At the end a sigmoid brings every
+# number between 0 and 1.
 
 
 # %%
@@ -238,11 +242,11 @@ print(tuple(h.shape), "→", tuple(drawn.shape))
 assert 0 < drawn.min() < drawn.max() < 1
 
 # %% [markdown]
-# The map between the two still has 64 · 4 · 4 = 1,024 numbers. These two functions make the bottleneck: from the map
-# to a handful of numbers, and from them to a map again.
+# The map between the two still has 64 · 4 · 4 = 1,024 numbers. The next two functions make the bottleneck: from the map
+# to a few numbers, and from these to a map again.
 #
-# The way in is one linear layer. The way out has a hidden layer more. It bends the plane, so that two points close to
-# each other may become quite different things. You will see in section 5 how much it uses this.
+# The first is one linear layer. The second has an additional hidden layer, which makes it nonlinear. So two points
+# close to each other can become very different pictures. Section 5 shows how much the network uses this.
 
 
 # %%
@@ -263,8 +267,8 @@ back = numbers_to_map(config, 2)(z)  # (8, 2) → (8, 64, 4, 4)
 print(tuple(h.shape), "→", tuple(z.shape), "→", tuple(back.shape))
 
 # %% [markdown]
-# Put together, that is the whole autoencoder. `encode` is the slide's $e_\theta$, `decode` its $d_\phi$, and `forward`
-# is $d_\phi(e_\theta(x))$.
+# Together these parts make the whole autoencoder. `encode` is the slide's $e_\theta$, `decode` its $d_\phi$, and
+# `forward` is $d_\phi(e_\theta(x))$.
 
 
 # %%
@@ -295,12 +299,12 @@ untrained = Autoencoder(config)
 x = pictures[:8]
 z, x_hat = untrained.encode(x), untrained(x)
 print("x", tuple(x.shape), "→ z", tuple(z.shape), "→ x̂", tuple(x_hat.shape))
-print(f"{x[0].numel():,} numbers through {z[0].numel()}: one for every {x[0].numel() // z[0].numel():,}")
+print(f"{x[0].numel():,} numbers become {z[0].numel()}: one for every {x[0].numel() // z[0].numel():,}")
 print(f"{sum(weights.numel() for weights in untrained.parameters()):,} weights")
 
 # %% [markdown]
-# Last, the loss. A picture is laid out as one long vector, a point in a space of 3,072 axes. The loss of one picture
-# is the distance from it to its reconstruction. The loss of a batch is the mean of these distances.
+# The last part is the loss. Write a picture as one long vector, a point in a space with 3,072 axes. The loss of one
+# picture is its distance to its reconstruction. The loss of a batch is the mean of these distances.
 
 
 # %%
@@ -310,8 +314,8 @@ def reconstruction_loss(pictures: Tensor, reconstructions: Tensor) -> Tensor:
 
 
 # %% [markdown]
-# To get a feeling for its size: a black picture and a white one differ by 1 in each of 3,072 numbers. Their distance
-# is $\sqrt{3072} \approx 55.4$, and no two pictures are further apart.
+# For comparison: a black picture and a white one differ by 1 in each of 3,072 numbers. Their distance is $\sqrt{3072}
+# \approx 55.4$, the largest possible.
 
 # %% tags=["checked"]
 black, white = torch.zeros(1, 3, 32, 32), torch.ones(1, 3, 32, 32)
@@ -320,8 +324,8 @@ print(f"black and mid-grey: {reconstruction_loss(black, white / 2):.2f}")
 print(f"a picture and itself: {reconstruction_loss(white, white):.2f}")
 
 # %% [markdown]
-# Does it do what the textbook says? Three checks. PyTorch's own vector norm gives the same loss. The encoder's
-# layers, spelled out as formulas with the same weights, give the same map. And counting the weights by hand gives what
+# The next cell makes three checks. PyTorch's own vector norm gives the same loss. The encoder's layers, written out as
+# formulas with the same weights, give the same map. And the number of weights counted by hand is the number that
 # PyTorch counts: a convolution has $16 \cdot in \cdot out$ weights and $out$ offsets, a batch normalisation $2\,out$.
 
 # %% tags=["checked"]
@@ -347,8 +351,9 @@ print(f"the same loss, the same map, the same {counted:,} weights")
 # %% [markdown]
 # ## 4 · Train it
 #
-# The loop could hardly be shorter: give it pictures, measure how far the reconstructions are off, take a step. We keep
-# 600 sprites aside that the network never learns from. Now and then we note where it puts them on the plane.
+# The training loop is short: reconstruct a batch of pictures, compute the loss, take a step. We keep 600 sprites aside
+# that are not used for training. After some of the steps we store their latents, to see where the encoder puts them on
+# the plane.
 
 # %% tags=["ignored"]
 STEPS, BATCH = 700, 64
@@ -376,11 +381,10 @@ for step in tqdm(range(1, STEPS + 1)):
 live = live.cpu().eval().requires_grad_(False)
 
 # %% [markdown]
-# Is the loss it reached any good? Two rivals that also describe a picture by next to nothing give the scale.
+# Is this a good loss? Compare it with two simple baselines that also describe a picture with at most two numbers.
 #
-# - The mean picture, drawn whatever the sprite is: no numbers at all.
-# - The best that any *linear* encoder and decoder can do with two numbers. That is principal component analysis
-#   (exercise 2b.4).
+# - The mean picture, drawn for every sprite: it uses no numbers at all.
+# - Principal component analysis, a *linear* encoder and decoder with two numbers (exercise 2b.4).
 
 # %%
 flat = pictures.flatten(1)  # (1800, 3072)
@@ -403,11 +407,11 @@ axis.text(
     STEPS, losses[-1] - 0.7, f"two numbers, this network, new sprites: {ours:.1f}", ha="right", va="top", color=BLUE
 )
 axis.set(xlabel="step", ylabel="mean ‖x − x̂‖₂", ylim=(0, max(losses) + 1))
-show(drawn, "The loss falls steeply at first and ends well below that of the mean picture and that of a linear rival")
+show(drawn, "The loss falls steeply at first and ends well below the mean picture's and the linear baseline's")
 
 # %% [markdown]
-# Now look at the plane while it was learning. Each dot is one of the 600 sprites that were kept aside; its colour is
-# its kind, which the network was never told.
+# Now look at the plane at four moments of the training. Each dot is one of the 600 sprites that were kept aside. Its
+# colour shows its kind, which was not used in training.
 
 
 # %%
@@ -430,13 +434,13 @@ for axis, (step, latents) in zip(panels, planes.items(), strict=True):
 show(drawn, "The latent plane at four moments: a tangle of dots comes apart into six separate fans, one for each kind")
 
 # %% [markdown]
-# It begins as a tangle. Sprites that look alike get by with almost the same numbers, sprites that look different need
-# other numbers, so the kinds come apart. A heap of points that lie close to each other and away from the rest is a
-# **cluster**. Nobody asked for clusters: they are simply a cheap way to describe these pictures in two numbers.
+# At first the kinds are mixed. Sprites that look alike can have almost the same numbers, sprites that look different
+# cannot, so the kinds separate. A group of points that lie close to each other and away from the rest is a **cluster**.
+# The loss does not ask for clusters. They appear because they are a good way to describe these pictures with two
+# numbers.
 #
-# And does it give the pictures back? Below are sprites that it has not seen, what your network makes of them after a
-# minute, and what the shipped one makes of them. The shipped one is the same code, a little narrower and trained for
-# longer.
+# How good are the reconstructions? Below are sprites that were not used in training, and their reconstructions by your
+# network and by the shipped one, which is a little narrower and was trained for longer.
 
 # %%
 some = fresh[:12]
@@ -448,18 +452,18 @@ show(
 print(f"yours {ours:.1f}, shipped {reconstruction_loss(fresh, shipped(fresh)):.1f} away on average")
 
 # %% [markdown]
-# The kind is right nearly always, the colour most of the time. What is lost is the exact position and the finer
-# detail: with two numbers for kind, colour, place and size there is no room for it. Where the network cannot know, it
-# draws the middle of what might be, and the middle of several outlines is a blur. Remember that blur. It returns in
-# every lesson up to the VQ-GAN.
+# The kind is nearly always right, the colour most of the time. The exact position and the finer detail are lost: two
+# numbers for kind, colour, position and size leave no room for them. Where the two numbers do not determine the
+# picture, the decoder draws an average of the possible pictures, and the average of several outlines is blurred. You
+# will see this blur again in every lesson up to the VQ-GAN.
 
 # %% [markdown]
 # ## 5 · Look inside
 #
-# Until now the decoder only drew points that the encoder had made. But it will draw *any* two numbers. So let it draw
-# the whole plane: one picture for each cell of a grid.
+# Until now the decoder got points from the encoder. But it can decode *any* two numbers. So decode the whole plane: one
+# picture for each cell of a grid.
 #
-# From here on we use the shipped network, so that the prose fits what you see.
+# From here on we use the shipped network, so that the text matches what you see.
 
 # %%
 fresh_z = shipped.encode(fresh)  # (600, 2)
@@ -489,17 +493,18 @@ right.set_title("what the decoder draws there", fontsize=10)
 show(drawn, "Left: the plane with six fans of dots. Right: the same plane as a sheet of 144 decoded pictures")
 
 # %% [markdown]
-# Take your time with this picture; it is the lesson.
+# This is the most important figure of the lesson.
 #
-# - Each kind has a country of its own. Within it you can walk and stay a house.
-# - Within a country the colours lie in stripes. Between two stripes the decoder mixes: it draws an olive or a yellow
-#   that no sprite has.
-# - At the borders things fall apart. A border picture is half a cat and half a car, and neither.
-# - Nothing says where the countries are. They are not round, and not alike in size. Zero, where you would look first,
-#   lies near the hub where all countries meet. Had you only the decoder, you would not know which numbers to give it.
+# - Each kind has a region of its own. Small steps inside the region of the houses still give houses.
+# - Within a region the colours lie in stripes. Between two stripes the decoder mixes the colours: it draws an olive or
+#   a yellow that no sprite has.
+# - At the borders the pictures are mixtures, for example half a cat and half a car.
+# - The loss does not determine where the regions lie. They are not round, and they differ in size. The point (0, 0)
+#   lies near the place where all regions meet. If you had only the decoder, you would not know which numbers to give
+#   it.
 #
-# Walk there yourself: move the two sliders. The judge, a small classifier that knows the six kinds and "none", says
-# what it sees.
+# Explore the plane yourself: move the two sliders. The judge, a small classifier for the six kinds and "none", says
+# what the picture shows.
 
 # %%
 judge = load_sprite_model("judge").requires_grad_(False)
@@ -533,14 +538,14 @@ explore(
 # %% [markdown]
 # ## 6 · Break it
 #
-# The slides say two things of the autoencoder. Put both to the test.
+# The slides make two claims about the autoencoder. This section tests both.
 #
 # ### The loss
 #
 # > $loss = \|x - \hat{x}\|_2 = \|x - d_\phi(z)\|_2 = \|x - d_\phi(e_\theta(x))\|_2$
 #
-# That is an identity: three names for one number. For 600 sprites we compute each of them, and once more by hand, in
-# double precision, as the root of the sum of squares. The claim holds if the first three are equal to the last bit and
+# These are three ways to write the same number. For 600 sprites we compute all three, and once more by hand, in double
+# precision, as the square root of the sum of squares. The claim holds if the first three are equal to the last bit and
 # the fourth to one part in a million.
 
 # %%
@@ -569,9 +574,9 @@ verdict(
 )
 
 # %% [markdown]
-# Many autoencoders use the *squared* distance instead. What would change? Look at how hard each picture pulls at the
-# network: the length of the loss's gradient with respect to its reconstruction. The gradient of a distance has the
-# length 1, however far away you are. The gradient of a squared distance is twice the distance.
+# Many autoencoders use the *squared* distance instead. What would change? Compare the *pull* of each picture on the
+# network: the length of the gradient of the loss with respect to its reconstruction. The gradient of a distance has the
+# length 1, however large the distance is. The gradient of a squared distance has twice the distance as its length.
 
 
 # %%
@@ -604,37 +609,39 @@ show(
 )
 
 # %% [markdown]
-# With the slide's loss every picture pulls equally hard, the hopeless ones too. With the squared loss the worst
-# pictures pull hardest, so the network spends its effort on them. Neither is right or wrong. The slide's loss keeps a
-# few odd pictures from ruling the training; the squared one, you will see in the next lesson, is a probability in
-# disguise.
+# With the slide's loss every picture has the same pull, also the worst ones. With the squared loss the worst pictures
+# have the largest pull, so the training improves them most. Neither loss is wrong. With the slide's loss a few unusual
+# pictures cannot dominate the training. The squared loss is the negative logarithm of a probability, up to a factor and
+# a constant, as you will see in the next lesson.
 
 # %% [markdown]
 # ### The gaps
 #
 # > The latent space is discontinuous and has significant “gaps”.
 #
-# First, what is a gap? Most sprites have another one close by on the plane. Take the distance within which 99 of 100
-# sprites find their nearest neighbour. A point that is further than that from *every* sprite lies in a **gap**.
+# First, what is a gap? Most sprites have another sprite close by on the plane. For 99 of 100 sprites the nearest
+# neighbour lies within a certain distance, the radius. A point that is further than the radius from *every* sprite lies
+# in a **gap**.
 #
-# Next, what is there? We decode points in gaps, and the judge says whether it sees any of the six kinds. The judge was
-# trained on sprites and, as "none", on blends of two sprites, halves, blurs, blanks and noise. Two sorts of points:
+# Next, what does the decoder draw in the gaps? We decode points in gaps, and the judge says whether it recognises one
+# of the six kinds. The judge was trained on sprites and, as "none", on blends of two sprites, halves, blurs, blanks and
+# noise. We use two sorts of points:
 #
 # - *between the clusters*: in a gap, half-way between two sprites of different kinds;
-# - *outside*: in a gap, in a frame around the data as wide again as the data.
+# - *outside*: in a gap outside the data's rectangle, in a rectangle around it that is twice as wide and twice as high.
 #
-# The claim holds if at least half of the plane's rectangle is gap, if the judge knows at least 95 % of the decoded
-# sprites, and if it sees nothing in at least one of three points of either sort of gap.
+# The claim holds if at least half of the data's rectangle is gap, if the judge recognises a kind in at least 95 % of
+# the decoded sprites, and if in either sort of gap it recognises no kind in at least one of three points.
 
 
 # %%
 def something(pictures: Tensor) -> Tensor:
-    """How sure the judge is that pictures (n, 3, 32, 32) show any of the six kinds: (n,) from 0 to 1."""
+    """The judge's probability that pictures (n, 3, 32, 32) show any of the six kinds: (n,) from 0 to 1."""
     return 1 - judge(pictures)["kind"].softmax(1)[:, -1]
 
 
 def share(pictures: Tensor) -> float:
-    """In how many of the pictures the judge rather sees something than nothing, in per cent."""
+    """The share of the pictures in which the judge recognises a kind, in per cent."""
     return 100 * (something(pictures) > 0.5).float().mean().item()
 
 
@@ -662,8 +669,8 @@ seen |= {"sprites": share(many), "reconstructions": share(shipped.decode(z))}
 assert seen["sprites"] > 95, "the judge must know real sprites, or it can say nothing about drawn ones"
 
 # %% [markdown]
-# Here is the plane as the judge sees it. It is bright where the decoder draws something that the judge knows, and dark
-# where it does not.
+# Here are the judge's answers on the plane. It is bright where the judge recognises the decoded picture, and dark where
+# it does not.
 
 # %%
 side = 80
@@ -677,7 +684,7 @@ heat = left.imshow(sure, origin="lower", extent=extent, aspect="auto", cmap="mag
 left.scatter(z[:, 0], z[:, 1], s=1.5, color=SKY, linewidths=0)
 left.grid(False)
 left.set(xlabel="$z_1$", ylabel="$z_2$")
-left.set_title("how sure the judge is to see something", fontsize=10)
+left.set_title("the judge's probability of any kind", fontsize=10)
 drawn.colorbar(heat, ax=left, shrink=0.8)
 bars = {
     "sprites": seen["sprites"],
@@ -690,13 +697,13 @@ right.set_yticks(range(4), list(bars))
 right.invert_yaxis()
 right.grid(False)
 right.set(xlim=(0, 115), xticks=[])
-right.set_title("in how many pictures it sees something", fontsize=10)
+right.set_title("share in which it recognises a kind", fontsize=10)
 for place, percent in enumerate(bars.values()):
     right.text(percent + 1.5, place, f"{percent:.0f} %", va="center", fontsize=9)
-show(drawn, "Left: the plane, bright lands with the dots in them, dark canyons between. Right: the judge's four shares")
+show(drawn, "Left: the plane, bright regions with the dots in them, dark bands between. Right: the judge's four shares")
 
 # %% [markdown]
-# And these are pictures from the gaps, drawn at random, with what the judge says of them.
+# These pictures are decoded from random points in the gaps. Above each is the judge's answer.
 
 # %%
 drawn_between, drawn_outside = shipped.decode(between[:10]), shipped.decode(outside[:10])
@@ -708,15 +715,15 @@ show(
 )
 
 # %% [markdown]
-# Look closely, for the judge is stricter than you are. Now and then you will see a cat, only in a colour that no sprite
-# has, where it says "none". So take a second opinion that needs no judge: how far is a decoded picture from the nearest
-# of 1,800 real sprites? It stands in the verdict below.
+# Look closely, because the judge is stricter than you are. Sometimes you recognise a cat in a colour that no sprite
+# has, and the judge says "none". So we also use a measure without the judge: how far is a decoded picture from the
+# nearest of 1,800 real sprites? You find this number in the verdict below.
 #
-# What about "discontinuous"? Taken literally it is wrong. The decoder is made of continuous functions, so a small
-# enough step always makes a small change. What falls into pieces is the meaning: the points that show something do not
-# hang together. So take the sprite in the middle of each cluster, walk in a straight line to that of each other one,
-# and see whether the judge loses sight of everything on the way. In this sense the claim holds if it does on at least
-# half of the 15 walks.
+# What about "discontinuous"? Taken literally it is wrong. The decoder consists of continuous functions, so a small
+# enough step always makes a small change. But on the way from one sprite to another the pictures can stop showing an
+# object. To test this, take the sprite in the middle of each cluster, and walk in a straight line to the middle sprite
+# of every other cluster. In this sense the claim holds if at least half of the 15 walks have a point at which the judge
+# recognises no kind.
 
 # %%
 central = []
@@ -741,15 +748,13 @@ drawn, (top, middle, bottom) = figure(9, 3.9, rows=3, height_ratios=(1.25, 1, 1)
 top.imshow(frames[::10].permute(2, 0, 3, 1).reshape(32, -1, 3), extent=(-0.05, 1.05, 0, 0.1), aspect="auto")
 top.axis("off")
 middle.plot(fractions, sight, color=ORANGE)
-middle.set(xlim=(-0.05, 1.05), ylim=(-0.05, 1.1), xticklabels=[], ylabel="judge sure\nof something")
+middle.set(xlim=(-0.05, 1.05), ylim=(-0.05, 1.1), xticklabels=[], ylabel="judge:\nany kind")
 bottom.plot(fractions[1:], change, color=BLUE)
 bottom.set(xlim=(-0.05, 1.05), ylim=(0, None), xlabel=f"share of the way from {way}", ylabel="change\n(mean: 1)")
-show(
-    drawn, f"A straight walk from {way}: the pictures, how sure the judge is to see something, and the change per step"
-)
+show(drawn, f"A straight walk from {way}: the pictures, the judge's probability of any kind, and the change per step")
 
 # %% [markdown]
-# Now the verdict, by the rules set above.
+# Here is the verdict, by the rules above.
 
 
 # %%
@@ -775,18 +780,19 @@ verdict(
 )
 
 # %% [markdown]
-# So the gaps are there, and they are what the slide warns of. But be fair to the autoencoder. Within a country it does
-# well on points that it never saw, and far outside it often goes on drawing the nearest kind in ever louder colours.
-# The lands are simply not where you would look for them, and between them often lies nothing.
+# So the gaps exist, as the slide says. But inside a region the autoencoder draws good pictures also for points that
+# never occurred in training, and far outside the data it often still draws the nearest kind, in stronger colours. The
+# problem is that you do not know in advance where the regions are, and that the points between them often decode to no
+# recognisable object.
 
 # %% [markdown]
 # ## 7 · Your turn
 #
 # ### Exercise 2b.1 · Empty land (★☆☆, 5 minutes)
 #
-# How much of the plane is gap? Write the function that section 6 used in passing. It gets points on the plane, the
-# latents of the sprites, and a radius, and returns the share of the points that are further than the radius from
-# *every* latent: a number from 0 to 1.
+# How much of the plane is gap? Section 6 computed this; now write it as a function. It gets points on the plane, the
+# latents of the sprites, and a radius. It returns the share of the points that are further than the radius from *every*
+# latent, a number from 0 to 1.
 
 
 # %% tags=["stub"]
@@ -802,8 +808,8 @@ check("2b.1", empty_share)
 # `torch.cdist(points, latents)` is the table of all distances, (m, n).
 
 # %% [markdown] tags=["hint"]
-# A point is further than the radius from every latent if it is further than that from the nearest one. Which reduction
-# over which axis of the table gives the distance to the nearest?
+# A point is further than the radius from every latent if it is further than the radius from the nearest one. Which
+# reduction over which axis of the table gives the distance to the nearest latent?
 
 
 # %% tags=["solution"]
@@ -816,7 +822,7 @@ def empty_share(points: Tensor, latents: Tensor, radius: float) -> float:
 # ### Exercise 2b.2 · A walk (★★☆, 5 minutes)
 #
 # Make the pictures of a walk through the latent space. It starts at one picture's latent, ends at another's, and goes
-# in a straight line in equal steps. Return the decoded pictures, the first and the last included.
+# in a straight line in equal steps. Return the decoded pictures, including the first and the last.
 
 
 # %% tags=["stub"]
@@ -829,10 +835,10 @@ def walk(autoencoder: Autoencoder, start: Tensor, end: Tensor, steps: int) -> Te
 check("2b.2", walk)
 
 # %% [markdown] tags=["hint"]
-# `encode` wants a batch: `torch.stack([start, end])` is one, (2, 3, 32, 32).
+# `encode` takes a batch: `torch.stack([start, end])` makes one, (2, 3, 32, 32).
 
 # %% [markdown] tags=["hint"]
-# `torch.linspace(0, 1, steps)` has both ends. Give it a second axis, so that (steps, 1) times (2,) makes (steps, 2).
+# `torch.linspace(0, 1, steps)` includes both ends. Add a second axis, so that (steps, 1) times (2,) gives (steps, 2).
 
 
 # %% tags=["solution"]
@@ -845,8 +851,8 @@ def walk(autoencoder: Autoencoder, start: Tensor, end: Tensor, steps: int) -> Te
 # %% [markdown]
 # ### Exercise 2b.3 · The pull of a distance (★★☆, 10 minutes)
 #
-# Section 6 measured how hard each picture pulls. Now write down in which direction. Without autograd, give the gradient
-# of `reconstruction_loss(x, x_hat)` with respect to `x_hat`.
+# Section 6 measured the length of each picture's gradient. Now compute the gradient itself: without autograd, return
+# the gradient of `reconstruction_loss(x, x_hat)` with respect to `x_hat`.
 
 
 # %% tags=["stub"]
@@ -863,8 +869,8 @@ check("2b.3", loss_gradient)
 # gives $\frac{1}{2\sqrt{s}} \cdot \frac{\partial s}{\partial \hat{x}_i}$.
 
 # %% [markdown] tags=["hint"]
-# For one picture it is a vector of length 1. Does it point from the picture to the reconstruction, or the other way?
-# And what does the mean over the batch do to it?
+# For one picture the gradient is a vector of length 1. Does it point from the picture to the reconstruction, or the
+# other way? And how does the mean over the batch change its length?
 
 
 # %% tags=["solution"]
@@ -877,11 +883,11 @@ def loss_gradient(x: Tensor, x_hat: Tensor) -> Tensor:
 # %% [markdown]
 # ### Exercise 2b.4 · The linear rival (★★★, 15 minutes)
 #
-# Take all that is bent out of an autoencoder, and the best one can be written down without training. With a squared
-# loss it is principal component analysis ([Baldi and Hornik 1989](https://doi.org/10.1016/0893-6080(89)90014-2)): move
-# the data so that their mean is 0, keep the $k$ directions along which they spread most, drop the rest, move back.
+# If encoder and decoder are linear, the best autoencoder can be computed without training. With a squared loss it is
+# principal component analysis ([Baldi and Hornik 1989](https://doi.org/10.1016/0893-6080(89)90014-2)): subtract the
+# mean of the data, keep the $k$ directions in which they vary most, drop the rest, and add the mean again.
 #
-# Write it with `torch.linalg.svd`. Pictures come laid out as vectors, (n, d). Return their reconstructions.
+# Write it with `torch.linalg.svd`. The pictures are given as vectors, (n, d). Return their reconstructions.
 
 
 # %% tags=["stub"]
@@ -895,11 +901,11 @@ check("2b.4", linear_autoencoder)
 
 # %% [markdown] tags=["hint"]
 # `torch.linalg.svd(centred, full_matrices=False)` returns `u, s, v`. The *rows* of `v` are directions in the space of
-# pictures, sorted from the widest spread to the narrowest.
+# pictures, sorted from the largest variation to the smallest.
 
 # %% [markdown] tags=["hint"]
-# With `axes = v[:k]`, (k, d), the encoder is `centred @ axes.T`, (n, k). What is the decoder, and what is still missing
-# after it?
+# With `axes = v[:k]`, (k, d), the encoder is `centred @ axes.T`, (n, k). What is the decoder, and what do you have to
+# add after it?
 
 
 # %% tags=["solution"]
@@ -913,48 +919,51 @@ def linear_autoencoder(vectors: Tensor, k: int) -> Tensor:
 # %% [markdown]
 # ## 8 · What we have, what is missing
 #
-# - An encoder and a decoder with a bottleneck between them, trained on nothing but $\|x - \hat{x}\|_2$.
-# - A latent space in which like things lie together, without a single label.
+# - An encoder and a decoder with a bottleneck between them, trained with $\|x - \hat{x}\|_2$ as the only loss.
+# - A latent space in which similar pictures lie close together, learned without labels.
 # - Two numbers for a sprite, and a reconstruction that is right in kind and blurred in detail.
-# - Gaps: most of the plane stands for no sprite, and a good part of it for nothing at all.
-# - What is missing: a way to pick a point and be sure that it is a picture. The next lesson, on the variational
-#   autoencoder, makes the encoder fill the plane.
+# - Gaps: most of the plane is far from every sprite, and in a large part of it the decoder draws no recognisable
+#   object.
+# - What is missing: a way to choose a point and be sure that it decodes to a good picture. In the next lesson, the
+#   variational autoencoder fills the plane.
 
 # %% [markdown] tags=["quiz"]
 # **1.** Why does an autoencoder need a bottleneck?
 #
-# - [ ] To make training faster — it does save some arithmetic, but that is not why it is there.
-# - [x] Without one it could copy the picture and would learn nothing about pictures — with room for every pixel, doing
-#   nothing is a perfect solution.
+# - [ ] To make training faster — it does save some arithmetic, but that is not its purpose.
+# - [x] Without one it could copy the picture and would learn nothing about pictures — with room for every pixel, the
+#   identity is a perfect solution.
 # - [ ] To keep the decoder's output between 0 and 1 — the sigmoid at the decoder's end does that.
 
 # %% [markdown] tags=["quiz"]
-# **2.** The kinds came to lie in separate clusters. What told the network which sprite is of which kind?
+# **2.** The kinds ended up in separate clusters. How did the network know which sprite is of which kind?
 #
-# - [ ] The labels that `sprites` returns — training never looked at them; only the figures did.
-# - [ ] The judge — it came in after training, and only looked.
-# - [x] Nothing; pictures that look alike are cheap to describe by nearly the same numbers — the loss alone made the
-#   clusters.
+# - [ ] From the labels that `sprites` returns — they were not used in training, only in the figures.
+# - [ ] From the judge — the judge was used only after training.
+# - [x] It did not know; pictures that look alike can be described by nearly the same numbers — the loss alone led to
+#   the clusters.
 
 # %% [markdown] tags=["quiz"]
-# **3.** You have only the trained decoder, and want a picture of a sprite. Why is a random point a poor choice?
+# **3.** You have only the trained decoder and want a picture of a sprite. Why is a random point a poor choice?
 #
-# - [x] Nothing in the loss says where on the plane the sprites are to lie, or that they should fill it — the loss only
-#   ever looks at points that the encoder made.
-# - [ ] The decoder fails with an error on points it has not seen — it draws any two numbers; the question is what.
-# - [ ] A random point always gives a blend of all sprites — it may well give a perfect sprite, if you are lucky.
+# - [x] The loss does not say where on the plane the sprites should lie, or that they should fill it — it depends only
+#   on points that the encoder outputs.
+# - [ ] The decoder fails with an error on points it has not seen — it decodes any two numbers, but the picture may show
+#   nothing you recognise.
+# - [ ] A random point always gives a blend of all sprites — with some luck it gives a perfect sprite.
 
 # %% [markdown] tags=["quiz"]
 # **4.** A reconstruction is blurred along its outline. What is the best explanation?
 #
-# - [ ] The learning rate was too high — then the loss would not settle, and everything would suffer.
-# - [x] Two numbers cannot say exactly where the sprite stands, and the middle of all outlines in question has the
-#   smallest distance on average — a blur is the safest answer.
+# - [ ] The learning rate was too high — then the loss would not settle, and the whole picture would be worse.
+# - [x] Two numbers cannot say exactly where the sprite stands, and the average of all possible outlines has about the
+#   smallest mean distance — so a blur gives the smallest loss.
 # - [ ] Convolutions can only draw smooth pictures — the same decoder can draw sharp edges where it knows their place.
 
 # %% [markdown] tags=["quiz"]
 # **5.** You train with the squared distance instead of the distance. Which pictures gain influence?
 #
 # - [ ] All equally — that is how the plain distance behaves: each gradient has the length 1.
-# - [ ] Those that are already reconstructed well — their gradients shrink, for they are twice the distance.
-# - [x] Those that are reconstructed worst — the gradient is twice the distance, so the worst pull hardest.
+# - [ ] Those that are already reconstructed well — their gradients become smaller, because the gradient is twice the
+#   distance.
+# - [x] Those that are reconstructed worst — the gradient is twice the distance, so the worst have the most influence.

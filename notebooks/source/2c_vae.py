@@ -14,8 +14,9 @@
 # %% [markdown]
 # # 2c · The variational autoencoder
 #
-# Take an autoencoder. Let it blur every address a little, and pull all addresses towards one spot. With these two
-# changes you can roll two dice, hand the numbers to the decoder, and get a picture that nobody ever painted.
+# A variational autoencoder is an autoencoder with two changes: noise is added to every latent vector, and all latents
+# are pulled towards 0. With these changes you can draw two random numbers, pass them to the decoder, and get a new
+# picture that is not in the training data.
 
 # %%
 import math
@@ -63,23 +64,23 @@ from tqdm.auto import tqdm
 lesson_header("2c")
 
 # %% [markdown]
-# Lesson 2b built an autoencoder. Its encoder turns a picture into two numbers, a point of the latent space. Its
-# decoder turns the point back into the picture. Only the pictures' own points were ever trained. Between them are
-# gaps, and what the decoder makes of a gap is anyone's guess.
+# Lesson 2b built an autoencoder. Its encoder turns a picture into two numbers, a point of the latent space. Its decoder
+# turns the point back into the picture. The decoder was trained only on the points of the training pictures. Between
+# these points are gaps, and you cannot predict what the decoder draws there.
 #
-# So the autoencoder can store pictures, but it cannot invent one: you do not know which points are good. The
-# variational autoencoder ([Kingma and Welling 2014](https://arxiv.org/abs/1312.6114)) is built so that you do know. The
-# good points are the ones that a fixed and simple distribution makes. (Sections and appendices that docstrings name are
-# this paper's.)
+# So the autoencoder can store pictures, but not make new ones: you do not know which points give good pictures. The
+# variational autoencoder ([Kingma and Welling 2014](https://arxiv.org/abs/1312.6114)) is trained so that you do know:
+# you draw the points from a fixed, simple distribution. (Docstrings refer to the sections and appendices of this
+# paper.)
 #
-# You need nothing from the earlier lessons but their words: encoder, decoder, latent space.
+# From the earlier lessons you need only three terms: encoder, decoder, latent space.
 
 # %% [markdown]
 # ## 2 · The idea
 #
-# An autoencoder gives a picture $x$ one point. A variational autoencoder gives it a cloud of points: the encoder says
-# where the cloud's centre $\mu$ is, and how wide it is in each direction, $\sigma$. Then a point $z$ is drawn from the
-# cloud at random, and the decoder has to make the picture from that.
+# An autoencoder maps a picture $x$ to one point. A variational autoencoder maps it to a normal distribution, which we
+# picture as a cloud of points: the encoder outputs the cloud's centre $\mu$ and its width in each direction, $\sigma$.
+# Then a point $z$ is drawn from the cloud at random, and the decoder has to reconstruct the picture from it.
 
 # %%
 flow, axis = figure(8.6, 2.3)
@@ -99,7 +100,7 @@ for words, (x, colour) in stations.items():
 for start, end in ((0.53, 0.97), (2.03, 2.32), (3.88, 4.22), (5.78, 6.27), (7.33, 7.77)):
     axis.add_patch(FancyArrowPatch((start, 1.0), (end, 1.0), arrowstyle="-|>", mutation_scale=11, color=INK))
 axis.add_patch(FancyArrowPatch((5.0, 0.12), (5.0, 0.56), arrowstyle="-|>", mutation_scale=11, color=VERMILION))
-axis.text(5.0, -0.02, "dice: $\\epsilon$ from N(0, I)", ha="center", va="center", color=VERMILION, fontsize=9.5)
+axis.text(5.0, -0.02, "noise: $\\epsilon$ from N(0, I)", ha="center", va="center", color=VERMILION, fontsize=9.5)
 axis.add_patch(FancyArrowPatch((3.1, 1.88), (3.1, 1.44), arrowstyle="-|>", mutation_scale=11, color=GREEN))
 axis.text(3.1, 2.02, "the KL term pulls it towards N(0, I)", ha="center", va="center", color=GREEN, fontsize=9.5)
 axis.set(xlim=(-0.7, 9.0), ylim=(-0.25, 2.25))
@@ -108,19 +109,20 @@ show(
 )
 
 # %% [markdown]
-# Two things follow.
+# This has two effects.
 #
-# - The whole cloud has to be good, not one point of it. A neighbourhood now decodes to the same picture, so the holes
-#   begin to close.
-# - Left alone, the encoder would make its clouds as small as points again and move them far apart. So a second term of
-#   the loss pulls every cloud towards the same one: centre 0, width 1. Clouds are pushed into each other, and where
-#   two overlap, the decoder has to answer with something in between.
+# - Every point of the cloud has to decode to the picture, not only its centre. So a whole neighbourhood now decodes to
+#   the same picture, and the gaps become smaller.
+# - With the reconstruction loss alone, the encoder would make its clouds as small as points again and move them far
+#   apart. So a second term of the loss pulls every cloud towards the same one: centre 0, width 1. Clouds move closer
+#   together, and where two overlap, the decoder has to draw something in between. (The sketch below exaggerates the
+#   overlap; section 6 measures it.)
 
 # %%
 torch.manual_seed(3)
 centres = torch.tensor([[-0.85, 0.6], [0.85, 0.7], [0.0, -0.85]])
 idea, axes = figure(7.0, 3.3, columns=2)
-versions = {"Autoencoder: points, and gaps": (2.6, 0.3, 0.12, 0.7), "VAE: clouds that overlap": (1.1, 0.45, 0.75, 0.13)}
+versions = {"Autoencoder: points, and gaps": (2.6, 0.3, 0.12, 0.7), "VAE: clouds, a sketch": (1.1, 0.45, 0.75, 0.13)}
 for axis, (title, (far, spread, radius, alpha)) in zip(axes, versions.items(), strict=True):
     for colour, centre in zip(COLOURS, centres, strict=False):
         for point in (far * centre + spread * torch.randn(6, 2)).tolist():
@@ -135,12 +137,12 @@ show(idea, "Left, three groups of points with empty space between them; right, t
 # %% [markdown]
 # ### What is to be learned: a bound in five lines
 #
-# Suppose pictures come about like this. First nature draws $z$ from the **prior** $p(z)$, the distribution of latents
-# before any picture is seen; here it is N(0, I), the normal distribution with mean 0 and variance 1 in each direction.
-# Then a decoder turns $z$ into a picture, $p(x|z)$. We would like to make the pictures we have as probable as possible.
-# That needs $\log p(x)$, an integral over all $z$, which nobody can compute. A second distribution helps: the
-# **posterior** $q(z|x)$, the distribution of latents once the picture is seen. It is the encoder's cloud (strictly, an
-# approximation to the true posterior $p(z|x)$, and the approximation is what is "variational" here).
+# Suppose that pictures are generated in two steps. First $z$ is drawn from the **prior** $p(z)$, the distribution of
+# latents before any picture is known; here it is N(0, I), the normal distribution with mean 0 and variance 1 in each
+# direction. Then a decoder turns $z$ into a picture, with the distribution $p(x|z)$. We want to make the training
+# pictures as probable as possible. That needs $\log p(x)$, an integral over all $z$ that cannot be computed. A second
+# distribution helps: the **posterior** $q(z|x)$, the distribution of latents for a given picture. It is the encoder's
+# cloud. (Strictly, it approximates the true posterior $p(z|x)$; hence the word "variational".)
 #
 # $$\begin{aligned}
 # \log p(x) &= \log \int p(x|z)\, p(z)\, dz\\
@@ -150,37 +152,38 @@ show(idea, "Left, three groups of points with empty space between them; right, t
 # &= \mathbb E_{q}\!\left[\log p(x|z)\right] - \mathrm{KL}\big(q(z|x)\,\|\,p(z)\big)
 # \end{aligned}$$
 #
-# The first line adds up all the ways in which $x$ can come about. The second multiplies by 1, and the third reads the
-# result as an average over the cloud. The fourth moves the logarithm inside: since it is concave, that can only make
-# less of it (Jensen's inequality). The last line is the **ELBO**, the evidence lower bound: it lies below $\log p(x)$,
-# so whoever lifts it lifts what matters. Its second part is a **KL divergence**, the mean of $\log q - \log p$ over
-# samples of $q$: how far a distribution $q$ is from another one, $p$; it is 0 only if they are the same. With natural
-# logarithms it is counted in a unit of information, the **nat**, which is $1/\ln 2 \approx 1.44$ bits.
+# The first line sums over all $z$ from which $x$ can be generated. The second multiplies by $q/q = 1$, and the third
+# writes the integral as a mean over the cloud. The fourth moves the logarithm inside the mean: since the logarithm is
+# concave, the result can only become smaller (Jensen's inequality). The last line is the **ELBO**, the evidence lower
+# bound. It is never larger than $\log p(x)$, so training maximises it in place of $\log p(x)$. Its second part is a
+# **KL divergence**, the mean of $\log q - \log p$ over samples of $q$. It measures how far $q$ is from $p$, and is 0
+# only if they are the same. With natural logarithms its unit is the **nat**, a unit of information of $1/\ln 2 \approx
+# 1.44$ bits.
 #
 # | symbol | shape | what it is |
 # |---|---|---|
 # | $x$, $\hat x$ | (n, 3, 32, 32) | pictures and their reconstructions |
 # | $\mu$, $\log \sigma^2$ | (n, d) each | centre and log variance of each picture's cloud; here $d = 2$ |
-# | $\epsilon$ | (n, d) | dice, from N(0, I) |
+# | $\epsilon$ | (n, d) | random numbers from N(0, I) |
 # | $z = \mu + \sigma \epsilon$ | (n, d) | one point of each cloud |
 # | $\beta$ | one number | weight of the KL term |
 #
-# Say that a pixel is normal around what the decoder draws, with standard deviation $s$. Then
-# $\log p(x|z) = -\lVert x - \hat x \rVert^2 / 2 s^2$ plus a constant. Multiply the negative bound by $s^2$, call that
-# $\beta$, and the loss is
+# Assume that each pixel is normally distributed around the decoder's output, with standard deviation $s$. Then $\log
+# p(x|z) = -\lVert x - \hat x \rVert^2 / 2 s^2$ plus a constant. Multiply the negative ELBO by $s^2$, write $\beta$ for
+# $s^2$, and the loss is
 #
 # $$\text{loss} = \tfrac12 \lVert x - \hat x \rVert_2^2 + \beta \cdot
 # \tfrac12 \sum_{j=1}^{d} \left(\mu_j^2 + \sigma_j^2 - 1 - \log \sigma_j^2\right), \qquad \beta = s^2.$$
 #
-# The sum is the KL divergence of the cloud from N(0, I), worked out once and for all (appendix B of the paper). So
-# $\beta$ says how large an error of a pixel you are willing to overlook. [Higgins and others
-# (2017)](https://openreview.net/forum?id=Sy2fzU9gl) turned it into a dial.
+# The sum with its factor ½ is the KL divergence of the cloud from N(0, I), in closed form (appendix B of the paper). So
+# $\beta$ is the expected squared error of a pixel. [Higgins and others
+# (2017)](https://openreview.net/forum?id=Sy2fzU9gl) used $\beta$ as a hyperparameter that is chosen freely.
 
 # %% [markdown]
 # ## 3 · Build it
 #
 # The cells below are the library's own `atelier/blocks/vae.py`, piece by piece. The convolutions come from lesson 2b.
-# First, what the encoder gives back.
+# The first cell defines the output of the encoder.
 
 
 # %%
@@ -192,8 +195,8 @@ class Posterior(NamedTuple):
 
 
 # %% [markdown]
-# Why the logarithm of the variance? A network's output can be any number, and a variance must be above 0. The
-# exponential of any number is above 0, so the question never comes up. Here are three clouds, made by hand.
+# Why the logarithm of the variance? A network's output can be any number, but a variance must be positive. The
+# exponential of any number is positive, so every output is allowed. Here are three clouds, defined by hand.
 
 # %% tags=["checked"]
 clouds = Posterior(
@@ -206,9 +209,10 @@ print("standard deviations", [[round(s, 2) for s in row] for row in (clouds.log_
 # %% [markdown]
 # ### A random point with a gradient
 #
-# A point drawn at random has no derivative: how would a dice roll change if $\mu$ changed? The
-# **reparameterisation** is the way out: draw $\epsilon$ from a fixed distribution, and compute the point as
-# $z = \mu + \sigma \epsilon$. The chance is now an input, and $z$ is an ordinary function of $\mu$ and $\sigma$.
+# Drawing a random point is not a differentiable operation, so $\mu$ and $\sigma$ would get no gradient. The
+# **reparameterisation** solves this: draw $\epsilon$ from a fixed distribution, and compute the point as $z = \mu +
+# \sigma \epsilon$. The randomness is now an input, and $z$ is an ordinary, differentiable function of $\mu$ and
+# $\sigma$.
 
 
 # %%
@@ -223,7 +227,7 @@ many = Posterior(*(part[:, None].expand(3, 120, 2).clone().requires_grad_() for 
 samples = reparameterize(*many)  # (3, 120, 2)
 to_mean, to_width = torch.autograd.grad(samples.sum(), many)
 assert torch.equal(to_mean, torch.ones(3, 120, 2))  # moving the centre by 1 moves each point by 1
-assert to_width.abs().min() > 0  # and the width is told as well
+assert to_width.abs().min() > 0  # and the width gets a gradient too
 
 drawn, axis = figure(6.4, 2.8)
 for colour, centre, width, points in zip(COLOURS, *clouds, samples.detach(), strict=False):
@@ -239,8 +243,8 @@ show(
 # %% [markdown]
 # ### What a cloud costs
 #
-# The KL divergence from N(0, I) is a sum over the axes, and each axis pays for two things: its centre's distance from
-# 0, and a width that is not 1.
+# The KL divergence from N(0, I) is a sum over the axes. Each axis contributes two costs: one for a centre away from 0,
+# and one for a width other than 1.
 
 
 # %%
@@ -267,13 +271,14 @@ show(
 )
 
 # %% [markdown]
-# The right curve is what keeps the clouds wide. A cloud shrunk to a point would cost infinitely much.
+# The right curve keeps the clouds wide: the cost goes to infinity as a cloud shrinks to a point.
 #
 # ### The loss
 #
-# Both terms are sums over their axes (3,072 pixel values on the left, $d$ latents on the right) and then means over the
-# n pictures. If you take the mean over pixels in one and the sum over latents in the other, you have changed $\beta$ by
-# a factor of 3,072. That is the most frequent mistake in home-made VAEs.
+# Both terms are sums over their axes (3,072 pixel values in the first, $d$ latents in the second) and then means over
+# the n pictures. If you take the mean over pixels in the first term but the sum over latents in the second, you have
+# changed $\beta$ by a factor of 3,072. This is a common mistake. The loss is in nats only if $\beta = 1$; the KL
+# divergence alone always is.
 
 
 # %%
@@ -286,14 +291,14 @@ def vae_loss(pictures: Tensor, reconstructions: Tensor, posterior: Posterior, be
 # %% tags=["checked"]
 black, grey = torch.zeros(3, 3, 32, 32), torch.full((3, 3, 32, 32), 0.5)
 print(f"pictures half as bright as they should be: {vae_loss(grey, black, clouds, beta=0):.0f}")
-print(f"the three clouds of above on their own:    {vae_loss(black, black, clouds):.3f}")
-print(f"both, the clouds counted twice:            {vae_loss(grey, black, clouds, beta=2):.3f}")
+print(f"only the three clouds above:               {vae_loss(black, black, clouds):.3f}")
+print(f"both, the clouds with weight 2:            {vae_loss(grey, black, clouds, beta=2):.3f}")
 
 # %% [markdown]
 # ### The whole
 #
-# Compare it with lesson 2b: the encoder gives $2d$ numbers in place of $d$, and `reparameterize` stands between the
-# halves. That is all.
+# There are only two differences from lesson 2b: the encoder outputs $2d$ numbers instead of $d$, and `reparameterize`
+# comes between encoder and decoder.
 
 
 # %%
@@ -328,14 +333,14 @@ reconstructions, posterior = untrained(few)
 print("pictures", tuple(few.shape), "→ centres", tuple(posterior.mean.shape), "and as many log variances")
 print("→ one point of each cloud → reconstructions", tuple(reconstructions.shape))
 again, _ = untrained(few)
-assert not torch.equal(reconstructions, again)  # another roll of the dice, another picture
+assert not torch.equal(reconstructions, again)  # other random numbers give another picture
 
 # %% [markdown]
 # ### Does it agree with the reference?
 #
-# `torch.distributions` knows normal distributions, how to sample them with a gradient, and their KL divergence. The
-# same numbers and the same gradients must come out of both. The loss itself must be the negative ELBO, up to a
-# constant: $-\log p(x|z)$ for pixels of variance 1, and the KL.
+# `torch.distributions` provides normal distributions, samples from them with a gradient, and their KL divergence. Our
+# functions must give the same numbers and the same gradients. The loss with $\beta = 1$ must be the negative ELBO, up
+# to a constant: $-\log p(x|z)$ for pixels of variance 1, plus the KL divergence.
 
 # %% tags=["checked"]
 reference = Normal(posterior.mean, (posterior.log_variance / 2).exp())
@@ -357,26 +362,27 @@ print("KL, samples, their gradients and the loss: the same as torch.distribution
 # %% [markdown]
 # ## 4 · Train it
 #
-# The pictures are sprites: one big thing on plain paper, six subjects in five colours. Three combinations are missing,
-# for later lessons will ask for them: no strawberry is blue, no cat green, no mushroom purple. That leaves 27.
+# The pictures are sprites: one big object on a plain background, six subjects in five colours. Three combinations are
+# left out, because later lessons test on them: blue strawberries, green cats and purple mushrooms. That leaves 27.
 
 # %%
 shipped = read_sprite_models()["vae"]
 subjects = shipped.subjects
 pictures, kinds = sprites(1500, seed=0, subjects=subjects, colours=shipped.colours)
-show(sheet(pictures[:24], columns=12), "Sprites on plain paper, one in each picture: " + ", ".join(subjects) + ".")
+show(sheet(pictures[:24], columns=12), "Sprites, one in each picture: " + ", ".join(subjects) + ".")
 
 # %% [markdown]
-# Which $\beta$? As $s^2$ it says how far off a pixel may be. The pixels of good reconstructions are off by about a
-# tenth, which asks for $\beta = 0.01$; clouds then become so small that you are back at the autoencoder. Here it is 2.
-# As a model of pixels this is wrong: it allows a pixel between 0 and 1 to be off by 1.4. It is a dial. A picture has
-# 3,072 pixel values and a cloud has two axes, and with the dial at 2 both terms have a say.
-# Section 6 shows what a $\beta$ a hundred times smaller does, and one a hundred times larger.
+# Which $\beta$? The pixels of good reconstructions are off by about 0.1, which suggests $\beta = 0.01$; but then the
+# clouds become so small that the network is almost an ordinary autoencoder. We use 2. As a model of pixels this is
+# wrong, because it expects errors of 1.4 for pixels between 0 and
+# 1. But it works as a weight: a picture has 3,072 pixel values and a cloud only two axes, and with $\beta = 2$ both
+# terms influence the training. Section 6 shows the effect of a $\beta$ a hundred times smaller, and of one a hundred
+# times larger.
 
 
 # %%
 def fit(beta: float, steps: int, width: int) -> tuple[VAE, dict[str, list[float]]]:
-    """Train a VAE on the sprites: the model, and how the loss's two terms went."""
+    """Train a VAE on the sprites: the model, and the history of the two terms of its loss."""
     torch.manual_seed(0)
     device = "cuda" if torch.cuda.is_available() else "cpu"
     shown, vae = pictures.to(device), VAE(AutoencoderConfig(width=width)).to(device)
@@ -410,16 +416,16 @@ smooth = {
 }
 steps = list(range(20, len(history["KL"]) + 1, 10))
 show(
-    curves(smooth, steps, title="The two terms while it learns", log=True),
-    "Two falling and rising curves over the steps: the squared error sinks steadily, the KL divergence settles.",
+    curves(smooth, steps, title="The two terms during training", log=True),
+    "Two curves over the steps: the squared error falls steadily, the KL divergence settles.",
 )
 
 # %% [markdown]
-# The error falls, to between 13 and 20. These are not nats; they would be if $\beta$ were 1. The KL divergence settles
-# at 4 to 6 nats. The latents tell at most so much about a picture; section 6 says how much exactly. To name one of 27
-# combinations takes $\ln 27 \approx 3.3$ nats. What is left can say where the thing stands, and how large it is.
+# The squared error falls to between 13 and 20, the KL divergence settles at 4 to 6 nats. The KL divergence is an upper
+# bound on the information that the latents carry about a picture; section 6 measures the information itself. To name
+# one of 27 combinations takes $\ln 27 \approx 3.3$ nats. The rest can describe position and size.
 #
-# This is what the reconstructions look like.
+# Here are reconstructions.
 
 
 # %%
@@ -431,13 +437,14 @@ def plane(decode: Callable[[Tensor], Tensor], side: int, reach: float = 2.4) -> 
 
 centres = live.encode(pictures[:12]).mean
 pairs = torch.cat([pictures[:12], live.decode(centres)])
-show(  # with 32 shades of each colour, which is hardly seen and keeps the notebook's file small
-    picture_grid(posterize(pairs), 12, rows=["given", "given back"]),
+show(  # with 32 shades of each colour, which you hardly see and which keeps the notebook's file small
+    picture_grid(posterize(pairs), 12, rows=["input", "output"]),
     "Twelve sprites, and under each its softer reconstruction.",
 )
 
 # %% [markdown]
-# And this is what the decoder draws at every place of the plane, whether or not a sprite was ever sent there.
+# The next figure shows the decoder's pictures on a grid over the whole plane, also at points where no sprite was
+# encoded.
 
 # %%
 show(
@@ -446,30 +453,30 @@ show(
 )
 
 # %% [markdown]
-# Seven by seven pictures, and no white spot among them. Every subject has a region of its own. Inside a region the
-# colour changes by and by, and at the borders one subject turns into the next.
+# All 49 pictures show something. Every subject has a region of its own. Inside a region the colour changes gradually,
+# and at the borders one subject turns into the next.
 #
-# Be honest about the left-overs too. The reconstructions are soft, some come back in a neighbour's colour, and small
-# things like eyes and windows get lost: two numbers and a cloud around them hold no more than that.
+# But the reconstructions are soft, some have the colour of a neighbouring sprite, and small details such as eyes and
+# windows are lost: two noisy numbers cannot hold more information.
 #
-# The course ships a VAE of the same build that was trained longer. From here on you look at that one, so that what you
-# see does not depend on your machine.
+# From here on we use a shipped VAE of the same design that was trained for longer, so that the results do not depend on
+# your machine.
 
 # %%
 vae = load_sprite_model("vae").requires_grad_(False)
 torch.manual_seed(0)
-z = torch.randn(24, 2)  # this is all: two numbers from N(0, I) for each picture
+z = torch.randn(24, 2)  # two numbers from N(0, I) for each picture are the only input
 show(sheet(posterize(vae.decode(z)), columns=12), "Twenty-four pictures that the shipped VAE made of random numbers.")
 
 # %% [markdown]
-# Nobody painted these. They are what the decoder answers to 24 random points. Most of them are good, some are two
-# things at once. Section 6 counts.
+# These are new pictures, decoded from 24 random points. Most of them are good, some are a mixture of two things.
+# Section 6 counts them.
 
 # %% [markdown]
 # ## 5 · Look inside
 #
-# On the left the clouds of 120 new sprites, coloured by what the sprite shows; on the right what the decoder draws at
-# each place. Both show the same piece of the plane.
+# On the left are the clouds of 120 new sprites, coloured by subject; on the right is what the decoder draws in the same
+# part of the plane.
 
 
 # %%
@@ -484,7 +491,7 @@ def draw_clouds(axis: Axes, posterior: Posterior, kinds: Tensor, reach: float = 
     axis.set_axisbelow(True)
 
 
-fresh, fresh_kinds = sprites(420, seed=1_000_002, subjects=subjects, colours=shipped.colours)  # in no training
+fresh, fresh_kinds = sprites(420, seed=1_000_002, subjects=subjects, colours=shipped.colours)  # not used in training
 posterior = Posterior(*vae.encode(fresh))
 decoded = sheet(posterize(plane(vae.decode, side=7, reach=2.4)), columns=7, scale=1, gap=0)
 both, axes = figure(6.8, 3.4, columns=2, sharey=True)
@@ -499,9 +506,9 @@ show(
 )
 
 # %% [markdown]
-# Now walk. The cross on the plane is where you are, the picture is what the decoder makes of it, and the bars are
-# what a judge sees in it. The judge is a small classifier that the course ships. It knows six subjects, and it has a
-# class "none", trained on blends, halves and noise.
+# Now explore the plane. The cross marks the point you choose, the picture is what the decoder draws there, and the bars
+# show the probabilities that a judge gives to each class. The judge is a small classifier for the six subjects, with a
+# class "none" that was trained on blends, halves and noise.
 
 # %%
 judge = load_sprite_model("judge").requires_grad_(False)
@@ -519,7 +526,7 @@ def walk(z_1: float, z_2: float) -> tuple[Figure, str]:
     axes[1].imshow(picture[0].permute(1, 2, 0), interpolation="nearest")
     hide_axes(axes[1])
     axes[2].barh(classes, opinion, color=[GREY if name == "none" else BLUE for name in classes])
-    axes[2].set(xlim=(0, 1), title="the judge sees")
+    axes[2].set(xlim=(0, 1), title="the judge's answer")
     axes[2].invert_yaxis()
     axes[2].grid(False)
     best = classes[opinion.index(max(opinion))]
@@ -536,13 +543,13 @@ explore(walk, z_1=slider(-2.8, 2.8, 0.6, 0.1, "z₁"), z_2=slider(-2.8, 2.8, 0.4
 #
 # ### "The latent space is more cohesive – resembles the unit norm."
 #
-# The slide means the unit normal distribution, N(0, I). (Not vectors of length 1: in two dimensions a point of N(0, I)
-# has a mean length of 1.25.) All clouds together make one distribution, the **aggregate posterior**
+# By "unit norm" the slide means the unit normal distribution, N(0, I). (Not vectors of length 1: in two dimensions a
+# point of N(0, I) has a mean length of 1.25.) All clouds together make one distribution, the **aggregate posterior**
 # $q(z) = \frac1n \sum_i q(z|x_i)$, the mixture of the clouds of all pictures. Does it resemble N(0, I)?
 #
 # Its mean is the mean of the centres. Its covariance is the covariance of the centres plus the mean of the clouds' own
-# variances. From the two you get the KL divergence of its normal fit in closed form. An autoencoder's points
-# are clouds of width 0, so the same formulas serve it.
+# variances. These two define its normal fit, the normal distribution with the same mean and covariance, whose KL
+# divergence has a closed form. An autoencoder's points are clouds of width 0, so the same formulas apply to it.
 
 
 # %%
@@ -563,7 +570,7 @@ def log_densities(z: Tensor, posterior: Posterior) -> Tensor:
 
 
 def recognised(pictures: Tensor) -> float:
-    """Share of pictures (n, 3, 32, 32) in which the judge sees a subject, and not none."""
+    """Share of pictures (n, 3, 32, 32) in which the judge recognises a subject."""
     return (judge(pictures)["kind"].argmax(1) != none).float().mean().item()
 
 
@@ -575,7 +582,7 @@ def subjects_drawn(pictures: Tensor) -> int:
 
 autoencoder = load_sprite_model("autoencoder").requires_grad_(False)
 points = Posterior(autoencoder.encode(fresh), torch.full((len(fresh), 2), -torch.inf))
-assert read_sprite_models()["autoencoder"].subjects == subjects  # both have learned the same sprites
+assert read_sprite_models()["autoencoder"].subjects == subjects  # both were trained on the same sprites
 assert moments(posterior)[1].shape == (2, 2)
 
 # %% [markdown]
@@ -600,11 +607,11 @@ show(
 )
 
 # %% [markdown]
-# Now the numbers. "Resembles" shall mean: each mean within 0.25 of 0, each variance between 0.75 and 1.33, and a KL
-# divergence of the normal fit of at most 0.1 nats. "More cohesive" shall mean: of 1,000 random points, the judge
-# recognises a subject at least ten percentage points more often than with the autoencoder. The autoencoder gets its
-# best chance: its points are drawn from N(0, I), or from its own normal fit, whichever does better. But drawing one
-# thing a thousand times is no art. A row counts only if each of the subjects makes up at least 3 % of its pictures.
+# Now the rule. "Resembles" means: each mean within 0.25 of 0, each variance between 0.75 and 1.33, and a KL divergence
+# of the normal fit of at most 0.1 nats. "More cohesive" means: of 1,000 random points, the judge recognises a subject
+# at least ten percentage points more often than with the autoencoder. The autoencoder's points are drawn from N(0, I)
+# and from its own normal fit, and its better result counts. A result counts only if each of the subjects makes up at
+# least 3 % of its pictures, so that a model cannot win by drawing one subject again and again.
 
 # %%
 torch.manual_seed(0)
@@ -637,17 +644,18 @@ verdict(
 )
 
 # %% [markdown]
-# Which half failed? Not the resemblance: means, variances and divergence keep within their bounds. What failed is "more
-# cohesive". 81 % against the 77 % of the autoencoder's own fit are four points more, and ten were asked.
+# Which part failed? The resemblance holds: means, variances and divergence are within their bounds. "More cohesive"
+# failed: the VAE reaches 81 % and the autoencoder's own fit 77 %, a difference of four points, and the rule asks for
+# ten.
 #
-# Two more things to read from the rows. From N(0, I) the autoencoder draws mostly wreckage, for its pictures lie
-# elsewhere. From its own fit it does rather well: a plane of two axes that many pictures have to share is not very
-# empty in the middle, whatever the loss. That fit had to be measured, though, from the points of all pictures. The
-# VAE's was known before the training began.
+# The rows show two more things. From N(0, I) the autoencoder draws mostly unrecognisable pictures, because the latents
+# of its sprites lie elsewhere. From its own fit it does rather well: many pictures share a plane of two axes, so its
+# middle is not very empty, whatever the loss. But that fit had to be measured from the latents of all pictures, while
+# the distribution of the VAE was known before training.
 #
-# The moments may fit, but two moments are not the whole of a distribution. Between the clouds of two kinds there
-# still is a thin place. The KL divergence of the mixture itself, and not of its normal fit, sees that. It has no
-# closed form, so you draw points of the mixture and take the mean of $\log q(z) - \log p(z)$:
+# Mean and covariance do not describe a distribution completely. Between the clouds of two kinds the density of the
+# mixture is still low. The KL divergence of the mixture itself, instead of its normal fit, takes this into account. It
+# has no closed form, so you draw points of the mixture and take the mean of $\log q(z) - \log p(z)$:
 
 # %%
 torch.manual_seed(0)
@@ -667,29 +675,29 @@ show(
 )
 
 # %% [markdown]
-# Read the bars from above. One cloud is far from N(0, I), and has to be: otherwise the latents would say nothing
-# about the picture. All clouds together are much nearer, and their first two moments are almost exactly right. What
-# is left of the middle bar are the seams: at two standard deviations the clouds of different kinds hardly touch. So
-# "cohesive" is a matter of degree. The difference between the two upper bars has a meaning of its own: it is how many
-# nats $z$ tells about which picture it came from.
+# Read the bars from top to bottom. A single cloud is far from N(0, I), and it has to be: otherwise the latents would
+# carry no information about the picture. All clouds together are much nearer, and their mean and covariance are almost
+# exactly right. The middle bar is not 0, because the density is low along the borders between kinds: at two standard
+# deviations the clouds of different kinds hardly touch. So "cohesive" is a matter of degree. The difference between the
+# two upper bars is how many nats $z$ tells about which picture it came from.
 #
 # ### "Overlapping regions produce “morphed” images."
 #
-# Where do regions overlap? The clouds themselves say so, before anything is decoded. At a point $z$, add up the
-# densities of the clouds of each kind. If one kind has more than 90 % of the sum, the point is clear; if not, it lies
-# in an overlap. And what is a **morph**? A picture on the way from one thing to another one, with traits of both. The
-# judge never saw a morph, but it was trained to call blends none.
+# Where do regions overlap? You can compute this from the clouds alone, without decoding. At a point $z$, add up the
+# densities of the clouds of each kind. If one kind has more than 90 % of the total, the point is clear; if not, it lies
+# in an overlap. A **morph** is a picture between two things that has features of both. The judge was not trained on
+# morphs, but it was trained to answer "none" for blends.
 #
-# Two tests, their thresholds fixed beforehand. First: among points from N(0, I), the judge's share of recognised
-# subjects is at least 25 percentage points lower in the overlaps than at the clear points. Second, on straight paths
-# of 25 pictures between the centres of 100 pairs of pictures of different kinds: no single step makes more than a
-# quarter of the changes on its path, typically. (Even steps would make 4 % each; a cut from one thing to another one,
-# 100 %.)
+# There are two tests, with thresholds fixed before the run. First: among points from N(0, I), the judge's share of
+# recognised subjects is at least 25 percentage points lower in the overlaps than at the clear points. Second: take
+# straight paths of 25 pictures between the cloud centres of 100 pairs of pictures of different kinds. On the median
+# path, the largest step makes at most a quarter of all changes. (Equal steps would make 4 % each; a sudden cut from one
+# thing to another, 100 %.)
 
 
 # %%
 def kind_shares(z: Tensor) -> Tensor:
-    """p(kind | z), as the clouds say it: z (m, d) → (m, kinds)."""
+    """p(kind | z), computed from the clouds: z (m, d) → (m, kinds)."""
     densities = log_densities(z, posterior)  # (m, n)
     return torch.stack([densities[:, fresh_kinds == kind].logsumexp(1) for kind in range(len(subjects))], 1).softmax(1)
 
@@ -713,8 +721,8 @@ overlap = shares.amax(1) < 0.9
 assert torch.allclose(shares.sum(1), torch.ones(2000), atol=1e-5)
 
 # %% [markdown]
-# The clouds' own map of the plane needs no decoder. The judge's map needs no encoder: it is made of decoded pictures
-# alone. Compare them.
+# Compare two maps of the plane. The left one uses only the encoder: it shows whose clouds have the largest density at
+# each point. The right one uses only the decoder: it shows the judge's answer for each decoded point.
 
 # %%
 side = 85
@@ -722,7 +730,7 @@ ticks = torch.linspace(-2.8, 2.8, side)
 net = torch.cartesian_prod(ticks.flip(0), ticks).flip(1)  # (85², 2), the top row first
 leading = torch.tensor([classes.index(name) for name in subjects])[kind_shares(net).argmax(1)]
 panels = {
-    "the clouds: which kind leads": leading,
+    "the clouds: the kind with the largest density": leading,
     "the judge, on decoded pictures": judge(vae.decode(net))["kind"].argmax(1),
 }
 inks = [INK if name == "none" else COLOURS[subjects.index(name)] for name in classes]
@@ -743,7 +751,7 @@ for name, colour in zip(classes, inks, strict=True):
     axes[0].scatter([], [], color=colour, label=name, marker="s")
 maps.legend(loc="outside upper center", ncols=len(classes), fontsize=9)
 show(
-    maps, "Two maps of the plane with the same six regions; on the judge's, dark seams of none run along their borders."
+    maps, "Two maps of the plane with the same six regions; on the judge's, dark bands of none run along their borders."
 )
 
 # %%
@@ -773,16 +781,16 @@ fading = torch.lerp(walks[direct[0], 0], walks[direct[0], -1], torch.linspace(0,
 axes[4].imshow(sheet(posterize(fading), columns=13, scale=1), interpolation="nearest")
 for axis in axes[::2]:
     hide_axes(axis)
-axes[0].set_title("along a line in the latent plane, and what the judge sees on the way")
-axes[4].set_title("for comparison: the first path's ends faded into each other, pixel by pixel")
+axes[0].set_title("along a line in the latent plane, and the judge's answers on the way")
+axes[4].set_title("for comparison: a cross-fade between the ends of the first path, pixel by pixel")
 show(
     strips,
     "Two subjects turn into two others in thirteen pictures each, the judge's opinion below; last, a plain fade.",
 )
 
 # %% [markdown]
-# The paths that you see are the first two on which the judge names nothing but the two ends and none. On other paths a
-# third subject comes by, because the straight line leads through its region.
+# The figure shows the first two paths on which the judge names only the subjects of the two ends, and "none". On other
+# paths a third subject appears, because the straight line passes through its region.
 
 # %%
 easy, hard = recognised(vae.decode(dice[~overlap])), recognised(vae.decode(dice[overlap]))
@@ -791,8 +799,8 @@ some = vae.decode(torch.cat([dice[~overlap][:8], dice[overlap][:8]]))
 says = [classes[kind] for kind in judge(some)["kind"].argmax(1).tolist()]
 show(
     picture_grid(posterize(some), columns=8, titles=says, rows=["clear points", "overlaps"]),
-    "Above, eight mostly clean pictures from clear points; below, eight from overlaps, most of them two things; over "
-    "each what the judge sees in it.",
+    "Above, eight mostly clear pictures from clear points; below, eight from overlaps, most of them mixtures; over "
+    "each the judge's answer.",
 )
 verdict(
     "vae-morphs",
@@ -804,15 +812,16 @@ verdict(
 )
 
 # %% [markdown]
-# So a VAE does morph, and smoothly. But look again at the two rows. A morph between a cat and a house is not a
-# cat-like house. It is close to both pictures laid over each other: the decoder was asked for the mean of what the
-# overlapping clouds want, and squared error rewards exactly that. This is the blur for which VAEs are known. For
-# pictures in which each thing is one thing, you will want latents that cannot lie between: lesson 2d.
+# So a VAE does produce morphs, and the changes are smooth. But look again at the two rows. A morph between a cat and a
+# house is not a cat-like house. It looks almost like both pictures laid over each other: where clouds overlap, the mean
+# of their pictures has the smallest squared error, and the decoder learns to draw that mean. This is the blur for which
+# VAEs are known. If each picture should show one clear thing, you need latents that cannot take values in between.
+# Lesson 2d builds them.
 #
 # ### What β does
 #
-# Now break it with the dial. Two short trainings: one with a $\beta$ a hundred times smaller than before, one with a
-# $\beta$ a hundred times larger.
+# Now change $\beta$ until the VAE fails. The next cell runs two short trainings, one with a $\beta$ a hundred times
+# smaller than before, one with a $\beta$ a hundred times larger.
 
 # %% tags=["ignored"]
 small, _ = fit(beta=0.02, steps=250, width=16)
@@ -829,7 +838,7 @@ for axis, (name, model) in zip(axes, models.items(), strict=True):
     axis.add_patch(Circle((0, 0), 2.45, fill=False, color=INK, linestyle="--"))
     axis.set(title=f"{name}: {spent[name]:.1f} nats", ylabel="")
 assert spent["β = 0.02"] > spent["β = 2"] > spent["β = 200"]
-show(dials, "Three planes: specks far from each other, clouds side by side, and one heap in which all clouds coincide.")
+show(dials, "Three planes: tiny clouds far apart, clouds side by side, and clouds that all lie on top of each other.")
 torch.manual_seed(5)
 dice = torch.randn(7, 2)
 drawn = torch.cat([model.decode(dice) for model in models.values()])
@@ -839,14 +848,14 @@ show(
 )
 
 # %% [markdown]
-# - With a small $\beta$ the clouds are specks, spread far beyond the dashed circle: an autoencoder again. Random
-#   points of N(0, I) hit little of what it has learned.
-# - With a large $\beta$ every picture gets the same cloud, N(0, I) itself. It costs 0 nats and says nothing. This is
-#   **posterior collapse**: the posterior has become the prior, and the decoder, told nothing, draws the mean of
-#   everything.
-# - Between the two lies a trade: how much $z$ tells about the picture against how well N(0, I) is filled. No $\beta$
-#   gives you both. (The two short runs are also less trained than the one in the middle. Longer training does not
-#   change the picture.)
+# - With a small $\beta$ the clouds are tiny and spread far beyond the dashed circle: the network is almost an ordinary
+#   autoencoder. Few random points of N(0, I) fall near a cloud.
+# - With a large $\beta$ every picture gets the same cloud, N(0, I) itself. It costs 0 nats and carries no information.
+#   This is **posterior collapse**: the posterior has become the prior, and the decoder, which gets no information about
+#   the picture, draws the mean of all pictures.
+# - In between there is a trade-off: how much $z$ tells about the picture against how well the clouds fill N(0, I). No
+#   $\beta$ gives you both. (The two short runs were also trained for fewer steps than the one in the middle. Longer
+#   training does not change this result.)
 
 # %% [markdown]
 # ## 7 · Your turn
@@ -854,7 +863,7 @@ show(
 # %% [markdown]
 # ### Exercise 2c.1 · What does a cloud cost? (★☆☆, 3 minutes)
 #
-# Predict, without running anything, the KL divergence from N(0, I) of three clouds with two axes each, in nats, to two
+# Without running code, predict the KL divergence from N(0, I) of three clouds with two axes each, in nats, to two
 # decimals:
 #
 # - A: $\mu = (0, 0)$, $\sigma = (1, 1)$
@@ -868,7 +877,7 @@ nats = None  # a list of three numbers: A, B, C
 check("2c.1", nats)
 
 # %% [markdown] tags=["hint"]
-# Use the formula of section 2, an axis at a time: half of $\mu^2 + \sigma^2 - 1 - \log \sigma^2$. Then add up the two
+# Use the formula of section 2, one axis at a time: half of $\mu^2 + \sigma^2 - 1 - \log \sigma^2$. Then add the two
 # axes.
 
 # %% [markdown] tags=["hint"]
@@ -880,7 +889,8 @@ nats = [0.0, 12.5, 1.14]
 # %% [markdown]
 # ### Exercise 2c.2 · Mend the sampler (★★☆, 6 minutes)
 #
-# This sampler runs, and a VAE built on it learns badly. It has three faults. Write one without them.
+# This sampler runs without an error, but a VAE that uses it learns badly. It has three faults. Write a version without
+# them.
 #
 # ```python
 # def sample(mean, log_variance):
@@ -900,11 +910,11 @@ def sample(mean: torch.Tensor, log_variance: torch.Tensor) -> torch.Tensor:
 check("2c.2", sample)
 
 # %% [markdown] tags=["hint"]
-# Take the lines one at a time. What is the exponential of a log variance? How many rolls of the dice do n clouds need?
-# What does a loss on the last line's result tell the encoder?
+# Look at one line at a time. What is the exponential of a log variance? How many random numbers do n clouds need? Which
+# gradient does the encoder get through the last line?
 
 # %% [markdown] tags=["hint"]
-# $\sigma = \sqrt{\sigma^2} = \exp(\tfrac12 \log \sigma^2)$, and each number of `mean` needs a roll of its own.
+# $\sigma = \sqrt{\sigma^2} = \exp(\tfrac12 \log \sigma^2)$, and each number of `mean` needs its own random number.
 
 
 # %% tags=["solution"]
@@ -917,8 +927,8 @@ def sample(mean: torch.Tensor, log_variance: torch.Tensor) -> torch.Tensor:
 # %% [markdown]
 # ### Exercise 2c.3 · Another prior (★★☆, 6 minutes)
 #
-# Nothing says that the prior has to have variance 1. Write the KL divergence of each cloud from a prior
-# $N(0, s^2 I)$, in closed form, in nats. With $s = 1$ it must be what you know.
+# The prior need not have variance 1. Write the KL divergence of each cloud from a prior $N(0, s^2 I)$, in closed form,
+# in nats. With $s = 1$ it must agree with `kl_divergence`.
 
 
 # %% tags=["stub"]
@@ -931,11 +941,11 @@ def kl_from_wide(mean: torch.Tensor, log_variance: torch.Tensor, s: float) -> to
 check("2c.3", kl_from_wide)
 
 # %% [markdown] tags=["hint"]
-# Measure everything in units of $s$: divide all of the latent space by $s$, and the prior becomes N(0, I). A KL
-# divergence does not change when both distributions are measured in other units.
+# Divide the whole latent space by $s$: the prior then becomes N(0, I). A KL divergence does not change when both
+# distributions are scaled in the same way.
 
 # %% [markdown] tags=["hint"]
-# In the new units the centre is $\mu / s$, and the log variance is $\log \sigma^2 - \log s^2$.
+# After the division the centre is $\mu / s$, and the log variance is $\log \sigma^2 - \log s^2$.
 
 
 # %% tags=["solution"]
@@ -948,11 +958,11 @@ def kl_from_wide(mean: torch.Tensor, log_variance: torch.Tensor, s: float) -> to
 # %% [markdown]
 # ### Exercise 2c.4 · How wide will the cloud be? (★★★, 10 minutes)
 #
-# The smallest VAE: a picture of one pixel $x$, a latent of one number, and a decoder $\hat x = w z$ that only
-# multiplies. The cloud is $N(\mu, \sigma^2)$, and the loss is the mean over the cloud of $\tfrac12 (x - w z)^2 +
-# \beta \cdot \tfrac12 (\mu^2 + \sigma^2 - 1 - \log \sigma^2)$. Which $\sigma^2$ makes it smallest? Write it as a
-# function of $w$ and $\beta$. Then ask your function what happens to an axis that the decoder does not use ($w = 0$),
-# and to all of them when $\beta$ is tiny, and compare with the three planes of section 6.
+# Consider the smallest possible VAE: a picture of one pixel $x$, a latent of one number, and a decoder $\hat x = w z$
+# that only multiplies. The cloud is $N(\mu, \sigma^2)$, and the loss is the mean over the cloud of $\tfrac12 (x - w
+# z)^2 + \beta \cdot \tfrac12 (\mu^2 + \sigma^2 - 1 - \log \sigma^2)$. Which $\sigma^2$ minimises the loss? Write it as
+# a function of $w$ and $\beta$. Then use your function to see what happens to an axis that the decoder does not use ($w
+# = 0$), and to every axis when $\beta$ is very small. Compare with the three planes of section 6.
 
 
 # %% tags=["stub"]
@@ -969,31 +979,33 @@ check("2c.4", best_variance)
 # the terms with $\sigma^2$ in them.
 
 # %% [markdown] tags=["hint"]
-# Half of $w^2 \sigma^2 + \beta (\sigma^2 - \log \sigma^2)$ is to be smallest. Its derivative with respect to
+# You have to minimise half of $w^2 \sigma^2 + \beta (\sigma^2 - \log \sigma^2)$. Its derivative with respect to
 # $\sigma^2$ is half of $w^2 + \beta - \beta / \sigma^2$. Where is that 0?
 
 
 # %% tags=["solution"]
 def best_variance(w: torch.Tensor, beta: float) -> torch.Tensor:
-    return beta / (beta + w.square())  # 1 where the decoder does not look (collapse), near 0 when beta is tiny
+    return beta / (beta + w.square())  # 1 for an axis that is not used (collapse), near 0 when beta is very small
 
 
 # %% [markdown]
 # ## 8 · What we have, what is missing
 #
-# - The encoder gives each picture a cloud; the decoder has to answer to any point of it.
-# - The reparameterisation $z = \mu + \sigma\epsilon$ makes a random point differentiable.
+# - The encoder maps each picture to a cloud; the decoder has to reconstruct the picture from any point of it.
+# - The reparameterisation $z = \mu + \sigma\epsilon$ makes a random point a differentiable function of $\mu$ and
+#   $\sigma$.
 # - The loss is the negative ELBO: squared error, and $\beta$ times the KL divergence from N(0, I).
-# - All clouds together resemble N(0, I), so random numbers become pictures. Where clouds overlap, they become morphs.
-# - What is missing: the pictures are soft, two numbers hold little, and a morph is seldom what one wants. And DALL·E
-#   Mini needs pictures as words of a vocabulary, which a language model can write. Lesson 2d makes the latents
+# - All clouds together resemble N(0, I), so most random points decode to recognisable pictures. Points where clouds
+#   overlap decode to morphs.
+# - What is missing: the pictures are soft, two numbers hold little information, and morphs are rarely useful. And
+#   DALL·E Mini needs pictures as words of a vocabulary, which a language model can write. Lesson 2d makes the latents
 #   discrete.
 
 # %% [markdown] tags=["quiz"]
-# **1.** Why is the loss's KL term taken for each picture, and not for all clouds together?
+# **1.** Why does the loss use the KL divergence of each picture's cloud, and not that of all clouds together?
 #
-# - [ ] It makes all clouds equal, and that is the aim — equal clouds would say nothing about the pictures; the squared
-#   error keeps them apart.
+# - [ ] It makes all clouds equal, and that is the aim — equal clouds would carry no information about the pictures; the
+#   squared error keeps them apart.
 # - [x] That is what the bound on log p(x) contains, and each cloud's cost has a closed form — the mixture of all
 #   clouds has none; pulling each one towards N(0, I) pulls the mixture with it.
 # - [ ] The two are the same number — they differ by what z tells about the picture, several nats in section 6.
@@ -1001,7 +1013,7 @@ def best_variance(w: torch.Tensor, beta: float) -> torch.Tensor:
 # %% [markdown] tags=["quiz"]
 # **2.** You replace `reparameterize` by `Normal(mean, sigma).sample()`. What happens?
 #
-# - [ ] Nothing, the samples have the same distribution — they have, but `sample` passes no gradient on.
+# - [ ] Nothing, the samples have the same distribution — they do, but no gradient flows through `sample`.
 # - [x] The decoder still learns, the encoder gets no gradient from the squared error — only the KL term reaches it,
 #   and that alone makes all clouds N(0, I).
 # - [ ] PyTorch raises an error — the loss still has a gradient through the KL term and the decoder, so nothing is
@@ -1020,16 +1032,16 @@ def best_variance(w: torch.Tensor, beta: float) -> torch.Tensor:
 # %% [markdown] tags=["quiz"]
 # **4.** In a trained VAE one axis has μ ≈ 0 and σ ≈ 1 for every picture. What do you know?
 #
-# - [ ] The axis is the most important one, it matches the prior exactly — it matches the prior because it carries
-#   nothing.
+# - [ ] The axis is the most important one, it matches the prior exactly — it matches the prior because it carries no
+#   information.
 # - [ ] The training has not converged — this is a cheap and stable state, and longer training seldom leaves it.
-# - [x] The decoder does not use it, and it costs nothing — KL 0 on this axis, pure noise for the decoder.
+# - [x] The decoder does not use it — its KL divergence is 0, and for the decoder it is pure noise.
 
 # %% [markdown] tags=["quiz"]
 # **5.** Why are pictures from the borders between two kinds blurred, and not cleanly one or the other?
 #
 # - [x] Clouds of both kinds reach there, and the mean of both pictures has the smallest squared error — the decoder
-#   knows only z, and z does not say which one it was.
-# - [ ] The decoder has too few parameters — a larger one could make the band thinner, but where z says both, the mean
-#   stays the best answer.
+#   gets only z, and z does not say which kind it came from.
+# - [ ] The decoder has too few parameters — a larger one could make the band narrower, but where both kinds are
+#   possible, the mean still has the smallest error.
 # - [ ] The judge was not trained on them — the judge does not take part in drawing.

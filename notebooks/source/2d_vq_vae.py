@@ -14,8 +14,8 @@
 # %% [markdown]
 # # 2d · The VQ-VAE
 #
-# In this lesson a picture becomes a sentence: sixty-four words, each from the same small dictionary. You build the
-# layer that writes it, and afterwards you edit a picture by changing one word.
+# In this lesson a picture is written like a sentence: as 64 words from one small dictionary. You build the layer that
+# chooses the words, and then you edit a picture by changing single words.
 
 # %%
 from dataclasses import dataclass
@@ -60,19 +60,18 @@ DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 lesson_header("2d")
 
 # %% [markdown]
-# An autoencoder sends a picture through a bottleneck, the few numbers in its middle (lesson 2b). The VAE made the space
-# of these numbers smooth, so that any point in it can be drawn (lesson 2c). It paid for that: between two pictures lies
-# a ghost of both.
+# An autoencoder passes a picture through a bottleneck of a few numbers (lesson 2b). The VAE made the space of these
+# numbers smooth, so that any point in it can be decoded (lesson 2c). The disadvantage is that points between two
+# pictures decode to a blurred mixture of both.
 #
-# For DALL·E Mini smooth numbers have another fault. Its translator, BART, is a language model: it does not measure, it
-# *chooses*, one word after the other, from a finite list. If it is to write pictures, then pictures must be written in
-# words too. The **VQ-VAE**, [van den Oord's autoencoder of 2017](https://arxiv.org/abs/1711.00937) whose bottleneck is
-# a grid of entries chosen from a learned list, makes such words. Nobody decides what the words mean. They are learned
-# together with the network that reads and writes them.
+# For DALL·E Mini continuous latents have another disadvantage. Its translator, BART, is a language model: it *chooses*
+# one word after the other from a finite list. For BART to produce pictures, pictures must be made of such words too.
+# The **VQ-VAE** ([van den Oord and others 2017](https://arxiv.org/abs/1711.00937)) is an autoencoder whose bottleneck
+# is a grid of entries chosen from a learned list. These entries are the words. Their meanings are learned together with
+# the encoder and the decoder.
 #
-# Below are the sprites that it learns in this lesson: six subjects in five colours, 32 pixels wide. Under each of them
-# stands what comes back from a VQ-VAE that the course ships. It was trained for longer than the one that you train in
-# section 4.
+# Below are some sprites: six subjects in five colours, 32 pixels wide. Under each is its reconstruction by a VQ-VAE
+# that comes with the course. It was trained for longer than the one that you train in section 4.
 
 # %%
 shipped = load_sprite_model("vqvae").to(DEVICE)
@@ -81,18 +80,18 @@ with torch.no_grad():
     through_words = shipped(unseen[:9])[0]
 show(
     picture_grid(torch.cat([unseen[:9], through_words]), columns=9, rows=["sprites", "through 64 words"], inches=0.85),
-    "Nine sprites, and under each of them what comes back from the shipped VQ-VAE: the same sprite, a little softer.",
+    "Nine sprites, and under each its reconstruction by the shipped VQ-VAE: the same sprite, a little softer.",
 )
 
 # %% [markdown]
 # ## 2 · The idea
 #
-# Take the autoencoder. Its encoder makes of the picture $x$ not a handful of numbers but a small map: a grid of $8
-# \times 8$ cells with a vector $\mathbf{z}_e$ of 16 numbers in each. Before the decoder sees the map, put a layer in
-# between. The layer owns a **codebook**, a learned table of $K = 64$ vectors $\mathbf{e}_1, \dots, \mathbf{e}_K$ of 16
-# numbers each. A row of the table, and its number $k$ for short, is a **code**. Each cell's vector is replaced by the
-# row that is nearest to it. Replacing a value by the nearest of a fixed list is **quantisation**, "vector quantisation"
-# if the values are vectors: that is the VQ in the name.
+# Start from the autoencoder. Here the encoder outputs a feature map instead of a single vector: a grid of $8 \times 8$
+# cells with a vector $\mathbf{z}_e$ of 16 numbers in each. Between encoder and decoder comes a new layer. It has a
+# **codebook**, a learned table of $K = 64$ vectors $\mathbf{e}_1, \dots, \mathbf{e}_K$ of 16 numbers each. A row of the
+# table, or its number $k$ for short, is a **code**. These codes are the words. The layer replaces each cell's vector by
+# the nearest row. To replace a value by the nearest one of a fixed list is called **quantisation**, or "vector
+# quantisation" if the values are vectors: hence the VQ in the name.
 #
 # The slide writes the layer as a probability:
 #
@@ -102,19 +101,18 @@ show(
 # | symbol | meaning | shape |
 # |---|---|---|
 # | $x$ | a picture | (3, 32, 32) |
-# | $\mathbf{z}_e(x)$ | what the encoder says in one cell | (16,), in each of 8 × 8 cells |
-# | $\mathbf{e}_i$ | the codebook's row number $i$ | (16,); the whole table is (64, 16) |
-# | $\arg\min_i$ | the number $i$ for which what follows is smallest | a whole number from 0 to 63 |
+# | $\mathbf{z}_e(x)$ | the encoder's output in one cell | (16,), in each of 8 × 8 cells |
+# | $\mathbf{e}_i$ | row number $i$ of the codebook | (16,); the whole table is (64, 16) |
+# | $\arg\min_i$ | the number $i$ for which the expression is smallest | a whole number from 0 to 63 |
 # | $\lVert \cdot \rVert_2$ | length of a vector | a number |
 # | $q(\mathbf{z} = \mathbf{e}_k \mid x)$ | probability that a cell becomes code $k$ | (64,): one 1, the rest 0 |
 #
-# So $q$ plays the part of the VAE's posterior, the cloud that the encoder made of a picture. Here the cloud has shrunk
-# to a single word, chosen with certainty. This is why it is still called *variational*: with a uniform prior over the
-# $K$ words the KL divergence of each cell is $\log K$, whatever the picture. A constant has no gradient, so training
-# leaves it out.
+# So $q$ corresponds to the VAE's posterior, but here it puts all probability on one code. With a uniform prior over the
+# $K$ codes, the KL divergence of each cell is $\log K$ for every picture. A constant has no gradient, so the training
+# loss leaves it out.
 #
-# The next cell draws the slide's figure, with real numbers in it. The colour of a vector is the one that the decoder
-# gives to it where nothing stands but this vector.
+# The next cell draws the slide's figure with real data. The colour of a vector is the colour that the decoder draws
+# when every cell holds this vector.
 
 # %%
 inks = code_colours(shipped.decode, shipped.quantize.embedding.weight)  # (64, 3)
@@ -157,25 +155,24 @@ show(
 )
 
 # %% [markdown]
-# Read it from left to right. The encoder's cells $\mathbf{z}_e$ may have any colour. The cells of $\mathbf{z}_q$ have
-# only colours of the codebook. Between them stand 64 whole numbers, and they are all that the decoder gets to know:
-# they *are* the picture now, as letters are a word.
+# The cells of $\mathbf{z}_e$ may have any colour. The cells of $\mathbf{z}_q$ have only colours of the codebook. So the
+# 64 whole numbers between them contain everything that the decoder needs to draw the picture.
 #
-# One difficulty is left, the red arrow. Choosing the nearest row has no slope. Move $\mathbf{z}_e$ a little, and either
-# nothing changes or everything jumps. Backpropagation would stop here, and the encoder would learn nothing. How the
-# paper gets round it is the second step of the next section.
+# There is one problem, and the red arrow shows its solution. If $\mathbf{z}_e$ changes a little, the nearest row either
+# stays the same or changes abruptly. So the gradient is zero almost everywhere, and the encoder would learn nothing.
+# Step 2 of the next section solves this.
 
 # %% [markdown]
 # ## 3 · Build it
 #
-# You build the layer in seven small steps. The code is the library's own. Sections, equations and appendices that its
-# docstrings name are those of the paper of 2017.
+# You build the network in seven small steps. The code is the library's own. Its docstrings refer to the sections,
+# equations and appendices of the 2017 paper.
 #
 # ### Step 1: the nearest row
 #
-# The distance of a vector to all rows is one matrix product, because $\lVert \mathbf{z} - \mathbf{e} \rVert^2 = \lVert
-# \mathbf{z} \rVert^2 - 2\, \mathbf{z} \cdot \mathbf{e} + \lVert \mathbf{e} \rVert^2$. The second function is the
-# slide's $q$, with one row for each vector.
+# The distances of all vectors to all rows need only one matrix product, because $\lVert \mathbf{z} - \mathbf{e}
+# \rVert^2 = \lVert \mathbf{z} \rVert^2 - 2\, \mathbf{z} \cdot \mathbf{e} + \lVert \mathbf{e} \rVert^2$. The second
+# function is the slide's $q$, with one row for each vector.
 
 
 # %%
@@ -193,9 +190,8 @@ def assignment(vectors: Tensor, codebook: Tensor) -> Tensor:
 
 
 # %% [markdown]
-# Try it where you can see it: a codebook of five rows in a plane. Every point belongs to the row that is nearest, so
-# the codebook cuts the plane into five regions with straight borders. Four vectors are drawn as dots, and each is
-# pulled to the row of its region.
+# Try it in two dimensions, with a codebook of five rows. It divides the plane into five regions with straight borders.
+# An arrow leads from each of four vectors to the row of its region.
 
 # %% tags=["checked"]
 plane_book = torch.tensor([[-1.2, 0.8], [0.9, 1.1], [0.1, -0.2], [-0.8, -1.1], [1.3, -0.9]])
@@ -230,14 +226,13 @@ show(made, "A plane cut into five regions, each around a star. Four dots have ar
 # %% [markdown]
 # ### Step 2: the gradient, straight through
 #
-# The paper's answer to the missing slope is bold and simple: forwards use the row, backwards behave as if nothing had
-# been replaced. This is the **straight-through estimator**: the gradient of a step that has none is replaced by that of
-# the identity, so what arrives at $\mathbf{z}_q$ is handed to $\mathbf{z}_e$ unchanged, $\partial L / \partial
-# \mathbf{z}_e := \partial L / \partial \mathbf{z}_q$. It is not the true gradient, which is zero almost everywhere. It
-# is a good guess as long as $\mathbf{z}_e$ is close to its row.
+# The paper's solution is simple: the forward pass uses the row, and the backward pass treats the layer as the identity.
+# This is the **straight-through estimator**: the gradient at $\mathbf{z}_q$ is copied to $\mathbf{z}_e$ unchanged,
+# $\partial L / \partial \mathbf{z}_e := \partial L / \partial \mathbf{z}_q$. It is not the true gradient, but it is a
+# good approximation as long as $\mathbf{z}_e$ is close to its row.
 #
-# In PyTorch it takes one line. `detach` gives a tensor's values without its history; $\mathbf{z}_e - \text{detach}
-# (\mathbf{z}_e)$ is exactly zero, and yet has the gradient of $\mathbf{z}_e$.
+# In PyTorch this takes one line. `detach` returns a tensor's values as a constant without a gradient. So $\mathbf{z}_e
+# - \text{detach} (\mathbf{z}_e)$ has the value zero, but the gradient of $\mathbf{z}_e$.
 
 
 # %%
@@ -249,7 +244,7 @@ def straight_through(z_e: Tensor, z_q: Tensor) -> Tensor:
 # %% tags=["checked"]
 z_e = dots.clone().requires_grad_()
 z_q = straight_through(z_e, plane_book[nearest_codes(z_e, plane_book)])
-arriving = torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0], [7.0, 8.0]])  # what the decoder sends back to z_q
+arriving = torch.tensor([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0], [7.0, 8.0]])  # the gradient at z_q
 (gradient,) = torch.autograd.grad((z_q * arriving).sum(), z_e)
 print("z_q:", *[[round(number, 1) for number in row] for row in z_q.tolist()], sep="\n  ")
 print("the gradient that reaches z_e:", *gradient.tolist(), sep="\n  ")
@@ -259,26 +254,22 @@ assert torch.equal(gradient, arriving)
 # %% [markdown]
 # ### Step 3: the loss
 #
-# The whole loss has three terms (eq. 3 of the paper), where $\text{sg}[\cdot]$, "stop gradient", is `detach`:
+# The loss has three terms (eq. 3 of the paper), where $\text{sg}[\cdot]$, "stop gradient", is `detach`:
 #
-# $$L = \underbrace{\lVert x - \hat{x} \rVert}_{\text{give the picture back}} + \underbrace{\lVert
-# \text{sg}[\mathbf{z}_e]
-# - \mathbf{z}_q \rVert^2}_{\text{rows, come to the vectors}} + \beta\, \underbrace{\lVert \mathbf{z}_e -
-# \text{sg}[\mathbf{z}_q] \rVert^2}_{\text{vectors, stay with your rows}}$$
+# $$L = \underbrace{\lVert x - \hat{x} \rVert}_{\text{reconstruction}} + \underbrace{\lVert
+# \text{sg}[\mathbf{z}_e] - \mathbf{z}_q \rVert^2}_{\text{codebook}} + \beta\, \underbrace{\lVert \mathbf{z}_e -
+# \text{sg}[\mathbf{z}_q] \rVert^2}_{\text{commitment}}$$
 #
-# Here $\mathbf{z}_q$ is the row itself, without the trick of step 2. The first term is the reconstruction loss, the
-# distance between a picture and what comes back. It trains encoder and decoder, but never the codebook: the straight
-# way leads past it. The second term moves the rows. The third, the **commitment loss**, keeps the encoder's vectors
-# near the rows that they chose, weighted by $\beta = 0.25$. Without it the encoder could run away from a codebook that
-# follows too slowly.
+# Here $\mathbf{z}_q$ is the row itself, without step 2. The first term is the reconstruction loss. It trains encoder
+# and decoder but not the codebook, because the straight-through gradient bypasses it. The second term moves the rows
+# towards the vectors. The third, the **commitment loss**, keeps the encoder's vectors near their nearest rows, with the
+# weight $\beta = 0.25$. Without it the vectors could move away faster than the codebook follows. The last two terms
+# have the same value, but the second changes only the rows and the third only the encoder.
 #
-# The last two terms have the same value. They differ only in who may move.
-#
-# Two remarks for those who compare. The paper's first term is a log-likelihood, of which a distance is the simplest
-# case. And where the formula has sums of squares, the code takes the mean over all cells and numbers (`F.mse_loss`),
-# which only rescales the terms against the first.
-#
-# The argument `learned` says whether the second term is there. In step 6 the rows move in another way, without it.
+# The code differs from the paper in two points. The paper's first term is a log-likelihood; we use the distance of
+# lesson 2b. And where the formula has sums of squares, the code takes the mean over all cells and numbers
+# (`F.mse_loss`), which only changes the weights of the terms. The argument `learned` switches the second term on or
+# off; step 6 works without it.
 
 
 # %%
@@ -292,21 +283,19 @@ def vq_loss(z_e: Tensor, z_q: Tensor, beta: float, learned: bool) -> Tensor:
 z_e = torch.tensor([[1.0, 0.0]], requires_grad=True)  # one vector of two numbers
 row = torch.tensor([[0.0, 0.0]], requires_grad=True)
 for_row, for_vector = torch.autograd.grad(vq_loss(z_e, row, beta=0.25, learned=True), (row, z_e))
-print("downhill for the row:   ", (0 - for_row[0]).tolist())
-print("downhill for the vector:", (0 - for_vector[0]).tolist())
+print("negative gradient of the row:   ", (0 - for_row[0]).tolist())
+print("negative gradient of the vector:", (0 - for_vector[0]).tolist())
 assert torch.equal(for_vector, -0.25 * for_row)
 
 # %% [markdown]
-# The row at 0 wants to go to the vector at 1. The vector wants to come as well, with a quarter of the force.
+# The row at 0 moves towards the vector at 1, and the vector towards the row, with a quarter of the gradient.
 #
 # ### Step 4: the layer
 #
-# Now join the three steps. The layer takes the encoder's map, lays out its cells as a list of vectors, and finds the
-# nearest row of each. Then it computes the loss, lets the gradient pass straight through, and folds the list into a map
-# again. The codebook is an `nn.Embedding`, a table with a gradient. Its rows start as small random numbers.
+# The layer joins the three steps. It turns the encoder's map into a list of vectors, quantises them, and turns the list
+# back into a map. The codebook is an `nn.Embedding`, a table of trainable vectors.
 #
-# `lookup` is for later: it turns a grid of numbers into a map of vectors. This is all that a decoder needs in order to
-# draw what BART has written.
+# `lookup` turns a grid of codes into a map of vectors. The decoder needs it later to draw the codes that BART writes.
 
 
 # %%
@@ -364,14 +353,14 @@ print(f"rows chosen by a vector: {len(quantized.indices.unique())} of 32, rows w
 assert torch.equal(pulled, quantized.indices.unique())
 
 # %% [markdown]
-# This is the whole layer of the paper's section 3. Remember the last line: a row that no vector chooses gets no
-# gradient. You will meet it again in step 6.
+# This is the complete layer of the paper's section 3. Note the last line: a row that is not the nearest one of any
+# vector gets no gradient. Step 6 comes back to this.
 #
-# ### Step 5: how much of the book is in use?
+# ### Step 5: how much of the codebook is in use?
 #
-# A codebook of 64 rows of which three are ever chosen is a codebook of three. Counting the rows in use is not enough: a
-# row chosen once in a million counts as much as any other. So the field reports the **perplexity** of the codes, the
-# number of equally frequent codes that would carry as much information. With $p_k$ the share of code $k$,
+# A codebook is useful only if many of its rows are used. Counting the used rows is not enough, because a row that is
+# chosen once in a million times counts as much as any other. The usual measure is the **perplexity** of the codes, the
+# number of equally frequent codes that would carry the same information. With $p_k$ the share of code $k$,
 #
 # $$\text{perplexity} = \exp\Big(-\sum_{k} p_k \log p_k\Big), \qquad 1 \le \text{perplexity} \le K.$$
 
@@ -393,32 +382,31 @@ def codebook_usage(counts: Tensor, above: float = 0.0) -> Usage:
 
 
 # %% tags=["checked"]
-for name, counts in {"all alike": [5, 5, 5, 5], "one rules": [97, 1, 1, 1], "one alone": [9, 0, 0, 0]}.items():
+for name, counts in {"equal": [5, 5, 5, 5], "one dominates": [97, 1, 1, 1], "only one": [9, 0, 0, 0]}.items():
     usage = codebook_usage(torch.tensor(counts))
     print(f"{name}: share in use {usage.share:.2f}, perplexity {usage.perplexity:.2f}")
 
 # %% [markdown]
-# ### Step 6: a book that follows the data
+# ### Step 6: a codebook that follows the data
 #
-# The codebook term of step 3 has a closed solution: the best place of a row is the mean of the vectors that chose it,
-# as in k-means. Appendix A.1 of the paper therefore leaves the term out and keeps a moving average of that mean. In
-# every batch, with $n_k$ vectors having chosen row $k$, and $\gamma = 0.99$ as the decay,
+# The codebook term of step 3 has a closed-form solution: the best position of a row is the mean of the vectors assigned
+# to it, as in k-means. Appendix A.1 of the paper therefore replaces the term by a moving average of this mean. If $n_k$
+# vectors of a batch are assigned to row $k$, and $\gamma = 0.99$ is the decay,
 #
 # $$N_k \leftarrow \gamma N_k + (1 - \gamma)\, n_k, \qquad \mathbf{m}_k \leftarrow \gamma\, \mathbf{m}_k + (1 - \gamma)
-# \sum_{\mathbf{z} \text{ chose } k} \mathbf{z}, \qquad \mathbf{e}_k \leftarrow \mathbf{m}_k / N_k .$$
+# \sum_{\mathbf{z} \text{ assigned to } k} \mathbf{z}, \qquad \mathbf{e}_k \leftarrow \mathbf{m}_k / N_k .$$
 #
-# The code divides by $N_k$ smoothed a little ($10^{-5}$ is added to each count, and all are scaled back to their old
-# sum), so that a row which nobody chose does not divide by zero.
+# The code smooths $N_k$ a little before it divides ($10^{-5}$ is added to each count, and all are scaled back to their
+# old sum), so that an unused row does not cause a division by zero.
 #
-# There is a catch. A row that nobody chooses gets no vectors, so it never moves, so nobody will ever choose it: it is a
-# **dead code**, a row of the codebook that takes no part any more. The cure is blunt. A row whose count has fallen
-# below five per cent of the mean count is put down again at a random vector of the batch (Jukebox, 2020). There it is
-# sure to be somebody's nearest.
+# One problem remains. A row without assigned vectors does not move, so it usually stays unused: it is a **dead code**.
+# The remedy is to restart such rows ([Jukebox, 2020](https://arxiv.org/abs/2005.00341)): a row whose count has fallen
+# below 5 % of the mean count is moved to a random vector of the batch, where it is the nearest row of at least that
+# vector.
 #
-# The new layer inherits everything from the one of step 4. It keeps $N_k$ and $\mathbf{m}_k$ of each row in `counts`
-# and `sums`. They are buffers: stored with the weights, but without a gradient, and so are the rows now. In training
-# `forward` first restarts dead rows, then quantises as before, then moves the book. On the first batch no row has been
-# used, so all of them count as dead, and all start at vectors of that batch. In evaluation the book stands still.
+# The new layer inherits from the one of step 4. The buffers `counts` and `sums` hold $N_k$ and $\mathbf{m}_k$; they are
+# stored with the weights, but have no gradient. On the first batch all rows count as dead, so all start at vectors of
+# that batch. In evaluation mode the codebook does not change.
 
 
 # %%
@@ -493,12 +481,12 @@ layer = MovingAverageQuantizer(codes=32, width=4).train()
 quantized = layer(z_e)
 print("state:", {name: tuple(tensor.shape) for name, tensor in layer.state_dict().items()})
 print(f"rows in use after the first batch: {layer.usage().share:.0%}")
-layer.eval()  # now the book stands still
+layer.eval()  # now the codebook does not change
 assert torch.equal(layer(z_e).z_q, layer.lookup(layer(z_e).indices))
 
 # %% [markdown]
-# Watch it in the plane. The data are three clouds. A book of eight rows starts as a heap in the corner. It moves for
-# 400 batches, first without restarts, then with them.
+# Here is an example in the plane. The data are three clouds. A codebook of eight rows starts in one corner and is
+# updated for 400 batches, without restarts (left) and with restarts (right).
 
 
 # %%
@@ -519,7 +507,7 @@ def moved_book(restart_below: float) -> Tensor:
 torch.manual_seed(0)
 clouds = torch.tensor([[-1.1, -0.9], [1.2, -0.7], [0.1, 1.2]]).repeat(60, 1) + 0.28 * torch.randn(180, 2)
 made, axes = figure(7.6, 3.9, 1, 2)
-for axis, restart_below, name in zip(axes, (0.0, 0.05), ("dead rows stay dead", "dead rows start again"), strict=True):
+for axis, restart_below, name in zip(axes, (0.0, 0.05), ("dead rows stay dead", "dead rows restart"), strict=True):
     plane_book = moved_book(restart_below)
     draw_plane(clouds[:0], plane_book, axis)
     axis.scatter(*clouds.T, s=5, color=INK)
@@ -534,8 +522,8 @@ show(
 # %% [markdown]
 # ### Step 7: the network around it
 #
-# The network is the autoencoder of lesson 2b, halved twice instead of three times so that a map of $8 \times 8$
-# remains. The config says so much.
+# The network is the autoencoder of lesson 2b with two halvings instead of three, so that the map has $8 \times 8$
+# cells.
 
 
 # %%
@@ -552,11 +540,11 @@ class VQVAEConfig(ConvConfig):
 config = VQVAEConfig()
 channels, height, width = config.map_shape
 print(f"the convolutions make a map of {height} × {width} cells with {channels} channels")
-print(f"a cell's vector and a row of the book have {config.code_width} numbers; the book has {config.codes} rows")
+print(f"a cell's vector and a row of the codebook have {config.code_width} numbers; there are {config.codes} rows")
 
 # %% [markdown]
-# A convolution of one pixel brings the channels down to the codebook's width. A second one, of three pixels, brings
-# them back and lets each cell hear of its neighbours.
+# A 1 × 1 convolution reduces the channels to the width of the codebook. After the layer, a 3 × 3 convolution restores
+# them and combines each cell with its neighbours.
 
 
 # %%
@@ -599,13 +587,13 @@ print(f"bits of a picture: {3 * 32 * 32 * 8}, of its codes: {8 * 8 * log2(64):.0
 assert torch.equal(network.decode_codes(quantized.indices), reconstructions)
 
 # %% [markdown]
-# A picture of 24,576 bits has become 384 bits, one part in sixty-four.
+# The codes need 384 bits instead of the picture's 24,576, one part in 64.
 #
 # ### The same numbers as the textbook
 #
-# Is it right? Here is the layer as you would write it with no thought for speed: all distances by `torch.cdist`, and
-# the moving average as a loop over the rows, in double precision. One training step must agree in every code and, up to
-# rounding, in the whole book. (`tests/parity/test_vq_parity.py` compares output, loss, gradients and three steps with
+# To check the layer, we compare it with a slow and simple version: all distances by `torch.cdist`, and the moving
+# average as a loop over the rows, in double precision. After one training step all codes must be equal and, up to
+# rounding, the whole codebook. (`tests/parity/test_vq_parity.py` compares output, loss, gradients and three steps with
 # the package vector-quantize-pytorch.)
 
 # %% tags=["checked"]
@@ -623,13 +611,12 @@ for k in range(32):
 quantized = layer(z_e)
 assert torch.equal(quantized.indices.flatten(), chosen)
 assert torch.allclose(layer.embedding.weight.double(), rows, rtol=1e-4, atol=1e-5)
-print("the same 128 codes, and the same book after the step")
+print("the same 128 codes, and the same codebook after the step")
 
 # %% [markdown]
 # ## 4 · Train it
 #
-# The loop is the autoencoder's. Only the layer's own loss is added. The learning rate rises and falls again
-# (`OneCycleLR`), which helps when there is little time.
+# The training loop is that of the autoencoder, with the layer's loss added.
 
 # %% tags=["ignored"]
 STEPS, BATCH = 1200, 32
@@ -656,12 +643,12 @@ for axis, values, colour in [(left, losses, BLUE), (right, perplexities, GREEN)]
     axis.plot(values, color=colour, alpha=0.25, linewidth=0.8)
     axis.plot(range(12, STEPS - 12), torch.tensor(values).unfold(0, 25, 1).mean(1), color=colour)
     axis.set(xlabel="step")
-left.set(title="distance of a picture and what comes back", ylim=(0, 16))
+left.set(title="distance between picture and reconstruction", ylim=(0, 16))
 right.set(title="perplexity of a batch's codes", ylim=(0, 64))
 show(made, "Over the steps, the distance falls steeply, then slowly; the perplexity rises above forty of 64.")
 
 # %% tags=["ignored"]
-model.eval()  # the book stands still from now on
+model.eval()  # from now on the codebook does not change
 with torch.no_grad():
     live, longer = model(unseen[:9])[0], shipped(unseen[:9])[0]
 show(
@@ -671,12 +658,12 @@ show(
 )
 
 # %% [markdown]
-# You should recognise all six subjects, each nearly in its colour. Much of what is fine has gone: a cat's eyes, the
-# seeds of a strawberry. The shipped model, trained for longer, brings part of it back, and both are softer
-# than the original. What else is missing is the next lesson's business.
+# You should recognise all six subjects, nearly in their colours. Many fine details are lost, such as a cat's eyes or
+# the seeds of a strawberry. The shipped model keeps more of them, but both models are softer than the original. The
+# next lesson improves that.
 #
-# Two judgements in numbers. How far is each picture from its original? And what does a judge say, a classifier trained
-# to name the six subjects or to answer "none" when it sees a blend, a blur or noise?
+# Two measurements show the same. How far is each reconstruction from its original? And how often does the judge name
+# its subject? The judge is a classifier for the six subjects that answers "none" for a blend, a blur or noise.
 
 
 # %%
@@ -692,16 +679,16 @@ for name, network in {"yours": model, "shipped": shipped}.items():
         back = network(unseen)[0]
     right_kind = (judged(back).argmax(1) == kinds).float().mean().item()
     decibels = -10 * (back - unseen).square().mean((1, 2, 3)).log10().mean().item()
-    print(f"{name}: {right_kind:.0%} named rightly, {decibels:.1f} dB")
-print(f"the sprites themselves: {(judged(unseen).argmax(1) == kinds).float().mean():.0%} named rightly")
+    print(f"{name}: {right_kind:.0%} named correctly, {decibels:.1f} dB")
+print(f"the sprites themselves: {(judged(unseen).argmax(1) == kinds).float().mean():.0%} named correctly")
 
 # %% [markdown]
-# Decibels are logarithmic: ten more mean a tenth of the squared error. Expect 22 to 25 for yours.
+# Decibels are logarithmic: 10 dB more mean a tenth of the squared error. Expect 22 to 25 dB for your model.
 #
 # ## 5 · Look inside
 #
-# What do the words mean? Fill a whole grid with one word and decode it: that is what the word looks like among its own
-# kind. Here are all 64, each the middle of such a picture, sorted from dark to light.
+# What do the words mean? Fill a whole grid with one word and decode it. The figure shows the middle of this picture for
+# all 64 words, sorted from dark to light.
 
 # %%
 with torch.no_grad():
@@ -714,8 +701,9 @@ show(
 )
 
 # %% [markdown]
-# Some words are plain colours. Many are textures that no sprite contains, because a word seldom stands among its own
-# kind: it means what it means *beside its neighbours*, as words do. A sentence is easier to read:
+# Some words are plain colours. Many are textures that no sprite contains, because in a real picture a word rarely has
+# only copies of itself as neighbours. What the decoder draws for a word depends *on its neighbours*. A whole sentence
+# is easier to read:
 
 # %%
 with torch.no_grad():
@@ -726,17 +714,16 @@ for axis in (left, right):
     hide_axes(axis)
 left.imshow(drawn.permute(1, 2, 0), extent=(0, 8, 0, 8))
 draw_tiles(right, sentence, inks)
-left.set_title("what the decoder draws")
-right.set_title("what it read")
-show(made, "Left a house, drawn by the decoder. Right the 8 by 8 numbered words that it read, in their colours.")
+left.set_title("the decoded picture")
+right.set_title("its words")
+show(made, "Left a house, drawn by the decoder. Right its 8 by 8 numbered words, in their colours.")
 
 # %% [markdown]
-# Look for words that repeat: the inside of the roof, the wall, the ground. Where something happens, at edges, windows
-# and corners, each cell needs a word of its own. Even the plain paper takes several words that the decoder draws alike;
-# they tell their neighbours where the house begins.
+# Look for words that repeat: inside the roof, the wall and the ground. At edges, windows and corners most cells have a
+# different word. Even the plain background uses several words that the decoder draws alike.
 #
-# Now write yourself. Choose a sprite, a word, and where it is to stand: in one cell or in a block of several. Cells
-# count from the upper left.
+# Now edit a picture. Choose a sprite, a word, and the cells where it is written, one cell or a square block. Rows and
+# columns count from the upper left.
 
 
 # %%
@@ -772,15 +759,16 @@ explore(
 )
 
 # %% [markdown]
-# For those who only read: the house with eight words written into its middle, chosen to be as unlike the red wall and
-# each other as can be. Above each stands in one cell only, below in a block of three by three. One word alone does
-# little, because its neighbours contradict it. Nine of them together are believed.
+# If you only read, look at this example: eight words are written into the middle of the house, in the upper row into
+# one cell, in the lower row into 3 × 3 cells. The words differ as much as possible from the red wall and from each
+# other. A word in one cell changes little, because the decoder also uses the neighbouring cells. In nine cells its
+# colour appears clearly.
 
 # %%
 strong = (inks.amax(1) - inks.amin(1)).argsort()[-32:]  # the half of the words with the strongest colours
 unlike = torch.cdist(inks[strong], torch.tensor([[0.9, 0.1, 0.1]])).amin(1)  # how far from the wall's red
 words = []
-for _ in range(8):  # always the one farthest from the wall and from those taken before
+for _ in range(8):  # always the one farthest from the wall and from those chosen before
     words.append(strong[unlike.argmax()])
     unlike = torch.minimum(unlike, (inks[strong] - inks[words[-1]]).norm(dim=1))
 words = torch.stack(words).to(DEVICE)
@@ -797,7 +785,7 @@ show(
 )
 
 # %% [markdown]
-# How far does a word reach? The map shows by how much each pixel changes, on average over all words and 24 sprites,
+# How large is the area that a word changes? The map shows the mean change of each pixel, over all words and 24 sprites,
 # when the word in the outlined cell changes.
 
 # %%
@@ -816,26 +804,27 @@ axis.imshow(change, cmap="cividis", extent=(0, 8, 0, 8))
 axis.add_patch(Rectangle((column, 7 - row), 1, 1, fill=False, edgecolor="white", linewidth=1.5))
 hide_axes(axis)
 show(made, "A map of change: bright in the outlined cell, weaker in the cells around it, zero beyond.")
-print(f"a word reaches {high} × {wide} pixels; {inside:.0%} of the change falls into its own 4 × 4")
+print(f"a word changes {high} × {wide} pixels; {inside:.0%} of the change is in its own 4 × 4")
 assert max(high, wide) <= 18
 
 # %% [markdown]
-# If all pixels in reach changed alike, the cell's own would have 5 %. One word is a patch, not a thing. No word says
-# "house", and none can change more than its own surroundings: the decoder's three convolutions reach 18 pixels at the
-# most, and zero beyond. To make a house of words takes somebody who knows which words follow each other.
+# If all pixels in this area changed equally, the cell's own pixels would have 5 % of the change. So a word describes a
+# patch, not an object. There is no word for "house", and a word cannot change more than its surroundings, because the
+# receptive field of the decoder's three convolutions is at most 18 pixels wide. To draw a house from words, a model
+# must know which words occur together.
 
 # %% [markdown]
 # ## 6 · Break it
 #
 # ### Without restarts
 #
-# First break the codebook. Two small VQ-VAEs start from the same heap of 64 short random rows, as in the paper of 2017.
-# They see the same batches. One of them may put dead rows down again, the other may not.
+# First test the restarts. Two small VQ-VAEs start from the same 64 small random rows, as in the 2017 paper, and are
+# trained on the same batches, one with restarts and one without.
 
 
 # %%
 def usage_while_learning(restart_below: float, steps: int = 200) -> tuple[list[float], list[float]]:
-    """How many codes each batch uses, and its loss, while a small VQ-VAE learns from a book of random rows."""
+    """How many codes each batch uses, and its loss, while a small VQ-VAE is trained from random codebook rows."""
     torch.manual_seed(0)
     learner = VQVAE(VQVAEConfig(width=16))
     learner.quantize = MovingAverageQuantizer(64, 16, restart_below=restart_below)
@@ -873,17 +862,15 @@ for name, codes_in_use in mean_of_last.items():
 assert mean_of_last["with"] > mean_of_last["without"]
 
 # %% [markdown]
-# What died in the first steps, when the encoder's vectors were still close together, hardly comes back by itself. The
-# pictures of so short a run do not show it much. Over hours they would: words not in use are capacity that you pay for
-# and do not get.
+# Rows that become dead in the first steps, when the encoder's vectors are still close together, rarely come into use
+# again without restarts. The model then describes pictures with fewer words than it could.
 #
 # ### Claim 1: “The latent space is discrete.”
 #
-# If it is, two things hold without exception. Each vector that the encoder side hands to the decoder is a row of the
-# codebook, digit by digit. And any mixture of two rows, once it has passed the layer, is a row again. We try all 240
-# sprites, and all 2,016 pairs of rows with 21 mixtures each. The verdict is “holds” only if both shares are exactly 100
-# %. A third number is there to learn from: how often does the mixture become neither of its two parents, but a third
-# row that lies between them?
+# If it is discrete, two things are true without exception. Each vector that the decoder gets is exactly a row of the
+# codebook. And any mixture of two rows becomes exactly a row after the layer. We test all 240 sprites, and all 2,016
+# pairs of rows with 21 mixtures each. The verdict is “holds” only if both shares are exactly 100 %. For information we
+# also count how often the mixture becomes a third row instead of one of the two mixed rows.
 
 # %%
 book = shipped.quantize.embedding.weight  # (64, 16)
@@ -900,13 +887,13 @@ with torch.no_grad():
     third = ((nearest != first[:, None]) & (nearest != second[:, None])).double().mean().item()
 
 # %% [markdown]
-# The picture: one word becomes another in nine steps, each mixture drawn as a whole picture of itself. Above, the
-# mixtures go to the decoder as they are. Below, they pass the layer first.
+# The figure mixes two words in nine steps, and decodes each mixture as a grid filled with it. In the upper row the
+# mixtures go directly to the decoder. In the lower row they pass through the layer first.
 
 # %%
 colourful = (inks.amax(1) - inks.amin(1)).argsort()[-12:]
 one = int(colourful[-1])
-other = int(colourful[torch.cdist(inks[[one]], inks[colourful]).argmax()])  # as different from it as can be
+other = int(colourful[torch.cdist(inks[[one]], inks[colourful]).argmax()])  # as different from it as possible
 with torch.no_grad():
     steps = torch.linspace(0, 1, 9, device=DEVICE)[:, None]
     mixed = torch.lerp(book[one], book[other], steps)[:, :, None, None].expand(-1, -1, 8, 8)  # (9, 16, 8, 8)
@@ -929,10 +916,10 @@ verdict(
 # %% [markdown]
 # ### Claim 2: the formula $q(\mathbf{z} = \mathbf{e}_k \mid x)$
 #
-# `assignment` is the formula as code. We put it to three tests on the cells of all 240 sprites. Every row must hold one
-# 1 and 63 zeros. Its entropy, which is 0 for a choice without doubt and $\log 64 = 4.16$ for a blind guess, must be
-# exactly 0. And the 1 must stand where a search in double precision, distance by distance, finds the smallest. Two rows
-# may be almost equally far, and then rounding decides: we allow one cell in ten thousand.
+# `assignment` is the formula as code. We test it on the cells of all 240 sprites in three ways. Every row must have one
+# 1 and 63 zeros. Its entropy, which is 0 for a certain choice and $\log 64 = 4.16$ for a uniform one, must be exactly
+# 0. And the 1 must be at the smallest distance, computed in double precision. If two rows are almost equally far,
+# rounding decides, so we allow one different cell in ten thousand.
 
 # %%
 with torch.no_grad():
@@ -946,7 +933,7 @@ made, axes = figure(8.2, 3.3, 2, 1, sharex=True)
 some = slice(3 * 64 + 24, 3 * 64 + 32)  # the fourth row of cells of the house
 axes[0].imshow(distances[some].detach().cpu(), cmap="cividis_r", aspect="auto")
 axes[1].imshow(q[some].cpu(), cmap="Greys", aspect="auto")
-axes[0].set(title=r"distance of each cell to each row of the book: dark is far, light is near", ylabel="cell")
+axes[0].set(title=r"distance of each cell to each row of the codebook: dark is far, light is near", ylabel="cell")
 axes[1].set(title="$q$: one 1 for each cell, where the distance is smallest", xlabel="code", ylabel="cell")
 for axis in axes:
     axis.grid(False)
@@ -961,9 +948,9 @@ verdict(
 # %% [markdown]
 # ### Claim 3: “Latent space has same dimensions as codebook.”
 #
-# Dimensions of what? Count. A row of the codebook has a width. A cell of the latent has one too, and the layer refuses
-# any other. But the latent of a picture is a grid of such cells. The verdict is “holds” if a whole picture's latent has
-# as many numbers as a row of the book, “not quite” if only each of its cells has, and “does not hold” otherwise.
+# Count the numbers. A row of the codebook has a width, and a cell of the latent has the same width. But the latent of a
+# picture is a grid of such cells. The verdict is “holds” if the latent of a whole picture has as many numbers as a row
+# of the codebook, “not quite” if this is true only for each of its cells, and “does not hold” otherwise.
 
 # %%
 with torch.no_grad():
@@ -991,20 +978,20 @@ verdict(
 )
 
 # %% [markdown]
-# The two tables look alike because our grid happens to have as many cells as our book has rows. DALL·E Mini's has $16
-# \times 16$ cells and a book of 16,384 rows of 256 numbers. What must agree is the width, nothing else.
+# The two tables have the same size only because our grid has as many cells as our codebook has rows. DALL·E Mini has
+# $16 \times 16$ cells and a codebook of 16,384 rows of 256 numbers. Only the width must agree.
 #
 # ### Claim 4: “No ‘morphed’ outputs.”
 #
-# A *morph* is a picture between two subjects that is neither. The VAE of lesson 2c draws them. Does the VQ-VAE refuse?
-# Take pairs of sprites of different subjects. Mix what the encoder makes of them, from all of the one to all of the
-# other in 21 steps, and draw each step, by the shipped VAE and by the shipped VQ-VAE, whose mixtures pass the layer.
-# The judge looks at every frame. We count the frames between the ends, from 25 % to 75 %, in which its answer is
-# “none”.
+# A *morph* is a picture between two subjects that is neither of them. The VAE of lesson 2c draws morphs. Does the
+# VQ-VAE draw them too? Take pairs of sprites of different subjects, mix the encoder's outputs in 21 steps from the
+# first to the second, and decode each step, with the shipped VAE and with the shipped VQ-VAE, whose mixtures pass
+# through the layer. We count the frames from 25 % to 75 % of the way for which the judge answers “none”.
 #
-# The rule, fixed beforehand: the claim holds if the judge says “none” to at most 5 % of the VQ-VAE's frames, and less
-# often than to the VAE's. It is “not quite” if the codes of all frames are rows of the book, but the frames fail.
-# Sprites are of kinds and colours that both models know, and only pairs count whose ends the judge names rightly.
+# The rule was fixed before the run. The claim holds if the judge answers “none” for at most 5 % of the VQ-VAE's frames,
+# and less often than for the VAE's. It is “not quite” if all frames consist of rows of the codebook, but the frames do
+# not meet this condition. The sprites have kinds and colours that both models were trained on, and only pairs count
+# whose two ends the judge names correctly.
 
 
 # %%
@@ -1069,15 +1056,14 @@ verdict(
 )
 
 # %% [markdown]
-# So the slide is right about words and wrong about sentences. A cell never holds half of one word and half of another.
-# Therefore the VQ-VAE stays with each end for longer than the VAE does. But in the middle some cells already speak of
-# one subject and others still of the other. Such a sentence is a patchwork, and the judge is right not to recognise it.
-# The VAE's way is another one: on its plane other subjects lie in between, so it often passes through a third one.
+# So the slide is right about single words, but not about whole pictures. A cell never holds a mixture of two words.
+# Therefore the VQ-VAE stays close to each end for longer than the VAE does. But in the middle some cells already hold
+# words of the second sprite while others still hold words of the first. Such a picture is a patchwork, and the judge
+# rightly does not recognise it. The VAE behaves differently: other subjects lie between the two on its plane, so the
+# path often passes through a third subject.
 #
-# Why is "no morphs" said so often, then? Because nobody walks such paths. In the full machine a second network writes
-# the words, and it writes sentences that it has learned to be likely.
-#
-# What happens without it? Here are sentences whose words are drawn by lot.
+# In DALL·E Mini such mixtures are not needed: a second network chooses the words, and it has learned which combinations
+# are likely. Here are pictures whose words are chosen at random instead.
 
 # %%
 generator = torch.Generator().manual_seed(0)
@@ -1091,19 +1077,19 @@ show(
 print(f"called none by the judge: {(judged(gibberish).argmax(1) == len(SPRITES)).float().mean():.0%} of 240")
 
 # %% [markdown]
-# Random letters are no sentence, and random codes are no picture. A VAE draws samples out of its prior; the VQ-VAE has
-# nobody yet who knows which of the $2^{384}$ sentences are pictures. In DALL·E Mini this somebody is BART.
+# Random codes do not make a picture. A VAE can sample from its prior; the VQ-VAE needs another model that knows which
+# of the $2^{384}$ possible sentences are pictures. In DALL·E Mini this model is BART.
 #
 # ## 7 · Your turn
 #
-# Write your answer where the stub is, run its cell, then run the check. The hints fold open.
+# Write your answer in the cell above each check, run it, then run the check. Open the hints if you need them.
 
 # %% [markdown]
 # ### Exercise 2d.1 · The length of a sentence (★☆☆, 3 minutes)
 #
-# How many bits does it take to write down which codes a picture became? Write the function for a grid of `side` ×
-# `side` cells and a codebook of `codes` rows. Then you can compare our 8 × 8 of 64 with DALL·E Mini's 16 × 16 of
-# 16,384.
+# How many bits does it take to store the codes of a picture? Write the function for a grid of `side` × `side` cells and
+# a codebook of `codes` rows. Then compare our 8 × 8 cells with 64 codes to DALL·E Mini's 16 × 16 cells with 16,384
+# codes.
 
 
 # %% tags=["stub"]
@@ -1116,7 +1102,7 @@ def sentence_bits(side: int, codes: int) -> float:
 check("2d.1", sentence_bits)
 
 # %% [markdown] tags=["hint"]
-# With two codes, one cell takes one bit; with four codes it takes two. What takes one of 64?
+# With two codes, one cell takes one bit; with four codes it takes two. How many bits does it take with 64 codes?
 
 # %% [markdown] tags=["hint"]
 # `log2` of the `math` module is imported. How many cells are there?
@@ -1131,9 +1117,9 @@ def sentence_bits(side: int, codes: int) -> float:
 # %% [markdown]
 # ### Exercise 2d.2 · How many words is that worth? (★★☆, 5 minutes)
 #
-# A book has eight rows. Over many pictures, the first is chosen half of the time, the second a quarter of the time, the
-# third and the fourth an eighth of the time each. The others are dead. Predict the perplexity before you compute
-# anything: is it nearer to 2, 4 or 8? Then work it out, by hand or with one line of code, to two decimals.
+# A codebook has eight rows. Over many pictures, the first is chosen half of the time, the second a quarter of the time,
+# the third and the fourth an eighth of the time each. The others are dead. First guess the perplexity: is it nearer to
+# 2, 4 or 8? Then compute it, by hand or with one line of code, to two decimals.
 
 # %% tags=["stub"]
 perplexity = None
@@ -1145,8 +1131,8 @@ check("2d.2", perplexity)
 # The dead rows have $p = 0$ and add nothing. Write the sum of step 5 with the four others.
 
 # %% [markdown] tags=["hint"]
-# With logarithms to base 2 the entropy is $\frac12 \cdot 1 + \frac14 \cdot 2 + 2 \cdot \frac18 \cdot 3$ bits. One
-# exponential is still missing, and it must have the same base.
+# With logarithms to base 2 the entropy is $\frac12 \cdot 1 + \frac14 \cdot 2 + 2 \cdot \frac18 \cdot 3$ bits. The last
+# step is the exponential, with the same base.
 
 # %% tags=["solution"]
 perplexity = 2 ** (1 / 2 * 1 + 1 / 4 * 2 + 2 * 1 / 8 * 3)  # 2^1.75 = 3.36
@@ -1154,8 +1140,8 @@ perplexity = 2 ** (1 / 2 * 1 + 1 / 4 * 2 + 2 * 1 / 8 * 3)  # 2^1.75 = 3.36
 # %% [markdown]
 # ### Exercise 2d.3 · Mend the layer (★★☆, 8 minutes)
 #
-# A colleague wrote the layer anew. It runs, the shapes are right, and the network learns nothing. There are three
-# mistakes in it. Write the function without them.
+# A colleague rewrote the layer. It runs and the shapes are right, but the network learns nothing. The function has
+# three mistakes. Write it without them.
 #
 # ```python
 # def quantise(z_e: Tensor, codebook: Tensor) -> tuple[Tensor, Tensor]:
@@ -1177,12 +1163,12 @@ def quantise(z_e: Tensor, codebook: Tensor) -> tuple[Tensor, Tensor]:
 check("2d.3", quantise)
 
 # %% [markdown] tags=["hint"]
-# Take the lines one by one. Which numbers stand in the first row of `vectors`: those of one cell? Which row of the book
+# Look at one line at a time. Does the first row of `vectors` hold the numbers of one cell? Which row of the codebook
 # should a cell get? And what is the derivative of `z_e + (z_q - z_e)` with respect to `z_e`?
 
 # %% [markdown] tags=["hint"]
-# `reshape` never moves numbers, so the channels have to become the last axis first: `permute(0, 2, 3, 1)`. In the last
-# line one thing must be a constant for the gradient.
+# `reshape` does not change the order of the numbers, so first make the channels the last axis: `permute(0, 2, 3, 1)`.
+# In the last line the difference `z_q - z_e` must be a constant for the gradient.
 
 
 # %% tags=["solution"]
@@ -1198,9 +1184,10 @@ def quantise(z_e: Tensor, codebook: Tensor) -> tuple[Tensor, Tensor]:
 # %% [markdown]
 # ### Exercise 2d.4 · Two words for a cell (★★★, 10 minutes)
 #
-# One book of 4,096 rows is hard to fill. Two books of 64 rows name as many things, if each cell may use one word of
-# each: the first says roughly what is there, the second names *what the first left over*. Write it: quantise the
-# vectors with the first book, quantise the remainder with the second, and give back what both words say together.
+# In a codebook of 4,096 rows many rows tend to stay unused. Two codebooks of 64 rows have as many combinations, if each
+# cell uses one row of each: the first approximates the vector, and the second approximates *the remainder*. Write this
+# function: quantise the vectors with the first codebook, quantise the remainder with the second, and return the sum of
+# both rows.
 
 
 # %% tags=["stub"]
@@ -1213,10 +1200,10 @@ def quantise_twice(vectors: Tensor, first: Tensor, second: Tensor) -> Tensor:
 check("2d.4", quantise_twice)
 
 # %% [markdown] tags=["hint"]
-# `nearest_codes(vectors, first)` gives numbers; `first[numbers]` gives the rows. What is left of the vectors then?
+# `nearest_codes(vectors, first)` gives numbers; `first[numbers]` gives the rows. What is the remainder of the vectors?
 
 # %% [markdown] tags=["hint"]
-# The remainder is `vectors` minus the rows of the first book. What both words say together is the sum of the two rows.
+# The remainder is `vectors` minus the rows of the first codebook. The result is the sum of the two rows.
 
 
 # %% tags=["solution"]
@@ -1230,46 +1217,50 @@ def quantise_twice(vectors: Tensor, first: Tensor, second: Tensor) -> Tensor:
 # %% [markdown]
 # ## 8 · What we have, what is missing
 #
-# - A picture is a sentence now: 64 words of a learned book of 64, 384 bits instead of 24,576.
-# - The layer chooses the nearest row and lets the gradient pass straight through. The book follows the data as a moving
-#   average, and rows that nobody uses start again.
-# - A word is a patch that means something beside its neighbours, never a thing. No word is ever half another.
-# - Sentences can still be nonsense or half of two pictures. Who writes good ones is the question of lesson 3.
-# - The pictures are soft. The loss compares pixel by pixel, and where 64 words do not say what is there, the safest
-#   answer is the average. The next lesson adds a discriminator, the opponent of lesson 2a, that does not let a blur
-#   pass.
+# - A picture is now a sentence: 64 words from a learned codebook of 64 rows, 384 bits instead of 24,576.
+# - The layer chooses the nearest row and copies the gradient straight through. The codebook follows the data as a
+#   moving average, and unused rows are restarted.
+# - A word describes a patch and depends on its neighbours; it does not stand for an object. Words cannot be mixed.
+# - What is missing: a model that chooses sensible sentences. Lesson 3 builds it.
+# - The pictures are soft. The loss compares pixel by pixel, and where 64 words do not determine a pixel, the average
+#   has the smallest loss. The next lesson adds a discriminator as in lesson 2a, which recognises blurred pictures.
 #
-# Five questions to see what has stayed.
+# Five questions help you check what you remember.
 
 # %% [markdown] tags=["quiz"]
 # **1.** Why does the layer need a trick for its gradient?
-# - [ ] The codebook is too large for backpropagation — its size does not matter: a book of two rows has the same
+# - [ ] The codebook is too large for backpropagation — its size does not matter: a codebook of two rows has the same
 #   problem.
 # - [x] A small step of the vector leaves its nearest row the same, so the true gradient is zero almost everywhere — and
 #   with it the encoder would never learn.
-# - [ ] The arg min needs the square root, whose slope is infinite at zero — the root is left out, and it makes no
-#   difference: the choice itself is what has no slope.
+# - [ ] The arg min needs the square root, whose slope is infinite at zero — the code leaves the root out, and it would
+#   make no difference: the problem is the choice itself.
 
 # %% [markdown] tags=["quiz"]
 # **2.** What does the commitment loss do?
-# - [x] It moves the encoder's vectors towards the rows that they chose — the rows stand behind a stop-gradient.
+# - [x] It moves the encoder's vectors towards their nearest rows — the stop-gradient keeps the rows fixed.
 # - [ ] It moves the rows towards the vectors — that is the codebook term, or the moving average in its place.
-# - [ ] It makes all rows equally frequent — nothing in the loss asks for that; restarts care for the unused ones.
+# - [ ] It makes all rows equally frequent — the loss does not ask for that; restarts bring unused rows back into use.
 
 # %% [markdown] tags=["quiz"]
-# **3.** A book has 1,024 rows, all of them are in use, and the perplexity is 40. What follows?
+# **3.** A codebook has 1,024 rows, all of them are in use, and the perplexity is 40. What follows?
 # - [ ] 984 rows are dead — all are in use; a dead row is never chosen.
-# - [ ] The decoder draws only 40 different pictures — a picture has many cells, and their combinations are countless.
-# - [x] A few rows do most of the work: the codes carry as much as 40 equally frequent ones — most rows are rare.
+# - [ ] The decoder draws only 40 different pictures — a picture has many cells, and they have far more combinations.
+# - [x] A few rows are used most of the time: the codes carry as much information as 40 equally frequent ones — most
+#   rows are rare.
 
 # %% [markdown] tags=["quiz"]
-# **4.** Why does a row that nobody chooses stay where it is?
-# - [x] Both the moving average and the codebook term move a row only by the vectors that chose it — no vector, no pull.
-# - [ ] The decay makes it forget its place — it shrinks counts and sums alike, so that their quotient stays.
-# - [ ] The straight-through gradient points away from it — that gradient passes the codebook by.
+# **4.** Why does a row without assigned vectors stay where it is?
+# - [x] Both the moving average and the codebook term move a row only by the vectors assigned to it — it has no such
+#   vectors.
+# - [ ] The decay changes its position — the decay shrinks counts and sums by the same factor, so their quotient stays
+#   the same.
+# - [ ] The straight-through gradient points away from it — that gradient does not reach the codebook.
 
 # %% [markdown] tags=["quiz"]
-# **5.** Half-way between two sentences, what does the decoder draw?
-# - [ ] One of the two pictures, since the layer snaps — every cell snaps by itself, and they do not agree on a picture.
-# - [ ] A cross-fade, both half transparent — that is what mixing the pixels gives; no cell holds half a word.
-# - [x] A patchwork: in each cell a word of the one, of the other, or a third — the words are whole, the picture is not.
+# **5.** What does the decoder draw half-way between two pictures?
+# - [ ] One of the two pictures, since the layer chooses one row — every cell chooses by itself, so cells of both
+#   pictures are mixed.
+# - [ ] A cross-fade, both half transparent — mixing the pixels would give that, but a cell never holds half a word.
+# - [x] A patchwork: in each cell a word of the first, of the second, or a third word — each cell holds one whole word,
+#   but the cells do not fit together.
