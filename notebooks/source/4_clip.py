@@ -814,8 +814,8 @@ explore(
 print(f"distance between the mean picture and the mean caption before centring: {gap:.2f}")
 
 # %% [markdown]
-# Attributes that tell pairs apart, such as the setting, separate the points. The distance between the two means is the width of the
-# gap; for comparison, two random directions are about 1.4 apart.
+# Attributes that tell pairs apart, such as the setting, separate the points. The distance between the two means is the
+# width of the gap; for comparison, two random directions are about 1.4 apart.
 #
 # ## 6 · Break it
 #
