@@ -55,8 +55,8 @@ from tqdm.auto import tqdm
 # %% [markdown]
 # ## 1 · Where we are
 #
-# The map shows the whole pipeline; the part of this lesson is highlighted. The VQ-GAN is the last of the networks in
-# part 2, which began with the vanilla GAN. Its decoder is the part of DALL·E Mini that turns codes into pixels.
+# The map shows the whole pipeline, with this lesson's part highlighted. The VQ-GAN is the last network of part 2. Its
+# decoder is the part of DALL·E Mini that turns codes into pixels.
 
 # %%
 lesson_header("2e")
@@ -118,10 +118,9 @@ show(
 #
 # ### The slide's figure
 #
-# The cell below draws it, with codes and a reconstruction from the shipped network. On the left is the VQ-VAE that you
-# know: an encoder, a grid of codes, a decoder. On the right is the new part, the discriminator. It gives one verdict
-# for each patch of the picture instead of one for the whole. (The verdicts in this figure are made up. Real ones follow
-# in section 5.)
+# The cell below draws it, with real codes and a real reconstruction. On the left is the VQ-VAE that you know: an
+# encoder, a grid of codes, a decoder. On the right is the new part, the discriminator. It gives one verdict for each
+# patch of the picture instead of one for the whole. (These verdicts are made up. Real ones follow in section 5.)
 
 
 # %%
@@ -732,10 +731,9 @@ with torch.no_grad():
 #
 # ### Compare with known results
 #
-# Here are three checks. The first uses a toy example whose gradients you can compute by hand: for $\frac12\lVert w -
-# a\rVert^2$ the gradient is $w - a$, for $b \cdot w$ it is $b$. The second uses PyTorch's cosine similarity: the
-# squared distance between two unit vectors is $2 - 2\cos$. The third counts the parameters of the published network
-# layer by layer.
+# Here are three checks. The first uses gradients that you can compute by hand: for $\frac12\lVert w - a\rVert^2$ the
+# gradient is $w - a$, for $b \cdot w$ it is $b$. The second uses PyTorch's cosine similarity: the squared distance
+# between two unit vectors is $2 - 2\cos$. The third counts the parameters of the published network layer by layer.
 
 # %%
 w, a, b = nn.Parameter(torch.tensor([3.0, 4.0])), torch.tensor([0.0, 0.0]), torch.tensor([0.6, 0.8])
@@ -1132,7 +1130,7 @@ verdict(
 #
 # Your runs of section 5 answer this. All of them trained for the same number of steps, from the same start and with the
 # same seed; only the weight differs. If more training alone made the pictures sharp, those of weight 0 would be as
-# sharp as the others. Read the three panels from left to right.
+# sharp as the others.
 
 # %%
 live = {weight: measured(redraw(runs[weight].model, fresh)) for weight in WEIGHTS}
@@ -1194,7 +1192,7 @@ def bits_per_picture(config: VQGANConfig) -> float:
 #
 # In section 3 you measured the discriminator's receptive field. Now compute it. All convolutions have a kernel of 4 ×
 # 4. The first `layers` of them have stride 2. Two more follow, with stride 1; the last one outputs the logits. How many
-# pixels wide is the receptive field of a logit? With three layers it is 70.
+#    pixels wide is the receptive field of a logit? With three layers it is 70.
 
 
 # %% tags=["stub"]

@@ -691,8 +691,8 @@ print("the decoder's input:", bart.shift(targets)[0, :5].tolist(), "and its targ
 
 # %% [markdown]
 # The simplest cache appends new keys and values by concatenation. The next cell writes sixteen codes twice: once
-# without a cache, reading everything again at each step, and once with it. The codes are the same, but the number of
-# tokens that the decoder processes is not.
+# without a cache, reading everything again at each step, and once with it. The codes are the same, but with the cache
+# the decoder processes far fewer tokens.
 
 
 # %%
@@ -808,7 +808,7 @@ print(f"of DALL·E Mini's {len(shapes[1])} tensors, {fitting} have the same name
 #
 # ## 4 · Train it
 #
-# BART was not made for pictures. It was first trained to restore damaged text, and then fine-tuned for other tasks.
+# BART was not made for pictures. It was first trained to restore damaged text and then trained further for other tasks.
 # Training first on another task for which data are plentiful is called **pre-training**. BART's task is **denoising**:
 # you damage a text on purpose, give the damaged text to the encoder, and train the decoder to write the original. Any
 # text can be used, because the original is the target and needs no labels.
@@ -1030,10 +1030,10 @@ show(
 
 # %% [markdown]
 # The word “strawberry” gets much weight at the cells of the strawberry, and “blue” at its blue cells. The training data
-# did not say where anything is: they contain only captions and codes. The start and end tokens of the caption, which
-# are left out here, get nearly a third of the weight. After two layers of self-attention every word's vector also
-# contains information about the other words, so weight on “the” need not mean that the word “the” matters. Attention
-# weights show from which token information came, not which information it was.
+# do not say where anything is: they contain only captions and codes. The start and end tokens of the caption, which are
+# left out here, get nearly a third of the weight. After two layers of self-attention every word's vector also contains
+# information about the other words, so weight on “the” need not mean that the word “the” matters. Attention weights
+# show from which token information came, not which information it was.
 #
 # Choose a cell yourself.
 
@@ -1094,7 +1094,7 @@ show(
 # %% [markdown]
 # ## 6 · Break it
 #
-# Here you test four sentences of the slides. For each, the rule is fixed before the measurement.
+# Here you test four sentences of the slides. For each, the rule was fixed before the measurement.
 #
 # ### Claim 1: “A BART model is pre-trained to ‘clean’ text captions.”
 #
@@ -1416,8 +1416,8 @@ verdict(
 # The second row takes the slide's sentence literally: a linear map turns the caption's vector into an image embedding,
 # and the VQ-GAN's decoder draws it, without choosing any code. The subject and the setting are there, and mostly the
 # colour. But the result is the mean of all pictures that fit the caption. If the moon can be on the left or on the
-# right, the mean has two pale moons. To get one picture out of many, you have to choose one code after the other, each
-# consistent with those before. That is what the decoder of BART does.
+# right, the mean may have two pale moons. To get one picture out of many, you have to choose one code after the other,
+# each consistent with those before. That is what the decoder of BART does.
 #
 # The third row shows that codes only have a meaning together with the codebook that they were trained with.
 #
@@ -1469,8 +1469,8 @@ check("3.2", decoder_mask)
 # positions $j \le i$.
 
 # %% [markdown] tags=["hint"]
-# `torch.arange(known + new)` gives the keys' positions. The new tokens' positions are the last `new` of them. `[:,
-# None]` turns them into a column, and comparing a column with a row gives a table.
+# `torch.arange(known + new)` gives the keys' positions. The new tokens' positions are the last `new` of them.
+# `[:, None]` turns them into a column, and comparing a column with a row gives a table.
 
 
 # %% tags=["solution"]

@@ -72,9 +72,9 @@ lesson_header("4")
 # Language–Image Pre-training; Radford and colleagues, 2021) is a network that takes a picture and a sentence and scores
 # how well they match.
 #
-# Here is the session's own prompt, drawn nine times with the course's laptop preset. The drawings are without guidance
-# and at temperature 1.5, so that they differ a lot. The course's CLIP has ranked them, and each one's score is above
-# it. On the session's slide three pictures had the scores 31.59, 31.45 and 30.44.
+# Here is the session's own prompt, drawn nine times with the course's laptop preset, without guidance and at
+# temperature 1.5, so that the pictures differ a lot. The course's CLIP has ranked them; above each is its score. On the
+# session's slide three pictures had the scores 31.59, 31.45 and 30.44.
 
 # %%
 PROMPT = "sunset over a lake in the mountains"
@@ -180,8 +180,8 @@ show(
 # | $L$ | the loss, the mean of the cross-entropies of the rows and of the columns | a number |
 #
 # The first sum classifies each picture by its caption, the second each caption by its picture. That is why the loss is
-# called symmetric. If all cells of a row are equal, CLIP can only guess and $L = \ln n$. If it is certain and right, $L
-# = 0$.
+# called symmetric. If all cells of a row are equal, CLIP can only guess and $L = \ln n$. If it is certain and right,
+# $L = 0$.
 
 # %% [markdown]
 # ## 3 · Build it
@@ -242,8 +242,8 @@ class CLIPConfig:
 
 
 # %% [markdown]
-# The CLIP of this lesson is about five hundred times smaller. It takes pictures of 64 × 64 pixels in patches of 16 ×
-# 16.
+# The CLIP of this lesson is about five hundred times smaller. It takes pictures of 64 × 64 pixels in patches of
+# 16 × 16.
 
 # %% tags=["checked"]
 SMALL = CLIPConfig(
@@ -272,7 +272,7 @@ except ValueError as fault:
 # ### Step 2: attention
 #
 # Both towers are stacks of the same layer. Its main part is *attention*, which gives each token of a sequence
-# information from the others. Lesson 3 builds it step by step. In short: for every token a query $\mathbf{q}$, a key
+# information from the others. In short (lesson 3 has the details): for every token a query $\mathbf{q}$, a key
 # $\mathbf{k}$ and a value $\mathbf{v}$ are computed. The token's output is the mean of all values, weighted by how well
 # its query matches their keys. If the layer is *causal*, a token attends only to itself and the tokens before it.
 
@@ -678,10 +678,10 @@ assert shipped_seen[0] >= 0.97
 #
 # ### A classifier made of sentences
 #
-# Panels (2) and (3) of the slide show a surprising use of this network. Suppose you want to know whether a picture
-# shows a cat, a car or a house. You do not train a classifier. You *write a sentence for each label*: “a photo of a
-# cat”, “a photo of a car”. The text tower turns each sentence into a vector, and the label whose vector is nearest to
-# the picture's wins. This is **zero-shot** classification: solving a task without a single training example for it.
+# Panels (2) and (3) of the slide show a surprising use of this network. To find out whether a picture shows a cat, a
+# car or a house, you do not train a classifier. You *write a sentence for each label*: “a photo of a cat”, “a photo of
+# a car”. The text tower turns each sentence into a vector, and the label whose vector is nearest to the picture's wins.
+# This is **zero-shot** classification: solving a task without a single training example for it.
 #
 # A sentence with a gap for the label is a **prompt template**. No training caption is just “cat”, so a single word is
 # unusual input for the text tower. The more the template resembles real captions, the better it works. The paper used
@@ -743,7 +743,7 @@ show(
 #
 # ### Type a prompt
 #
-# Here are eight painted pictures. Type a sentence, press Enter, and watch the ranking change. Try “a cat”, “night”, “a
+# Type a sentence about the eight painted pictures, press Enter, and watch the ranking change. Try “a cat”, “night”, “a
 # watercolour”, “something blue by the sea”, and then words that are not in this CLIP's training data: “a dog”, “no
 # cat”.
 
@@ -815,7 +815,7 @@ print(f"distance between the mean picture and the mean caption before centring: 
 
 # %% [markdown]
 # Attributes that tell pairs apart, such as the setting, separate the points. The distance between the two means is the
-# width of the gap; for comparison, two random directions are about 1.4 apart.
+# width of the gap; two random directions are about 1.4 apart.
 #
 # ## 6 · Break it
 #
@@ -867,8 +867,8 @@ verdict(
 
 # %% [markdown]
 # CLIP cannot name subjects that are not in its training captions. Zero-shot means that there were no training examples
-# *for the task*. It does not mean that the training data did not contain the subject. The published CLIP can name a
-# rocket because the web has many captioned pictures of rockets.
+# *for the task*. The subject itself may be in the training data. The published CLIP can name a rocket because the web
+# has many captioned pictures of rockets.
 #
 # ### Claim 2: “It can be instructed in natural language to predict the most relevant text snippet, given an image …”
 #
@@ -901,9 +901,9 @@ verdict(
 #
 # GPT-2 can do tasks that it was not trained for, if the task is described in words (Radford and colleagues, “Language
 # models are unsupervised multitask learners”, 2019). With GPT-3 this worked better the larger the model was, and the
-# results depended on the wording (Brown and colleagues, 2020). So there are two criteria: several tasks described only
-# in words, and a difference that depends on the wording. We give the shipped CLIP four tasks and word each in two ways:
-# the bare labels, and all sentences.
+# results depended on the wording (Brown and colleagues, 2020). So there are two criteria: CLIP solves several tasks
+# that are only described in words, and the wording matters. We give the shipped CLIP four tasks and word each in two
+# ways: the bare labels, and all sentences.
 #
 # The rule: it holds if in all four tasks the sentences reach at least the middle between chance and perfection, and on
 # average beat the bare words. “Not quite” if one of the two is missing.
@@ -1023,8 +1023,8 @@ verdict(
 # subject of every picture. CLIP only has to tell 128 pairs apart, and for this the setting, the colour and the style
 # are nearly enough: a batch seldom contains two pictures that agree in all three. So the loss gives little reason to
 # learn the subject. This is one reason why the published CLIP used batches of 32,768, and why it needed four hundred
-# million pairs to match a network with one million labels. But its captions already existed on the web; its pictures
-# did not have to be labelled.
+# million pairs to match a network with one million labels. But its captions come from the web, so no pictures had to be
+# labelled.
 #
 # ### Claim 5: “… representations of data that are useful for downstream tasks …”
 #
@@ -1033,9 +1033,9 @@ verdict(
 # processing.”
 #
 # You can measure *useful* by a linear probe, as in lesson 3: freeze the network and train only a linear classifier on
-# its vectors, with few labelled pictures. If that works, the vectors contain the answer in a linearly readable form.
-# The control is the same network with random weights. We probe both for the ten known subjects, and for the ten
-# strangers, whose names are not in the captions. (This tests pictures only; it says nothing about language processing.)
+# its vectors, with few labelled pictures. If that works, the answer is linearly readable from the vectors. The control
+# is the same network with random weights. We probe both for the ten known subjects, and for the ten strangers, whose
+# names are not in the captions. (This tests pictures only; it says nothing about language processing.)
 #
 # As in the paper, the features are the tower's output before the projection into the common space. The rule: it holds
 # if with 64 pictures of each subject CLIP's features beat the random network's by at least 10 points, for the known
@@ -1117,15 +1117,15 @@ verdict(
 # corresponds to the paper's figure 6: how many labelled pictures does a probe need to reach the zero-shot classifier?
 # Here it needs more than sixty of each subject. For the strangers the random network is as good or even better: CLIP
 # has learned to ignore what the captions do not mention. So the features are useful for tasks that the captions were
-# about, and this again depends on the variety of the captions.
+# about: again the variety of the captions matters.
 #
 # ### Claim 6: “CLIP to Rank Images by Relevance”
 #
 # How much does ranking help? `atelier evaluate` has drawn sixteen pictures for each of 200 seen and 200 held-out
 # captions. A judge, a classifier that is not used in drawing or ranking, checked each picture: do subject, setting,
 # colour and style all match the caption? Each curve shows how often the picture that CLIP ranks first out of $k$ passes
-# this check. With $k = 1$ it is a random picture. One set of pictures was drawn with the preset's own settings. A
-# second set was drawn “freely”: without guidance, from the translator's own distribution, which causes more errors.
+# this check. With $k = 1$ it is a random picture. One set was drawn with the preset's settings, a second one “freely”,
+# that is, without guidance, which causes more errors.
 #
 # The rule: it holds if the best of nine passes at least one point more often than a random pick, for held-out captions,
 # in both ways of drawing.
@@ -1175,8 +1175,8 @@ verdict(
 # little: choosing from sixteen held-out drawings is 0.2 points worse than from nine, and 0.6 points if they are drawn
 # freely. For seen captions there are few errors, so there is little to gain.
 #
-# Here is one example: a held-out caption, drawn freely sixteen times and ranked. You see the first four and the last
-# four in CLIP's order, with the judge's verdict above each.
+# Here is one example: a held-out caption, drawn freely sixteen times. You see CLIP's first four and last four, with the
+# judge's verdict above each.
 
 # %%
 rare = Scene("cat", "green", "city", "day", "watercolour", size="large", seed=77)
@@ -1202,8 +1202,8 @@ print("passed, if CLIP chooses from k pictures:", ", ".join(f"{k}: {share:.0%}" 
 # The slide prints 31.59, 31.45 and 30.44. What do such numbers mean? They are 100 times a cosine, so 100 would be a
 # perfect match. The published CLIP stays far below that: its captions from the web describe pictures so loosely that 30
 # is a good score, and good pictures often differ only after the decimal point. Our CLIP was trained on captions that
-# say exactly what is there, and its good scores are much higher. So each model has its own scale. You can use scores to
-# compare pictures *of one prompt, by one model*, but not as absolute grades.
+# say exactly what is there, and its good scores are much higher. So each model has its own scale. Compare scores only
+# *for one prompt and one model*; they are not absolute grades.
 #
 # Here are nine drawings with the preset's own settings. The rule: the scores mean relevance if all nine score higher
 # with their prompt than with each of six others, some of which differ in one word; “not quite” if this holds for at
@@ -1247,12 +1247,11 @@ verdict(
 
 # %% [markdown]
 # Look at the last row. “The food of china” has nothing to do with a sunset, but it scores about 25, as much as a night
-# over the same lake. The training only raises the right caption above the wrong ones; it does not determine the order
-# of the wrong ones.
+# over the same lake. The training raises the right caption above the wrong ones, but does not order the wrong ones.
 #
 # Would you like to see the slide's scale? The next cell can rank the nine drawings of section 1 with OpenAI's ViT-B/32,
-# the CLIP that ranks DALL·E Mini's pictures. Change its first line to `True`: then the weights, 600 MB, are downloaded
-# once, checked against their hash and kept. In your own programs it is one argument:
+# the CLIP that ranks DALL·E Mini's pictures. With `True` in its first line it downloads the weights once, 600 MB,
+# checks their hash and keeps them. In your own programs it is one argument:
 # `Pipeline.from_pretrained(ranker="ViT-B-32/openai")`.
 
 # %% tags=["ignored"]
@@ -1273,9 +1272,9 @@ else:
 # ### Where CLIP fails
 #
 # Three weaknesses of the published CLIP are well known: counting, left and right, and negation. Our shipped CLIP was
-# not trained on such captions, so a failure would show nothing. A fair test trains a CLIP on them. The next cells make
-# a small world for this, with one to four sprites on plain paper. Its captions say which sprite is on the left, how
-# many there are, and what is *not* there. A new CLIP of the same size as yours learns it in a quarter of a minute.
+# not trained on such captions, so a fair test has to train one on them. The next cells make a small world for this,
+# with one to four sprites on plain paper. Its captions say which sprite is on the left, how many there are, and what is
+# *not* there. A new CLIP of the same size as yours learns it in a quarter of a minute.
 
 # %%
 KINDS = [
@@ -1358,8 +1357,8 @@ for _ in tqdm(range(150), desc="CLIP on the small world"):
 careful = careful.eval().requires_grad_(False)
 
 # %% [markdown]
-# Now the test. Each new picture has two captions, the true one and one that differs in a single point. Which of them
-# gets the higher score? A random guess is right in half of the cases.
+# Now the test. Each new picture has a true caption and one that is wrong in a single point. Which gets the higher
+# score? A random guess is right in half of the cases.
 
 
 # %%
@@ -1418,9 +1417,9 @@ assert passed_at["left or right"] <= 0.75
 # published models).
 #
 # A remedy is to put such captions into the batch. A wrong pair that is hard to tell from the right one is a **hard
-# negative**. The weaknesses of the published CLIP have the same cause: captions on the web rarely contain numbers,
-# hardly ever say left and right, and almost never say what is not in the picture. So do not rely on the ranking for
-# prompts such as “two cats to the left of a dog”.
+# negative**. The published CLIP has the same problem: captions on the web rarely contain numbers, hardly ever say left
+# and right, and almost never say what is not in the picture. So do not trust the ranking for “two cats to the left of a
+# dog”.
 
 # %% [markdown]
 # ## 7 · Your turn
@@ -1556,7 +1555,7 @@ def best_of_k(right: list[bool], k: int) -> float:
 # - CLIP learns only what it needs to tell the pairs of a batch apart: subjects later than the rest, left and right not
 #   at all.
 # - Ranking helps if the drawings have errors: for held-out prompts, choosing the best of nine halves the errors.
-# - You now have all parts. What is missing is the whole: the next lesson joins them and tries all their settings.
+# - You now have all parts. The next lesson joins them and tries their settings.
 #
 # Five questions to check what you remember.
 

@@ -15,8 +15,8 @@
 # # 5 · The full pipeline
 #
 # You have built every block. Now you join them, line by line, until your own few lines draw exactly the same pictures
-# as the library. Then you try every setting of the pipeline, test it on combinations that were not in its training
-# data, and see where it fails.
+# as the library. Then you try all settings, test combinations that were not in the training data, and see where the
+# pipeline fails.
 
 # %%
 import json
@@ -65,9 +65,9 @@ DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 lesson_header("5")
 
 # %% [markdown]
-# The whole upper row of the map is highlighted. On a computer with a GPU this lesson uses the best of the models that
-# the course ships, and measures on more pictures. Without a GPU it uses the small model, like the earlier lessons. The
-# next cell prints which model the results in this notebook come from.
+# The whole upper row of the map is highlighted. With a GPU this lesson uses the best of the shipped models and measures
+# on more pictures; without one it uses the small model of the earlier lessons. The next cell prints which model the
+# results here come from.
 
 # %%
 HAS_GPU = DEVICE.type == "cuda"
@@ -84,7 +84,8 @@ print(f"pictures of {SIZE} × {SIZE} pixels, {GRID} × {GRID} codes of {pipe.vqg
 # %% [markdown]
 # Here are the four prompts of the session, word for word. Two of them are examples on the slides. The first and the
 # third name combinations that were not in the model's training data: it contains no tower on the moon and no blue
-# strawberry.
+# strawberry. The pictures of a row are similar, because the preset's settings favour likely codes; section 3 shows how
+# to get more variety.
 
 # %%
 GALLERY = [
@@ -164,14 +165,14 @@ show(
 # | $p_c$ | probability of code $c$ | (1024,), sums to 1 |
 #
 # In words: guidance (lesson 3) moves the logits away from those without the caption. A temperature below 1 makes the
-# distribution sharper, and one above 1 makes it flatter. **Top-k** keeps only the $k$ likeliest codes. **Top-p** keeps
-# the likeliest codes that together reach the probability $p$: few where the model is certain, many where it is not. The
-# order matters: first top-k removes codes, then temperature and softmax give probabilities of the rest, and top-p is
-# applied last. The probabilities of the kept codes are rescaled to sum to 1.
+# distribution sharper, and one above 1 makes it flatter. With **top-k** only the $k$ likeliest codes are kept. With
+# **top-p** the likeliest codes that together reach the probability $p$ are kept: few where the model is certain, many
+# where it is not. The order matters: first top-k removes codes, then temperature and softmax give probabilities of the
+# rest, and top-p is applied last. The probabilities of the kept codes are rescaled to sum to 1.
 #
-# The next figure shows one distribution in six variants. It is for a cell in the middle of a blue strawberry. The bars
-# are the fourteen codes that are likeliest without the caption or with it, each in the colour to which the decoder
-# turns it.
+# The next figure shows the distribution for a cell in the middle of a blue strawberry, in six variants. The bars are
+# the fourteen codes that are likeliest without the caption or with it, each in the colour to which the decoder turns
+# it.
 
 
 # %%
@@ -686,7 +687,7 @@ assert bars["held out"][-1] > 0.5
 # %% [markdown]
 # By chance all four would be right once in thousands of pictures. So the model has not just memorised its training
 # pictures. It has learned *blue*, *strawberry* and *on the beach* separately, and it can combine them. You can measure
-# this here because the course keeps a list of the combinations that were held out.
+# this here because the held-out combinations are known.
 #
 # ### Where it fails
 #
@@ -748,10 +749,9 @@ show(made, "Two pictures each of five prompts beyond the model: it draws one thi
 #
 # ### Claim 2: “AI model drawing images from any prompt!”
 #
-# This is on the first slide. It raises two questions: does any prompt get a picture, and does the model know the words
-# of the prompt? (How often it draws the words that it knows correctly was measured above.) The rule: "holds" if all
-# prompts are drawn, and the model has all the words of twelve everyday ones. "Not quite" if all are drawn, but words
-# are missing.
+# This is on the first slide. Does any prompt get a picture, and does the model know the words of the prompt? (How often
+# it draws known words correctly was measured above.) The rule: "holds" if all prompts are drawn, and the model has all
+# the words of twelve everyday ones. "Not quite" if all are drawn, but words are missing.
 
 # %%
 EVERYDAY = [
@@ -783,10 +783,10 @@ verdict(
 )
 
 # %% [markdown]
-# This pipeline draws a picture for any text: every text has ids, every row of ids has states, and from all states the
-# decoder writes codes. Whether the picture shows what you asked for depends on the training data. The small model knows
-# about sixty words, and the library lists the words of a prompt that it does not know. The published model was trained
-# on millions of captions, and it gives no such list.
+# This pipeline draws a picture for any text, because every text has ids and the decoder always writes codes. Whether
+# the picture shows what you asked for depends on the training data. The small model knows about sixty words, and the
+# library lists the words of a prompt that it does not know. The published model was trained on millions of captions,
+# and it gives no such list.
 #
 # ### The published weights
 #
