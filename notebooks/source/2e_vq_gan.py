@@ -189,7 +189,7 @@ PIXEL_RANGES = {"[0,1]": (0.0, 1.0), "[-1,1]": (-1.0, 1.0)}
 # %%
 @dataclass(frozen=True)
 class VQGANConfig:
-    """Shape of a VQ-GAN."""
+    """Sizes of a VQ-GAN, and how its codebook learns."""
 
     resolution: int
     channels: int
@@ -260,7 +260,7 @@ def _norm(config: VQGANConfig, width: int) -> nn.GroupNorm:
 
 
 class ResidualBlock(nn.Module):
-    """x + conv(swish(norm(conv(swish(norm(x)))))); a 1 × 1 convolution fits x to another width."""
+    """x + conv(swish(norm(conv(swish(norm(x)))))); a 1 × 1 convolution is applied to x if the channels change."""
 
     def __init__(self, config: VQGANConfig, inputs: int, outputs: int):
         super().__init__()
@@ -298,7 +298,7 @@ assert torch.equal(block(x), block.nin_shortcut(x)), "if the second convolution 
 
 # %%
 class AttentionBlock(nn.Module):
-    """x + attention among all places of the map, with one head. Shapes: (n, width, h, w) → the same."""
+    """x + self-attention with one head over all positions of the map: (n, width, h, w) → the same."""
 
     def __init__(self, config: VQGANConfig, width: int):
         super().__init__()
@@ -341,7 +341,7 @@ for layer in (AttentionBlock(small, width), ResidualBlock(small, width, width)):
 
 # %%
 class Downsample(nn.Module):
-    """Halves a map: (n, width, h, w) → (n, width, h/2, w/2)."""
+    """Halves height and width of a map: (n, width, h, w) → (n, width, h/2, w/2)."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -352,7 +352,7 @@ class Downsample(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Doubles a map: (n, width, h, w) → (n, width, 2h, 2w)."""
+    """Doubles height and width of a map: (n, width, h, w) → (n, width, 2h, 2w)."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -370,7 +370,7 @@ class Upsample(nn.Module):
 
 # %%
 class Level(nn.Module):
-    """The blocks that work at one resolution, each followed by attention where the config wants it."""
+    """The residual blocks at one resolution, each followed by attention if the config says so."""
 
     def __init__(self, config: VQGANConfig, inputs: int, outputs: int, blocks: int, side: int):
         super().__init__()
@@ -388,7 +388,7 @@ class Level(nn.Module):
 
 
 class EncoderLevel(Level):
-    """A level of the encoder; all but the last end in halving the map."""
+    """A level of the encoder; every level but the last halves the map at its end."""
 
     def __init__(self, config: VQGANConfig, inputs: int, outputs: int, side: int, last: bool):
         super().__init__(config, inputs, outputs, config.residual_blocks, side)
@@ -399,7 +399,7 @@ class EncoderLevel(Level):
 
 
 class DecoderLevel(Level):
-    """A level of the decoder; all but the last end in doubling the map."""
+    """A level of the decoder; every level but the last doubles the map at its end."""
 
     def __init__(self, config: VQGANConfig, inputs: int, outputs: int, side: int, last: bool):
         super().__init__(config, inputs, outputs, config.residual_blocks + 1, side)
@@ -425,7 +425,7 @@ assert len(up.block) == len(down.block) + 1, "each level of the decoder has one 
 
 # %%
 class Middle(nn.Module):
-    """Residual block, attention, residual block, at the lowest resolution. Shapes: (n, width, h, w) → the same."""
+    """Residual block, attention, residual block, at the lowest resolution: (n, width, h, w) → the same."""
 
     def __init__(self, config: VQGANConfig, width: int):
         super().__init__()
@@ -438,7 +438,7 @@ class Middle(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Pictures, in the network's own pixel range, to maps: (n, 3, H, W) → (n, z_channels, H/f, W/f)."""
+    """Encodes pictures, in the network's pixel range: (n, 3, H, W) → (n, z_channels, H/f, W/f)."""
 
     def __init__(self, config: VQGANConfig):
         super().__init__()
@@ -461,7 +461,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Maps to pictures in the network's own pixel range: (n, z_channels, h, w) → (n, 3, f·h, f·w)."""
+    """Decodes maps to pictures in the network's pixel range: (n, z_channels, h, w) → (n, 3, f·h, f·w)."""
 
     def __init__(self, config: VQGANConfig):
         super().__init__()
@@ -469,7 +469,7 @@ class Decoder(nn.Module):
         inputs = [*widths[1:], widths[-1]]
         self.conv_in = nn.Conv2d(config.z_channels, widths[-1], 3, padding=1)
         self.mid = Middle(config, widths[-1])
-        # Numbered as in the encoder, from the highest resolution to the lowest, and run from the last to the first.
+        # Numbered as in the encoder, from the highest resolution to the lowest; `forward` runs them in reverse.
         self.up = nn.ModuleList(
             DecoderLevel(config, inputs[level], width, config.resolution // 2**level, last=level == 0)
             for level, width in enumerate(widths)
@@ -500,7 +500,7 @@ print(f"picture {tuple(x.shape)} → map {tuple(z.shape)} → picture {tuple(dec
 
 # %%
 class VQGAN(nn.Module):
-    """The whole of it: encoder, codebook, decoder. Pictures are (n, 3, H, W) from 0 to 1, in and out."""
+    """Encoder, codebook and decoder. Pictures are (n, 3, H, W), from 0 to 1, in both directions."""
 
     def __init__(self, config: VQGANConfig):
         super().__init__()
@@ -580,7 +580,7 @@ print(f"codes {tuple(quantized.indices.shape)}, z_q {tuple(quantized.z_q.shape)}
 
 # %%
 class PatchDiscriminator(nn.Module):
-    """Tells real patches from reconstructed ones: pictures (n, channels, H, W) → logits (n, 1, h, w), one per patch."""
+    """Classifies each patch as real (logit above 0) or reconstructed: (n, channels, H, W) → logits (n, 1, h, w)."""
 
     def __init__(self, channels: int = 3, width: int = 64, layers: int = 3):
         super().__init__()
@@ -631,12 +631,12 @@ assert side == 16
 
 # %%
 def hinge_discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-    """What the discriminator minimises: real patches above 1, reconstructed ones below −1, and no further."""
+    """The discriminator's hinge loss: zero where real logits are above 1 and fake ones below −1."""
     return (F.relu(1 - real_logits).mean() + F.relu(1 + fake_logits).mean()) / 2
 
 
 def hinge_generator_loss(fake_logits: Tensor) -> Tensor:
-    """What the decoder minimises: its patches are to look real."""
+    """The decoder's adversarial loss: the negative mean of the logits of its reconstructions."""
     return -fake_logits.mean()
 
 
@@ -671,7 +671,7 @@ show(
 
 # %%
 def adaptive_weight(nll: Tensor, generator_loss: Tensor, last_layer: Tensor) -> Tensor:
-    """λ of eq. 7: makes the discriminator pull at the last layer as strongly as the reconstruction does."""
+    """λ of eq. 7: the factor that gives both losses gradients of the same length at the last layer."""
     (nll_gradient,) = torch.autograd.grad(nll, last_layer, retain_graph=True)
     (generator_gradient,) = torch.autograd.grad(generator_loss, last_layer, retain_graph=True)
     return (nll_gradient.norm() / (generator_gradient.norm() + 1e-4)).clamp(0, 1e4).detach()
@@ -699,7 +699,7 @@ print(f"scale × λ: {pulls[0]:.4f} and {pulls[1]:.4f}")
 
 # %%
 def perceptual_distance(features_a: Sequence[Tensor], features_b: Sequence[Tensor], epsilon: float = 1e-4) -> Tensor:
-    """How differently a network sees two batches of pictures."""
+    """How much a network's features of two batches of pictures differ, (n,)."""
     shapes_a, shapes_b = ([tuple(features.shape) for features in maps] for maps in (features_a, features_b))
     if shapes_a != shapes_b or not shapes_a:
         raise ValueError(

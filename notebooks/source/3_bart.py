@@ -212,7 +212,7 @@ assert torch.allclose(F.scaled_dot_product_attention(query, keys, values), found
 # %%
 @dataclass(frozen=True)
 class BartConfig:
-    """Sizes and architecture of a `Bart`. The defaults of the architecture are DALL·E Mini's."""
+    """Sizes and architecture of a `Bart`. The architecture's default is DALL·E Mini's."""
 
     text_vocabulary: int
     target_vocabulary: int
@@ -240,12 +240,12 @@ class BartConfig:
 
     @property
     def target_rows(self) -> int:
-        """Rows of target embedding and output layer: one more than codes, for the start token, unless shared."""
+        """Rows of the target embedding and the output layer; unless shared, one for each code and the start token."""
         return self.text_vocabulary if self.shared_embedding else self.target_vocabulary + 1
 
     @property
     def decoder_start(self) -> int:
-        """The token that the decoder sees before the first code."""
+        """The token that is the decoder's input before the first code."""
         return self.target_rows - 1 if self.start_token is None else self.start_token
 
     @classmethod
@@ -261,7 +261,7 @@ class BartConfig:
 
     @classmethod
     def bart_base(cls) -> Self:
-        """The classic: bart-base, text to text, 139.4 million parameters."""
+        """The original bart-base, from text to text, 139.4 million parameters."""
         sizes = cls(50265, 50265, 1024, 1024, width=768, heads=12, inner_width=3072, encoder_layers=6, decoder_layers=6)
         plain = replace(sizes, normformer=False, glu=False, bias=True, start_token=2, position_offset=2, dropout=0.1)
         return replace(plain, shared_embedding=True, final_logits_bias=True)
@@ -287,7 +287,7 @@ print("rows of the code embedding:", tiny.target_rows, "— the last one is the 
 
 # %%
 class KeysValues(NamedTuple):
-    """What attention looks at: keys and values, split into heads."""
+    """The keys and values of an attention layer, split into heads."""
 
     keys: Tensor  # (n, h, t, c)
     values: Tensor  # (n, h, t, c)
@@ -305,15 +305,15 @@ class Attention(nn.Module):
         self.out_proj = nn.Linear(config.width, config.width, bias=config.bias)
 
     def split(self, x: Tensor) -> Tensor:
-        """Cut vectors (n, t, d) into heads (n, h, t, c)."""
+        """Split vectors (n, t, d) into heads (n, h, t, c)."""
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
     def project(self, state: Tensor) -> KeysValues:
-        """Keys and values of a state (n, t, d)."""
+        """The keys and values of a state (n, t, d)."""
         return KeysValues(self.split(self.k_proj(state)), self.split(self.v_proj(state)))
 
     def forward(self, x: Tensor, seen: KeysValues, mask: Tensor | None = None, causal: bool = False) -> Tensor:
-        """Let every vector of x (n, s, d) look at `seen` and return what it found, (n, s, d)."""
+        """Compute the attention of x (n, s, d) to `seen`, (n, s, d)."""
         q = self.split(self.q_proj(x))  # (n, h, s, c)
         found = F.scaled_dot_product_attention(q, seen.keys, seen.values, attn_mask=mask, is_causal=causal)
         return self.out_proj(found.transpose(1, 2).flatten(2))  # (n, s, d)
@@ -375,19 +375,19 @@ show(
 
 # %%
 class ShiftNorm(nn.Module):
-    """LayerNorm that learns a shift but no scale, because a linear layer that could hold the scale comes next."""
+    """A LayerNorm with a learned shift but no scale, since a linear layer follows that can contain the scale."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.bias = nn.Parameter(torch.zeros(width))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise the last dimension of x to mean 0 and variance 1, then shift it."""
-        return F.layer_norm(x, self.bias.shape, bias=self.bias.to(x.dtype))  # under autocast x may be bfloat16
+        """Normalise the last dimension of x to mean 0 and variance 1, then add the shift: (…, d) → (…, d)."""
+        return F.layer_norm(x, self.bias.shape, bias=self.bias.to(x.dtype))  # x may have a lower precision
 
 
 class FeedForward(nn.Module):
-    """The layer that treats every position by itself: fc2(GELU(fc1 x)), or gated, fc2(GELU(fc0 x) · fc1 x)."""
+    """The feed-forward layer, applied to each position: fc2(GELU(fc1 x)), or gated, fc2(GELU(fc0 x) · fc1 x)."""
 
     def __init__(self, config: BartConfig) -> None:
         super().__init__()
@@ -434,7 +434,7 @@ assert (wild.var(-1, correction=0) - 1).abs().max() < 1e-4
 
 # %%
 class Layer(nn.Module):
-    """What encoder and decoder layers share: self-attention, a feed-forward layer, and how both join the residual."""
+    """The common part of encoder and decoder layers: self-attention, the feed-forward layer, and the residual sum."""
 
     def __init__(self, config: BartConfig) -> None:
         super().__init__()
@@ -447,7 +447,7 @@ class Layer(nn.Module):
         self.final_layer_norm = nn.Identity() if config.normformer else nn.LayerNorm(config.width)
 
     def join(self, residual: Tensor, x: Tensor, norm: nn.Module) -> Tensor:
-        """Add a sublayer's output x to the residual stream: NormFormer normalises x, BART the sum."""
+        """Add a sublayer's output x to the residual, both (n, t, d). NormFormer normalises x, BART the sum."""
         x = self.dropout(x)
         return residual + norm(x) if self.normformer else norm(residual + x)
 
@@ -486,23 +486,23 @@ assert torch.allclose(layer(text, mask)[1, :5], layer(changed, mask)[1, :5], ato
 
 # %%
 class LayerCache(Protocol):
-    """The keys and values that one decoder layer has made of the tokens before."""
+    """The keys and values that one decoder layer has computed for earlier tokens."""
 
     def extend(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Take in keys and values (n, h, s, c) of new tokens; return those of all tokens, (n, h, all, c) each."""
+        """Add keys and values (n, h, s, c) of new tokens and return those of all tokens, (n, h, all, c) each."""
         ...
 
 
 class DecoderCache(Protocol):
-    """What `Bart.decode` must know of earlier tokens, so that it need not read them again."""
+    """Keys and values of earlier tokens, so that `Bart.decode` does not compute them again."""
 
     @property
     def layers(self) -> Sequence[LayerCache]:
-        """One memory per decoder layer."""
+        """One cache per decoder layer."""
         ...
 
     def place(self, count: int) -> tuple[Tensor, Tensor | None]:
-        """Where the next `count` tokens stand, (count,), and which keys each may see, (count, all), None for all."""
+        """Positions (count,) of the next tokens, and which keys each may attend to, (count, all), or None for all."""
         ...
 
 
@@ -526,7 +526,7 @@ class DecoderLayer(Layer):
         h = self.self_attn(h, seen, target_mask, causal=cache is None)
         x = self.join(x, h, self.self_attn_layer_norm)
 
-        # All pictures of one prompt look at the same text, so their queries stand in one row: keys are never copied.
+        # All pictures of a prompt attend to the same text. With their queries in one row, the keys need not be copied.
         h = self.pre_encoder_attn_layer_norm(x).reshape(len(text_mask), -1, x.shape[-1])  # (p, n / p · s, d)
         h = self.encoder_attn(h, text, text_mask).view_as(x)  # (n, s, d)
         x = self.join(x, h, self.encoder_attn_layer_norm)
@@ -570,7 +570,7 @@ def check_tokens(name: str, tokens: Tensor, longest: int) -> None:
 
 
 class Stack(nn.Module):
-    """What encoder and decoder share besides their layers: positions, and the norms at both ends."""
+    """The common part of encoder and decoder: position embeddings, layers, and the norms before and after them."""
 
     def __init__(self, config: BartConfig, length: int, layers: Sequence[Layer]) -> None:
         super().__init__()
@@ -582,7 +582,7 @@ class Stack(nn.Module):
         self.final_ln = ShiftNorm(config.width) if config.normformer else nn.Identity()
 
     def start(self, x: Tensor, positions: Tensor) -> Tensor:
-        """Tell embedded tokens x (n, t, d) where they stand; positions (t,) count from 0."""
+        """Add the embeddings of positions (t,), counted from 0, to embedded tokens x (n, t, d)."""
         x = x + self.embed_positions(positions + self.position_offset)
         return self.dropout(self.layernorm_embedding(x))
 
@@ -613,11 +613,11 @@ class Bart(nn.Module):
             nn.init.zeros_(module.bias)
 
     def text_mask(self, text: Tensor) -> Tensor:
-        """True where text (n, t) holds a token, False where it is padding."""
+        """True where text (n, t) has a token, False where it is padding."""
         return text != self.config.pad_token
 
     def encode(self, text: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Read text: ids (n, t) to the encoder's state (n, t, d)."""
+        """Run the encoder: text ids (n, t) to its state (n, t, d)."""
         check_tokens("text", text, self.config.text_length)
         mask = self.text_mask(text) if mask is None else mask
         positions = torch.arange(text.shape[1], device=text.device)
@@ -627,7 +627,7 @@ class Bart(nn.Module):
         return self.encoder.final_ln(x)
 
     def project(self, state: Tensor) -> list[KeysValues]:
-        """Every decoder layer's keys and values of an encoder state (p, t, d): made once per prompt, used each step."""
+        """Each decoder layer's keys and values of an encoder state (p, t, d): computed once and used in every step."""
         return [cast(DecoderLayer, layer).encoder_attn.project(state) for layer in self.decoder.layers]
 
     def decode(
@@ -637,7 +637,7 @@ class Bart(nn.Module):
         mask: Tensor,
         cache: DecoderCache | None = None,
     ) -> Tensor:
-        """Predict the token after each target token: logits (n, s, target_rows). For arguments see `hidden_states`."""
+        """Logits (n, s, target_rows) for the token after each target token. For the arguments see `hidden_states`."""
         return self.logits(self.hidden_states(tokens, state, mask, cache))
 
     def hidden_states(
@@ -647,7 +647,7 @@ class Bart(nn.Module):
         mask: Tensor,
         cache: DecoderCache | None = None,
     ) -> Tensor:
-        """Run the decoder over tokens (n, s), the start token first: what it knows after each of them, (n, s, d)."""
+        """Run the decoder: tokens (n, s), the start token first, to its last vectors (n, s, d)."""
         check_tokens("tokens", tokens, self.config.target_length)
         if len(tokens) % len(mask):
             raise ValueError(f"{len(tokens)} target rows do not divide among {len(mask)} prompts; give each as many.")
@@ -668,11 +668,11 @@ class Bart(nn.Module):
         return logits if self.final_logits_bias is None else logits + self.final_logits_bias
 
     def shift(self, targets: Tensor) -> Tensor:
-        """What the decoder sees while it learns to write targets (n, s): the start token, then all but the last."""
+        """The decoder's input in training, for targets (n, s): the start token and all targets but the last."""
         return F.pad(targets[:, :-1], (1, 0), value=self.config.decoder_start)
 
     def forward(self, text: Tensor, targets: Tensor) -> Tensor:
-        """Teacher forcing: logits (n, s, target_rows) for each target, given text (n, t) and the targets before it."""
+        """Predict each target from text (n, t) and earlier targets (teacher forcing): logits (n, s, target_rows)."""
         mask = self.text_mask(text)
         return self.decode(self.shift(targets), self.encode(text, mask), mask)
 

@@ -279,7 +279,7 @@ except ValueError as fault:
 
 # %%
 class SelfAttention(nn.Module):
-    """Multi-head self-attention, its three projections in one matrix (Vaswani et al. 2017, section 3.2)."""
+    """Multi-head self-attention (Vaswani et al. 2017, section 3.2), with all three projections in one matrix."""
 
     def __init__(self, width: int, heads: int, causal: bool) -> None:
         super().__init__()
@@ -290,7 +290,7 @@ class SelfAttention(nn.Module):
         self.out_proj = nn.Linear(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map x (n, t, d) to (n, t, d); if causal, each token sees itself and those before."""
+        """Map x (n, t, d) to (n, t, d); if causal, each token attends to itself and the tokens before it."""
         x = F.linear(x, self.in_proj_weight, self.in_proj_bias)  # (n, t, 3 · d)
         q, k, v = x.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # (n, heads, t, d / heads) each
         found = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
@@ -320,7 +320,7 @@ assert same.tolist() == [True, True, True, False, False]
 
 # %%
 class MLP(nn.Module):
-    """The feed-forward layer: widen, GELU, narrow."""
+    """The feed-forward layer: a linear layer to `ratio` times the width, GELU, and a linear layer back."""
 
     def __init__(self, width: int, ratio: float, quick_gelu: bool) -> None:
         super().__init__()
@@ -335,7 +335,7 @@ class MLP(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """One layer of a tower: attention, then MLP, each behind a LayerNorm and added to what came in."""
+    """One layer of a tower: attention, then MLP, each applied after a LayerNorm and added to its input."""
 
     def __init__(self, width: int, heads: int, causal: bool, ratio: float, quick_gelu: bool) -> None:
         super().__init__()
@@ -351,7 +351,7 @@ class ResidualBlock(nn.Module):
 
 
 class Transformer(nn.Module):
-    """The layers of a tower. Their outputs start small, the smaller the more of them are summed."""
+    """The layers of a tower. The more layers, the smaller their initial outputs, because the outputs are summed."""
 
     def __init__(self, width: int, layers: int, heads: int, causal: bool, config: CLIPConfig) -> None:
         super().__init__()
@@ -394,7 +394,7 @@ show(made, "Two curves that almost coincide, the GELU and its approximation, and
 
 # %%
 class VisionTransformer(nn.Module):
-    """The picture's tower: patches as tokens, with one token more that collects what the picture is about."""
+    """The vision tower. Its tokens are the picture's patches and a class token, whose output represents the picture."""
 
     def __init__(self, config: CLIPConfig) -> None:
         super().__init__()
@@ -438,7 +438,7 @@ assert out.shape == (2, SMALL.embed_dim)
 
 # %%
 class CLIP(nn.Module):
-    """Both towers, and the temperature that turns cosines into logits."""
+    """Both towers, and a learned temperature that scales their cosine similarities to logits."""
 
     def __init__(self, config: CLIPConfig) -> None:
         super().__init__()
@@ -449,11 +449,11 @@ class CLIP(nn.Module):
         self.transformer = Transformer(config.text_width, config.text_layers, config.text_heads, True, config)
         self.ln_final = nn.LayerNorm(config.text_width)
         self.text_projection = nn.Parameter(torch.randn(config.text_width, config.embed_dim) * config.text_width**-0.5)
-        self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))  # a logarithm; section 2.5
+        self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))  # log of 1 / temperature, section 2.5
         nn.init.normal_(self.token_embedding.weight, std=0.02)
 
     def encode_image(self, pixels: Tensor) -> Tensor:
-        """Give pictures (n, 3, image_size, image_size) in [0, 1] their places in the common space, (n, e)."""
+        """Map pictures (n, 3, image_size, image_size) in [0, 1] into the common space, (n, e)."""
         size = self.config.image_size
         if pixels.ndim != 4 or pixels.shape[1:] != (3, size, size):
             raise ValueError(f"pixels have shape {tuple(pixels.shape)}; this model takes (n, 3, {size}, {size}).")
@@ -461,7 +461,7 @@ class CLIP(nn.Module):
         return F.normalize(self.visual((pixels - mean) / std), dim=-1)
 
     def encode_text(self, ids: Tensor) -> Tensor:
-        """Give captions, as ids (n, t), their places in the common space, (n, e)."""
+        """Map captions, as ids (n, t), into the common space, (n, e)."""
         longest = self.config.context_length
         if ids.ndim != 2 or not 1 <= ids.shape[1] <= longest:
             raise ValueError(f"ids have shape {tuple(ids.shape)}; give one row per caption, of 1 to {longest} ids.")
@@ -471,7 +471,7 @@ class CLIP(nn.Module):
         return F.normalize(x @ self.text_projection, dim=-1)  # (n, e)
 
     def end_position(self, ids: Tensor) -> Tensor:
-        """Where each row of ids (n, t) has its end of text, (n,): only there has the causal tower seen all of it."""
+        """The position of the end of text in each row of ids (n, t), (n,): the first that attends to the whole text."""
         if self.config.end_token is None:
             return ids.argmax(dim=-1)
         is_end = ids == self.config.end_token  # (n, t)
@@ -480,7 +480,7 @@ class CLIP(nn.Module):
         return is_end.int().argmax(dim=-1)
 
     def forward(self, pixels: Tensor, ids: Tensor) -> Tensor:
-        """Logits (pictures, captions): how well each picture goes with each caption, in units of the temperature."""
+        """Cosine similarities of pictures and captions divided by the temperature: logits (pictures, captions)."""
         return self.logit_scale.exp() * self.encode_image(pixels) @ self.encode_text(ids).T
 
 
@@ -529,7 +529,7 @@ show(
 
 # %%
 def contrastive_loss(image: Tensor, text: Tensor, scale: Tensor | float) -> Tensor:
-    """How badly n pictures and n captions find each other (figure 3): 0 if all are sure, ln n if none has a clue."""
+    """The symmetric cross-entropy of n pairs (figure 3): 0 for certain and correct matches, ln n for uniform ones."""
     if image.shape != text.shape:
         raise ValueError(f"image has shape {tuple(image.shape)}, text {tuple(text.shape)}; give pairs, (n, e) each.")
     logits = scale * image @ text.T  # (n, n)
@@ -739,7 +739,7 @@ show(
 )
 
 # %% [markdown]
-# One network has solved four classification tasks, and it was trained for none of them.
+# One network has solved four classification tasks without being trained for any of them.
 #
 # ### Type a prompt
 #
@@ -1003,7 +1003,7 @@ with torch.no_grad():
 zero_shot = marks(by_sentences(model, exam_pictures))
 show(
     draw_marks({"zero-shot": zero_shot, "supervised": taught}, "the same tower, the same twenty thousand pictures"),
-    "Bars for four tasks: your CLIP without labels stands below the supervised network in all, most at subjects.",
+    "Bars for four tasks: your CLIP without labels is below the supervised network in all, most at subjects.",
 )
 chance = sum(1 / len(labels) for labels in TASKS.values()) / 4
 ours_mean, theirs_mean = sum(zero_shot.values()) / 4, sum(taught.values()) / 4

@@ -386,7 +386,7 @@ guidances: list[SamplingOptions] = [
 ]
 show(
     draw_sweep("guidance", guidances),
-    "Two prompts at seven values of guidance, and two curves. At 0 the pictures show other things and none is right; "
+    "Two prompts at seven values of guidance, and two curves. At 0 the pictures show other things and all are wrong; "
     "the share that is right is highest at 1.5 and falls from 3 on, with broken pictures, to about a half at 12.",
 )
 
