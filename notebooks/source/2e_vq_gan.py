@@ -14,8 +14,9 @@
 # %% [markdown]
 # # 2e · The VQ-GAN
 #
-# A VQ-VAE writes a picture down in a handful of codes, but it draws them with a soft pencil. In this lesson you leave
-# the codes exactly as they are, let a second network criticise the drawing, and watch the picture become sharp.
+# A VQ-VAE stores a picture as a small grid of codes, but the picture that it decodes from them is blurred. In this
+# lesson you leave the codes exactly as they are, add a discriminator to the training, and watch the picture become
+# sharp.
 
 # %%
 import copy
@@ -54,17 +55,17 @@ from tqdm.auto import tqdm
 # %% [markdown]
 # ## 1 · Where we are
 #
-# The map shows the whole machine and, lit, where you are on it. The VQ-GAN is the last in the line of networks that
-# began with the vanilla GAN. Its decoder is the part of DALL·E Mini that draws.
+# The map shows the whole pipeline, with this lesson's part highlighted. The VQ-GAN is the last network of part 2. Its
+# decoder is the part of DALL·E Mini that turns codes into pixels.
 
 # %%
 lesson_header("2e")
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 # %% [markdown]
-# Everything you need is shipped: a network trained without a critic, the same network trained on with one, and two
-# small classifiers of sprites. One of them, `eyes`, will help in training. The other, `judge`, is kept out of the
-# training, so that it can measure afterwards.
+# Everything you need is shipped: a network trained without a discriminator, the same network after further training
+# with one, and two small classifiers of sprites. The discriminator is also called the critic here. One of the
+# classifiers, `eyes`, is used in training. The other, `judge`, is used only to measure the results.
 
 # %%
 blurred = load_sprite_model("vqgan_without_adversary").to(DEVICE)
@@ -77,21 +78,21 @@ with torch.no_grad():
     soft = blurred(shown[:8])[0]  # (8, 3, 32, 32)
 show(
     picture_grid(torch.cat([shown[:8], soft]), columns=8, rows=["painted", "from its codes"]),
-    "Two rows of eight sprites. Above as painted, with crisp outlines; below drawn from their codes: the same things "
+    "Two rows of eight sprites. Above as painted, with crisp outlines; below decoded from their codes: the same things "
     "in the same colours, but with soft edges and smeared details.",
 )
 
 # %% [markdown]
-# The lower row is what the network without a critic makes of a few codes. Kind and colour are right. The outlines,
-# windows and eyes are not.
+# The lower row shows what the network without a critic decodes from the codes. The kinds and colours are right. The
+# outlines, windows and eyes are blurred.
 
 # %% [markdown]
 # ## 2 · The idea
 #
 # ### Why pixels alone blur
 #
-# A few codes cannot say everything. Suppose they say "a blue star", but not quite where it stands. The decoder has to
-# draw *something*. Which drawing has the smallest error, averaged over all the places where the star may stand?
+# A few codes cannot hold every detail. Suppose they specify a blue star, but not its exact position. The decoder has to
+# draw *something*. Which drawing has the smallest error, averaged over all the positions where the star may be?
 
 # %%
 star = sprites(1, seed=4, subjects=("star",), colours=("blue",))[0]  # (1, 3, 32, 32)
@@ -110,16 +111,16 @@ show(
 )
 
 # %% [markdown]
-# The mean wins, and the mean is a blur. It is the best answer to the question that was asked. So the question has to
-# change: not only "how near is every pixel?", but also "does this look like a painted picture?". No formula for the
-# second question is known. Lesson 2a learned the answer instead, with a discriminator. The **VQ-GAN** is a VQ-VAE
-# whose decoder must also get past a discriminator.
+# The blurred mean has the smallest error, so a decoder that minimises squared error learns to draw it. To get sharp
+# pictures, the loss has to change: it must measure not only "how near is every pixel?", but also "does this look like a
+# painted picture?". There is no formula for the second question. In lesson 2a a discriminator learned to answer it. The
+# **VQ-GAN** is a VQ-VAE whose decoder is also trained to fool a discriminator.
 #
 # ### The slide's figure
 #
-# The cell below draws it, with the shipped network at work. On the left is the VQ-VAE that you know: an encoder, a
-# grid of codes, a decoder. On the right is the newcomer. It gives no single verdict on the picture, but one for each
-# patch of it. (Its verdicts here are made up. Real ones follow in section 5.)
+# The cell below draws it, with real codes and a real reconstruction. On the left is the VQ-VAE that you know: an
+# encoder, a grid of codes, a decoder. On the right is the new part, the discriminator. It gives one verdict for each
+# patch of the picture instead of one for the whole. (These verdicts are made up. Real ones follow in section 5.)
 
 
 # %%
@@ -158,28 +159,28 @@ show(
 # %% [markdown]
 # ### The formula
 #
-# Esser, Rombach and Ommer (2021) train the two sides against each other:
+# Esser, Rombach and Ommer (2021) train the VQ-VAE and the discriminator against each other:
 #
 # $$\min_{E,\,G,\,\mathcal{Z}}\ \max_{D}\ \ \mathcal{L}_{\mathrm{VQ}}(E, G, \mathcal{Z}) + \lambda\,
 # \mathcal{L}_{\mathrm{GAN}}(\{E, G, \mathcal{Z}\}, D)$$
 #
 # - $x$ and $\hat x = G(z_q)$ are a picture and its reconstruction, both $(n, 3, H, W)$.
 # - $E$, $G$ and $\mathcal{Z}$ are encoder, decoder and codebook. The codebook is $(K, d)$: $K$ codes of $d$ numbers.
-# - $z_q$ is the grid of codes, $(n, d, h, w)$, with $h = H / f$. One code stands for $f \times f$ pixels.
-# - $\mathcal{L}_{\mathrm{VQ}}$ is the loss of lesson 2d, a scalar: distance of $x$ and $\hat x$, and the
-#   codebook's part.
-# - $D$ is the discriminator. It gives a logit for each patch, $(n, 1, h', w')$. A logit is a number on the whole line;
-#   here above 0 means "painted", below 0 "drawn by the decoder".
-# - $\mathcal{L}_{\mathrm{GAN}}$ is a scalar: high when $D$ tells painted patches from drawn ones.
-# - $\lambda$ is a number that keeps the two losses in balance. It is computed anew at every step.
+# - $z_q$ is the grid of codebook vectors, $(n, d, h, w)$, with $h = H / f$. One code stands for $f \times f$ pixels.
+# - $\mathcal{L}_{\mathrm{VQ}}$ is the loss of lesson 2d, a scalar: the distance between $x$ and $\hat x$, plus the
+#   codebook's terms.
+# - $D$ is the discriminator. It gives a logit for each patch, $(n, 1, h', w')$. A logit can be any real number; here
+#   above 0 means "painted", below 0 "drawn by the decoder".
+# - $\mathcal{L}_{\mathrm{GAN}}$ is a scalar. It is high when $D$ can tell painted patches from drawn ones.
+# - $\lambda$ is a number that balances the two losses. It is recomputed at every step.
 
 # %% [markdown]
 # ## 3 · Build it
 #
 # ### The sizes
 #
-# All sizes stand in one place. `factor` is the $f$ above. The names of the fields, and of all layers below, are those
-# of the published network, so its weights will fit into yours.
+# One dataclass holds all sizes. `factor` is the $f$ above. The fields, and all layers below, have the names of the
+# published network, so you can load its weights into yours.
 
 # %%
 PIXEL_RANGES = {"[0,1]": (0.0, 1.0), "[-1,1]": (-1.0, 1.0)}
@@ -188,7 +189,7 @@ PIXEL_RANGES = {"[0,1]": (0.0, 1.0), "[-1,1]": (-1.0, 1.0)}
 # %%
 @dataclass(frozen=True)
 class VQGANConfig:
-    """Shape of a VQ-GAN."""
+    """Sizes of a VQ-GAN, and how its codebook learns."""
 
     resolution: int
     channels: int
@@ -235,9 +236,9 @@ class VQGANConfig:
 
 
 # %% [markdown]
-# The last three fields, `beta`, `decay` and `restart_below`, are lesson 2d's. A `decay` of None stands for a codebook
-# that is learned by gradient, like the published network's. The classmethod `f16_16384` has the sizes of that network,
-# from which DALL·E Mini's descends. Compare them with this lesson's:
+# You know the last three fields, `beta`, `decay` and `restart_below`, from lesson 2d. If `decay` is None, the codebook
+# is learned by gradient, as in the published network. The classmethod `f16_16384` returns the sizes of that network, on
+# which DALL·E Mini's VQ-GAN is based. Compare them with this lesson's:
 
 # %% tags=["checked"]
 small = VQGANConfig(**asdict(blurred.config))
@@ -248,9 +249,9 @@ for name, config in {"this lesson": small, "f16_16384": VQGANConfig.f16_16384()}
 # %% [markdown]
 # ### The residual block
 #
-# A **residual block** adds what it computes to what it was given. Gradients pass the plus sign unchanged, so many such
-# blocks can be stacked. Before each convolution the map is normalised, in groups of channels and for each picture by
-# itself, so that a batch of one works like a batch of a hundred.
+# A **residual block** adds its result to its input. The gradient of a sum flows back to the input unchanged, so many
+# such blocks can be stacked. Before each convolution the feature map is normalised in groups of channels, separately
+# for each picture, so the result does not depend on the batch size.
 
 
 # %%
@@ -259,7 +260,7 @@ def _norm(config: VQGANConfig, width: int) -> nn.GroupNorm:
 
 
 class ResidualBlock(nn.Module):
-    """x + conv(swish(norm(conv(swish(norm(x)))))); a 1 × 1 convolution fits x to another width."""
+    """x + conv(swish(norm(conv(swish(norm(x)))))); a 1 × 1 convolution is applied to x if the channels change."""
 
     def __init__(self, config: VQGANConfig, inputs: int, outputs: int):
         super().__init__()
@@ -284,19 +285,20 @@ print(tuple(block(torch.randn(2, width, 8, 8)).shape))
 for parameter in block.conv2.parameters():
     nn.init.zeros_(parameter)
 x = torch.randn(2, width, 8, 8)
-assert torch.equal(block(x), block.nin_shortcut(x)), "a block that computes nothing must pass its input on"
+assert torch.equal(block(x), block.nin_shortcut(x)), "if the second convolution is zero, only the shortcut may remain"
 
 # %% [markdown]
 # ### The attention block
 #
-# A convolution sees its neighbours. Attention sees all: each place of the map asks ($q$), all places answer with what
-# they are about ($k$) and what they have to say ($v$), and the answers are mixed by how well they fit the question.
-# Part 3 takes attention apart; here it is enough that far-away places can agree on a colour.
+# A convolution combines only neighbouring positions of the map. Attention combines all of them: each position has a
+# query ($q$), a key ($k$) and a value ($v$). Its output is a weighted mean of all values, where the weights say how
+# well each key matches the query. Part 3 explains attention in detail. Here it lets positions that are far apart use
+# the same colour.
 
 
 # %%
 class AttentionBlock(nn.Module):
-    """x + attention among all places of the map, with one head. Shapes: (n, width, h, w) → the same."""
+    """x + self-attention with one head over all positions of the map: (n, width, h, w) → the same."""
 
     def __init__(self, config: VQGANConfig, width: int):
         super().__init__()
@@ -314,8 +316,8 @@ class AttentionBlock(nn.Module):
 
 
 # %% [markdown]
-# To attention a map is a set of places without order. Shuffle the places, and the result is the same, shuffled. A
-# convolution lives by who is next to whom:
+# Attention treats the map as a set of positions without order: if you shuffle the positions, the output is the same,
+# shuffled in the same way. A convolution depends on which positions are neighbours:
 
 # %% tags=["checked"]
 torch.manual_seed(0)
@@ -323,23 +325,23 @@ x, order = torch.randn(1, width, 8, 8), torch.randperm(64)
 
 
 def shuffled(x: Tensor) -> Tensor:
-    """The places of a map (n, c, h, w) in another order."""
+    """The positions of a map (n, c, h, w) in another order."""
     return x.flatten(2)[..., order].reshape(x.shape)
 
 
 for layer in (AttentionBlock(small, width), ResidualBlock(small, width, width)):
     same = torch.allclose(layer(shuffled(x)), shuffled(layer(x)), atol=1e-5)
-    print(f"{type(layer).__name__}: shuffled in, shuffled out? {'yes' if same else 'no'}")
+    print(f"{type(layer).__name__}: is the output of a shuffled map the shuffled output? {'yes' if same else 'no'}")
 
 # %% [markdown]
 # ### Halving and doubling
 #
-# The encoder halves the map on its way down, the decoder doubles it on its way up.
+# The encoder halves height and width of the map several times, and the decoder doubles them again.
 
 
 # %%
 class Downsample(nn.Module):
-    """Halves a map: (n, width, h, w) → (n, width, h/2, w/2)."""
+    """Halves height and width of a map: (n, width, h, w) → (n, width, h/2, w/2)."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -350,7 +352,7 @@ class Downsample(nn.Module):
 
 
 class Upsample(nn.Module):
-    """Doubles a map: (n, width, h, w) → (n, width, 2h, 2w)."""
+    """Doubles height and width of a map: (n, width, h, w) → (n, width, 2h, 2w)."""
 
     def __init__(self, width: int):
         super().__init__()
@@ -361,13 +363,14 @@ class Upsample(nn.Module):
 
 
 # %% [markdown]
-# A level is what happens at one resolution: some residual blocks, each followed by attention where the config wants
-# it. The encoder's levels end in halving, the decoder's in doubling. The last one of each leaves the size alone.
+# A level is everything at one resolution: some residual blocks, each followed by attention if the config lists this
+# resolution. At the end of a level the encoder halves the map and the decoder doubles it, except in the last level of
+# each.
 
 
 # %%
 class Level(nn.Module):
-    """The blocks that work at one resolution, each followed by attention where the config wants it."""
+    """The residual blocks at one resolution, each followed by attention if the config says so."""
 
     def __init__(self, config: VQGANConfig, inputs: int, outputs: int, blocks: int, side: int):
         super().__init__()
@@ -385,7 +388,7 @@ class Level(nn.Module):
 
 
 class EncoderLevel(Level):
-    """A level of the encoder; all but the last end in halving the map."""
+    """A level of the encoder; every level but the last halves the map at its end."""
 
     def __init__(self, config: VQGANConfig, inputs: int, outputs: int, side: int, last: bool):
         super().__init__(config, inputs, outputs, config.residual_blocks, side)
@@ -396,7 +399,7 @@ class EncoderLevel(Level):
 
 
 class DecoderLevel(Level):
-    """A level of the decoder; all but the last end in doubling the map."""
+    """A level of the decoder; every level but the last doubles the map at its end."""
 
     def __init__(self, config: VQGANConfig, inputs: int, outputs: int, side: int, last: bool):
         super().__init__(config, inputs, outputs, config.residual_blocks + 1, side)
@@ -411,17 +414,18 @@ x = torch.randn(2, width, 32, 32)
 down = EncoderLevel(small, width, 2 * width, side=32, last=False)
 up = DecoderLevel(small, width, width, side=32, last=False)
 print(f"{tuple(x.shape)} → encoder's level {tuple(down(x).shape)}, decoder's level {tuple(up(x).shape)}")
-assert len(up.block) == len(down.block) + 1, "the decoder has one block more in each level"
+assert len(up.block) == len(down.block) + 1, "each level of the decoder has one block more"
 
 # %% [markdown]
 # ### Encoder and decoder
 #
-# At the lowest resolution both have a middle: block, attention, block. The rest is a chain of levels.
+# At the lowest resolution both have a middle part: residual block, attention, residual block. The rest is a chain of
+# levels.
 
 
 # %%
 class Middle(nn.Module):
-    """Residual block, attention, residual block, at the lowest resolution. Shapes: (n, width, h, w) → the same."""
+    """Residual block, attention, residual block, at the lowest resolution: (n, width, h, w) → the same."""
 
     def __init__(self, config: VQGANConfig, width: int):
         super().__init__()
@@ -434,7 +438,7 @@ class Middle(nn.Module):
 
 
 class Encoder(nn.Module):
-    """Pictures, in the network's own pixel range, to maps: (n, 3, H, W) → (n, z_channels, H/f, W/f)."""
+    """Encodes pictures, in the network's pixel range: (n, 3, H, W) → (n, z_channels, H/f, W/f)."""
 
     def __init__(self, config: VQGANConfig):
         super().__init__()
@@ -457,7 +461,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Maps to pictures in the network's own pixel range: (n, z_channels, h, w) → (n, 3, f·h, f·w)."""
+    """Decodes maps to pictures in the network's pixel range: (n, z_channels, h, w) → (n, 3, f·h, f·w)."""
 
     def __init__(self, config: VQGANConfig):
         super().__init__()
@@ -465,7 +469,7 @@ class Decoder(nn.Module):
         inputs = [*widths[1:], widths[-1]]
         self.conv_in = nn.Conv2d(config.z_channels, widths[-1], 3, padding=1)
         self.mid = Middle(config, widths[-1])
-        # Numbered as in the encoder, from the highest resolution to the lowest, and run from the last to the first.
+        # Numbered as in the encoder, from the highest resolution to the lowest; `forward` runs them in reverse.
         self.up = nn.ModuleList(
             DecoderLevel(config, inputs[level], width, config.resolution // 2**level, last=level == 0)
             for level, width in enumerate(widths)
@@ -487,17 +491,16 @@ z = encoder(x)
 print(f"picture {tuple(x.shape)} → map {tuple(z.shape)} → picture {tuple(decoder(z).shape)}")
 
 # %% [markdown]
-# ### The whole of it
+# ### The whole network
 #
-# Between encoder and decoder stands one of the two layers of lesson 2d, taken from the library: `VectorQuantizer` if
-# `decay` is None, `MovingAverageQuantizer` otherwise. A 1 × 1 convolution on each side fits the widths. Note
-# `last_layer`: it will be needed for $\lambda$. Some published weights hold only the half that draws; `decoder_only`
-# makes room for them.
+# Between encoder and decoder is one of the two layers of lesson 2d, imported from the library: `VectorQuantizer` if
+# `decay` is None, `MovingAverageQuantizer` otherwise. A 1 × 1 convolution on each side changes the number of channels.
+# You will need `last_layer` for $\lambda$. Some published weights contain only the decoder; `decoder_only` is for them.
 
 
 # %%
 class VQGAN(nn.Module):
-    """The whole of it: encoder, codebook, decoder. Pictures are (n, 3, H, W) from 0 to 1, in and out."""
+    """Encoder, codebook and decoder. Pictures are (n, 3, H, W), from 0 to 1, in both directions."""
 
     def __init__(self, config: VQGANConfig):
         super().__init__()
@@ -554,8 +557,8 @@ class VQGAN(nn.Module):
 
 
 # %% [markdown]
-# If your classes have the same layers under the same names, the shipped weights load without one missing or left over
-# (`load_state_dict` is strict), and the numbers that come out are the library's:
+# If your classes have the same layers with the same names, the shipped weights load without missing or unexpected keys
+# (`load_state_dict` is strict), and your network computes the same numbers as the library's:
 
 # %%
 model = VQGAN(small).to(DEVICE).eval()
@@ -569,15 +572,15 @@ print(f"codes {tuple(quantized.indices.shape)}, z_q {tuple(quantized.z_q.shape)}
 # %% [markdown]
 # ### The patch discriminator
 #
-# The discriminator of lesson 2a gave one logit for a picture. But blur is a local fault, and kind and place of the
-# sprite are the codes' business. So the **patch discriminator** of Isola et al. (2017) has no last layer that gathers
-# everything: it ends in a small map of logits, and each logit sees only a patch of the picture. How large a patch is,
-# is called its **receptive field**. Each picture now gives many verdicts instead of one.
+# The discriminator of lesson 2a gave one logit for each picture. But blur is a local fault, and the codes already
+# determine the kind and the position of the sprite. So the **patch discriminator** of Isola et al. (2017) has no last
+# layer that combines the whole picture: its output is a small map of logits, and each logit depends only on one patch
+# of the picture. This patch is the logit's **receptive field**. Each picture now gives many verdicts instead of one.
 
 
 # %%
 class PatchDiscriminator(nn.Module):
-    """Tells real patches from reconstructed ones: pictures (n, channels, H, W) → logits (n, 1, h, w), one per patch."""
+    """Classifies each patch as real (logit above 0) or reconstructed: (n, channels, H, W) → logits (n, 1, h, w)."""
 
     def __init__(self, channels: int = 3, width: int = 64, layers: int = 3):
         super().__init__()
@@ -599,8 +602,8 @@ class PatchDiscriminator(nn.Module):
 
 
 # %% [markdown]
-# You can ask a network for its receptive field. Take one logit from the middle and compute its gradient with respect to
-# the pixels. A pixel that it does not see has the gradient 0.
+# You can measure a network's receptive field. Take one logit from the middle and compute its gradient with respect to
+# the pixels. Pixels outside its receptive field have the gradient 0.
 
 # %%
 critic = PatchDiscriminator(width=8, layers=1).eval()
@@ -610,29 +613,30 @@ middle = logits.shape[-1] // 2
 (gradient,) = torch.autograd.grad(logits[0, 0, middle, middle], pixels)  # (1, 3, 64, 64)
 seen = gradient[0].abs().sum(0) > 0  # (64, 64)
 side = int(seen.any(0).sum())
-print(f"logits {tuple(logits.shape)}; each sees {side} × {side} pixels")
+print(f"logits {tuple(logits.shape)}; receptive field {side} × {side} pixels")
 assert side == 16
 
 # %% [markdown]
 # ### Its loss
 #
-# DALL·E Mini's VQ-GAN plays with the **hinge loss**: a patch that is judged right with a margin of 1 costs nothing and
-# teaches nothing any more. The discriminator spends its effort on the patches in doubt.
+# DALL·E Mini's VQ-GAN was trained with the **hinge loss**: a patch that is classified correctly with a margin of 1 adds
+# no loss and no gradient. The discriminator learns only from the patches that it gets wrong or is unsure about.
 #
 # $$\mathcal{L}_D = \tfrac12\,\overline{\max(0,\ 1 - D(x))} + \tfrac12\,\overline{\max(0,\ 1 + D(\hat x))}, \qquad
 # \mathcal{L}_G = -\overline{D(\hat x)}$$
 #
-# The bar is the mean over all logits of the batch. The decoder has no margin: it is to look as real as it can.
+# The bar is the mean over all logits of the batch. The decoder's loss has no margin: it falls as long as the logits
+# rise.
 
 
 # %%
 def hinge_discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
-    """What the discriminator minimises: real patches above 1, reconstructed ones below −1, and no further."""
+    """The discriminator's hinge loss: zero where real logits are above 1 and fake ones below −1."""
     return (F.relu(1 - real_logits).mean() + F.relu(1 + fake_logits).mean()) / 2
 
 
 def hinge_generator_loss(fake_logits: Tensor) -> Tensor:
-    """What the decoder minimises: its patches are to look real."""
+    """The decoder's adversarial loss: the negative mean of the logits of its reconstructions."""
     return -fake_logits.mean()
 
 
@@ -652,29 +656,30 @@ show(
 # %% [markdown]
 # ### The adaptive weight
 #
-# Two losses with different units now pull at the decoder. If the discriminator pulls a hundred times as hard, the
-# picture forgets what it is of; if it pulls a hundredth as hard, nothing happens. The **adaptive weight** measures both
-# pulls at one place that both have to pass, the decoder's last layer $G_L$, and makes them equally strong (eq. 7):
+# The decoder now has two losses on different scales. If the discriminator's gradient is a hundred times as large, the
+# reconstruction no longer resembles its original; if it is a hundredth, the discriminator has no effect. Both gradients
+# pass through the decoder's last layer $G_L$. The **adaptive weight** compares their norms there and makes them equally
+# large (eq. 7):
 #
 # $$\lambda = \frac{\lVert \nabla_{G_L} \mathcal{L}_{\mathrm{rec}} \rVert}
 # {\lVert \nabla_{G_L} \mathcal{L}_{\mathrm{GAN}} \rVert + \delta}$$
 #
-# $\nabla_{G_L}$ is the gradient with respect to the last layer's weights, $(3, c, 3, 3)$; the bars take its length, so
-# $\lambda$ is a scalar. $\delta$ is tiny and keeps a division by 0 away. In the code the reconstruction's loss is
-# called `nll`, negative log-likelihood, as the authors call it in theirs.
+# $\nabla_{G_L}$ is the gradient with respect to the last layer's weights, $(3, c, 3, 3)$; the double bars are its norm,
+# so $\lambda$ is a scalar. $\delta$ is a small constant that avoids a division by 0. In the code the reconstruction
+# loss is called `nll`, negative log-likelihood, as in the authors' code.
 
 
 # %%
 def adaptive_weight(nll: Tensor, generator_loss: Tensor, last_layer: Tensor) -> Tensor:
-    """λ of eq. 7: makes the discriminator pull at the last layer as strongly as the reconstruction does."""
+    """λ of eq. 7: the factor that gives both losses gradients of the same length at the last layer."""
     (nll_gradient,) = torch.autograd.grad(nll, last_layer, retain_graph=True)
     (generator_gradient,) = torch.autograd.grad(generator_loss, last_layer, retain_graph=True)
     return (nll_gradient.norm() / (generator_gradient.norm() + 1e-4)).clamp(0, 1e4).detach()
 
 
 # %% [markdown]
-# Because $\lambda$ balances, it does not matter in which unit the adversarial loss is measured. Multiply that loss by
-# 1000, and the pull that arrives at the decoder stays the same:
+# Because of $\lambda$, the scale of the adversarial loss does not matter. Multiply that loss by 1000, and its gradient
+# at the decoder stays the same:
 
 # %%
 drawn = model(shown)[0]
@@ -682,19 +687,19 @@ critic = PatchDiscriminator(width=16, layers=1).to(DEVICE)
 nll, adversarial = (drawn - shown).abs().mean(), hinge_generator_loss(critic(drawn))
 pulls = [scale * adaptive_weight(nll, scale * adversarial, model.last_layer).item() for scale in (1, 1000)]
 assert math.isclose(pulls[0], pulls[1], rel_tol=0.1)
-print(f"unit × λ: {pulls[0]:.4f} and {pulls[1]:.4f}")
+print(f"scale × λ: {pulls[0]:.4f} and {pulls[1]:.4f}")
 
 # %% [markdown]
 # ### The perceptual loss
 #
-# The paper changes the first loss too. Besides pixels, a **perceptual loss** compares what a trained network sees in
-# the two pictures: the distance between its features, map by map. Moving an edge by a pixel changes many pixels and few
-# features. The published VQ-GAN borrows the features of a large classifier of photographs; here `eyes` does the seeing.
+# The paper also adds a term to the reconstruction loss. A **perceptual loss** compares the features that a trained
+# network computes from the two pictures, layer by layer. Moving an edge by a pixel changes many pixels but few
+# features. The published VQ-GAN uses the features of a large classifier of photographs; here you use those of `eyes`.
 
 
 # %%
 def perceptual_distance(features_a: Sequence[Tensor], features_b: Sequence[Tensor], epsilon: float = 1e-4) -> Tensor:
-    """How differently a network sees two batches of pictures."""
+    """How much a network's features of two batches of pictures differ, (n,)."""
     shapes_a, shapes_b = ([tuple(features.shape) for features in maps] for maps in (features_a, features_b))
     if shapes_a != shapes_b or not shapes_a:
         raise ValueError(
@@ -717,18 +722,18 @@ with torch.no_grad():
     }
     for name, other in pairs.items():
         distance = perceptual_distance(eyes.features(shown), eyes.features(other)).mean()
-        print(f"{name:>17}: pixels {(shown - other).abs().mean():.3f}, perception {distance:.3f}")
+        print(f"{name:>17}: pixels {(shown - other).abs().mean():.3f}, features {distance:.3f}")
 
 # %% [markdown]
-# Read each line against the last one. To the pixels a sprite that has moved by a pixel is nearly a third of the way to
-# another sprite, 0.067 of 0.219. To the perception it is a sixteenth of the way, 0.062 of 0.959, and a blurred
-# redrawing of the same sprite is less than a hundredth, 0.006.
+# Compare each line with the last one. In pixels, moving a sprite by one pixel gives nearly a third of the distance to
+# another sprite: 0.067 of 0.219. In features it gives about a sixteenth, 0.062 of 0.959, and the blurred reconstruction
+# of the same sprite gives less than a hundredth, 0.006.
 #
-# ### The same numbers as elsewhere
+# ### Compare with known results
 #
-# Three checks. First, a toy with gradients known by hand: for $\frac12\lVert w - a\rVert^2$ the gradient is $w - a$,
-# for $b \cdot w$ it is $b$. Second, the squared distance between two directions is $2 - 2\cos$, and PyTorch has a
-# cosine. Third, the parameters of the published network, counted by arithmetic, layer by layer.
+# Here are three checks. The first uses gradients that you can compute by hand: for $\frac12\lVert w - a\rVert^2$ the
+# gradient is $w - a$, for $b \cdot w$ it is $b$. The second uses PyTorch's cosine similarity: the squared distance
+# between two unit vectors is $2 - 2\cos$. The third counts the parameters of the published network layer by layer.
 
 # %%
 w, a, b = nn.Parameter(torch.tensor([3.0, 4.0])), torch.tensor([0.0, 0.0]), torch.tensor([0.6, 0.8])
@@ -763,26 +768,26 @@ decoder += sum(weights(o, o) for _, o in levels[:-1]) + 3 * attention + middle
 decoder += weights(256, 512) + 2 * 128 + weights(128, 3)
 by_hand = encoder + decoder + 16384 * 256 + 2 * weights(256, 256, 1)
 
-with torch.device("meta"):  # shapes without numbers: 16384 codes and all layers take no memory
+with torch.device("meta"):  # tensors on the meta device have shapes but no data, so the network takes no memory
     published = VQGAN(VQGANConfig.f16_16384())
 counted = sum(parameter.numel() for parameter in published.parameters())
 print(f"f16_16384 has {counted:,} parameters; by hand {by_hand:,}")
 assert counted == by_hand
 
 # %% [markdown]
-# The course's tests go further. `tests/parity/test_vqgan_parity.py` gives the authors' own code, taming-transformers,
-# the same weights, and compares codes, reconstructions, discriminator, losses and adaptive weight.
+# The course's tests go further. `tests/parity/test_vqgan_parity.py` loads the same weights into the authors' own code,
+# taming-transformers, and compares codes, reconstructions, discriminator, losses and adaptive weight.
 
 # %% [markdown]
 # ## 4 · Train it
 #
-# Training a VQ-GAN from nothing takes longer than you want to wait. So you begin with a **warm start**: the weights of
-# the blurred network, and only the last stretch of the training is yours. That is also how the paper does it: the
-# discriminator joins late, when there is something to criticise.
+# Training a VQ-GAN from scratch takes longer than you want to wait. So you begin with a **warm start**: you load the
+# weights of the blurred network and run only the last part of the training. The paper also adds the discriminator late,
+# when the reconstructions are already recognisable.
 #
-# There is one simplification, to make the comparison as clean as it can be. The paper trains encoder, codebook and
-# decoder together. You keep encoder and codebook as they are, and train the decoder alone. So the codes of every
-# picture stay *the same*, and whatever gets better is better drawing.
+# There is one simplification, to keep the comparison clean. The paper trains encoder, codebook and decoder together.
+# You freeze encoder and codebook, and train only the decoder. So the codes of every picture stay *the same*, and every
+# improvement comes from the decoder.
 
 # %%
 pictures = sprites(3072, seed=1)[0].to(DEVICE)
@@ -792,7 +797,7 @@ print(f"{len(pictures)} pictures, {tuple(codes.shape[1:])} codes each")
 
 
 class Run(NamedTuple):
-    """What a training leaves: both networks, the losses of each step, and pictures drawn on the way."""
+    """The result of a training: both networks, the losses of each step, and reconstructions during training."""
 
     model: VQGAN
     critic: PatchDiscriminator
@@ -801,13 +806,13 @@ class Run(NamedTuple):
 
 
 def redraw(model: nn.Module, pictures: Tensor) -> Tensor:
-    """Pictures (n, 3, H, W) through the codes and back, from 0 to 1."""
+    """Reconstruct pictures (n, 3, H, W) from their codes, from 0 to 1."""
     with torch.no_grad():
         return torch.cat([model(batch)[0].clamp(0, 1) for batch in pictures.split(256)])
 
 
 def descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> float:
-    """One step down; the loss before it."""
+    """Take one optimizer step, and return the loss before it."""
     optimizer.zero_grad()
     loss.backward()
     optimizer.step()
@@ -815,19 +820,19 @@ def descend(optimizer: torch.optim.Optimizer, loss: Tensor) -> float:
 
 
 # %% [markdown]
-# ### The critic studies first
+# ### Train the discriminator first
 #
-# A critic that knows nothing pulls at random, and $\lambda$ would lend it as much strength as the picture has. So it
-# studies before it speaks: for some steps it alone learns, on the blurred drawings.
+# The gradient of an untrained discriminator is random, and $\lambda$ would make it as large as that of the
+# reconstruction. So for the first steps you train only the discriminator, on the blurred reconstructions.
 
 
 # %% tags=["ignored"]
 def study(steps: int) -> PatchDiscriminator:
-    """A discriminator that has learned to tell painted pictures from the blurred network's."""
+    """A discriminator trained to tell painted pictures from the blurred network's."""
     torch.manual_seed(0)
     critic, drawn = PatchDiscriminator(width=24, layers=1).to(DEVICE), redraw(blurred, pictures)
     adam = torch.optim.Adam(critic.parameters(), 1e-3, betas=(0.5, 0.9))
-    for _ in tqdm(range(steps), desc="the critic studies"):
+    for _ in tqdm(range(steps), desc="training the discriminator"):
         chosen = torch.randint(len(pictures), (16,)).to(DEVICE)
         descend(adam, hinge_discriminator_loss(critic(pictures[chosen]), critic(drawn[chosen])))
     return critic
@@ -836,16 +841,16 @@ def study(steps: int) -> PatchDiscriminator:
 studied = study(steps=100)
 
 # %% [markdown]
-# ### Two turns a step
+# ### Two updates in each step
 #
-# The loop is short. Each step has two turns, as in every GAN. First the decoder: pixels, perception, and the critic's
-# opinion, scaled by $\lambda$ and by a `weight` that you choose. Then the discriminator, on the same drawings; they are
-# detached, because in its own turn it must not move the decoder.
+# Each step has two updates, as in every GAN. The first updates the decoder. Its loss is the pixel loss, plus the
+# perceptual loss, plus the adversarial loss scaled by $\lambda$ and by a `weight` that you choose. The second updates
+# the discriminator on the same reconstructions. They are detached, because this update must not change the decoder.
 
 
 # %%
 def sharpen(weight: float, steps: int, keep: Sequence[int] = ()) -> Run:
-    """Train the blurred network's decoder on, against a copy of the studied critic with that weight."""
+    """Train the blurred network's decoder further, against a copy of the trained critic, with that weight."""
     torch.manual_seed(0)
     model, critic = VQGAN(small).to(DEVICE).eval(), copy.deepcopy(studied)
     model.load_state_dict(blurred.state_dict())
@@ -885,7 +890,7 @@ def smoothed(values: Sequence[float], window: int = 20) -> list[float]:
 show(
     curves(
         {name: smoothed(values) for name, values in run.history.items()},
-        title="The decoder overtakes the critic, and the critic learns again",
+        title="The discriminator’s loss rises, then falls again",
         ylabel="loss",
     ),
     "Two curves over the steps: the reconstruction's loss stays low and almost level; the discriminator's loss starts "
@@ -900,24 +905,24 @@ show(
 )
 
 # %% [markdown]
-# Under the hinge loss a critic without a clue, with the logit 0 everywhere, pays 1. This one has studied, so it begins
-# at 0.4. By step 40 the decoder draws what it takes for painted, and it pays 1.15. Then it learns again, down to 0.82.
-# Neither side wins, and the drawing stays near the picture all the while.
+# A discriminator that outputs the logit 0 everywhere has a hinge loss of 1. Yours is already trained, so it begins at
+# 0.4. By step 40 the decoder fools it, and its loss is 1.15. Then it improves again, and its loss falls to 0.82.
+# Neither network wins, and the reconstruction loss stays low throughout.
 #
-# Read the rows from top to bottom. The step 0 row is the warm start. At first the drawing gets rougher, for the critic
-# pulls at everything at once. Then it settles: outlines are dark and closed again, and edges are edges. The last row is
-# the shipped VQ-GAN, which trained for longer and with all its parts.
+# Read the rows from top to bottom. The row of step 0 is the warm start. At first the reconstructions get rougher. Later
+# the outlines are dark and closed again, and the edges are sharp. The last row is the shipped VQ-GAN: it trained for
+# longer, and its encoder and codebook were trained too.
 #
-# Look also at what is *not* right. Flat paint gets specks, and a colour may drift. The critic asks for paint that looks
-# like paint, not for the paint of this very sprite.
+# Look also at what is *not* right. Flat areas get specks, and some colours shift. The discriminator rewards patches
+# that look painted; it does not compare them with the original sprite.
 
 # %% [markdown]
 # ## 5 · Look inside
 #
-# ### What the critic sees
+# ### The discriminator's map
 #
-# Its logits form a map. Under each version of a cat stands the critic's map of it: green patches look painted to it,
-# red ones drawn.
+# The discriminator's logits form a map. The figure shows it below each version of a cat: green patches are classified
+# as painted, red ones as drawn.
 
 # %%
 cat = shown[4:5]
@@ -940,14 +945,14 @@ show(
 )
 
 # %% [markdown]
-# The painted cat has the mean logit 1.4, the soft one of step 0 only 0.5. After the training it is 0.7: the drawing has
-# come a small part of the way, in the eyes of a critic that has learned all the while. What it likes least is the head,
+# The painted cat has a mean logit of 1.4, the soft one of step 0 only 0.5. After the training it is 0.7. That is a
+# small improvement, but the discriminator has improved during the training too. The logits are lowest at the head,
 # where the eyes are still blurred.
 #
 # ### Slide the adversarial weight
 #
-# The paper's configurations use a weight of 0.75 or 0.8. What if it were 0, and what if it were ten times as much? The
-# next cell trains once more from the same start, with the same seed, for each of several weights. Then slide.
+# The paper's configurations use a weight of 0.75 or 0.8. What happens if it is 0, or ten times as large? The next cell
+# trains again from the same start, with the same seed, for each of several weights. Then move the slider.
 
 # %% tags=["ignored"]
 WEIGHTS = (0.0, 0.4, 0.8, 8.0)
@@ -963,7 +968,7 @@ def draw_weight(weight: float) -> tuple[Figure, str]:
         rows=["painted", f"weight {weight:g}"],
         inches=1.2,
     )
-    return made, f"Six painted sprites, and below them how they are redrawn after training with the weight {weight:g}."
+    return made, f"Six painted sprites, and below them their reconstructions after training with the weight {weight:g}."
 
 
 slider = widgets.SelectionSlider(options=WEIGHTS, value=0.8, description="weight", continuous_update=False)
@@ -978,19 +983,19 @@ show(
 )
 
 # %% [markdown]
-# With weight 0 the training goes on, but nobody listens to the critic, and the pictures stay soft. With weight 8 the
-# critic drowns the reconstruction. Colours come loose and shapes break, although every patch for itself looks a little
-# like paint. Between the two lie the artefacts that VQ-GAN pictures are known for: crisp detail that was never there.
+# With weight 0 the adversarial loss has no effect, and the pictures stay soft. With weight 8 it dominates the
+# reconstruction loss: colours shift and shapes break, although each single patch looks a little like paint. Weights
+# between these produce the artefacts that VQ-GAN pictures are known for: crisp detail that is not in the original.
 
 # %% [markdown]
 # ## 6 · Break it
 #
 # ### The claim
 #
-# "Dall.E Mini uses a variant of GANs called VQ-GANs", says the slide. Why not a VQ-VAE, which is simpler? The answer
-# has to be sharpness *at the same rate*. The **rate** is the number of bits that the codes of a picture take. Whoever
-# spends more bits draws better without any critic, so only equal rates may be compared. Both shipped networks have the
-# same sizes and the same number of codes:
+# The slide says: "Dall.E Mini uses a variant of GANs called VQ-GANs". Why not a VQ-VAE, which is simpler? The VQ-GAN
+# must be sharper *at the same rate*. The **rate** is the number of bits that the codes of a picture take. More bits
+# improve the picture even without a critic, so a fair comparison needs equal rates. Both shipped networks have the same
+# sizes and the same number of codes:
 
 # %% tags=["checked"]
 rates = [network.config.grid**2 * math.log2(network.config.codes) for network in (blurred, sharp)]
@@ -1002,16 +1007,17 @@ assert rates[0] == rates[1]
 # %% [markdown]
 # ### Three measures
 #
-# - The **power spectrum** of a picture says how much of it changes slowly and how much quickly. Frequency is counted in
-#   cycles per picture. Edges and small things live from 8 cycles on, in changes within 4 pixels. *Fine energy* is the
-#   energy there as a share of the painted pictures'. 100 % is right. Less is blur, more is grain.
-# - The **Fréchet distance** compares two crowds of pictures by the features that a network sees in them: how far their
-#   means $\mu$ are apart, and how different their spreads $\Sigma$:
-#   $\lVert\mu_1 - \mu_2\rVert^2 + \mathrm{tr}(\Sigma_1 + \Sigma_2 - 2(\Sigma_1\Sigma_2)^{1/2})$. 0 is best. It asks
-#   whether the drawings look like painted ones, not whether each is like its own original. The features are those of
-#   `judge`, which took no part in any training here.
-# - The **peak signal-to-noise ratio** (PSNR) is the squared error of the pixels, on the scale of decibels. More is
-#   better. The pixel loss aims at it directly, so the critic may cost some.
+# - The **power spectrum** of a picture shows how much energy it has at each spatial frequency, counted in cycles per
+#   picture. Edges and small details are at 8 cycles and more: a wave of 8 cycles has a period of 4 pixels. *Fine
+#   energy* is the energy at these frequencies as a share of the painted pictures'. 100 % is right; less means blur,
+#   more means grain.
+# - The **Fréchet distance** compares two sets of pictures by a network's features. It measures how far apart the means
+#   $\mu$ of the features are, and how much their covariances $\Sigma$ differ: $\lVert\mu_1 - \mu_2\rVert^2 +
+#   \mathrm{tr}(\Sigma_1 + \Sigma_2 - 2(\Sigma_1\Sigma_2)^{1/2})$. 0 is best. It measures whether the reconstructions as
+#   a set look like painted pictures, not whether each one matches its original. The features are those of `judge`,
+#   which took no part in any training here.
+# - The **peak signal-to-noise ratio** (PSNR) is the squared error of the pixels on a logarithmic scale, in decibels.
+#   Higher is better. The pixel loss optimises it almost directly, so training with a critic may lower it.
 
 # %%
 FINE = 8  # cycles per picture
@@ -1039,21 +1045,21 @@ def fine_energy(pictures: Tensor) -> float:
 
 # %%
 def features(pictures: Tensor) -> Tensor:
-    """What the judge sees in each picture: mean and maximum of its deepest map, (n, d)."""
+    """The judge's features of each picture: mean and maximum of its deepest map, (n, d)."""
     with torch.no_grad():
         seen = judge.features(pictures)[-1]  # (n, d / 2, h, w)
     return torch.cat([seen.mean((2, 3)), seen.amax((2, 3))], dim=1).double().cpu()
 
 
 def frechet_distance(a: Tensor, b: Tensor) -> float:
-    """Of the Gaussians that fit two crowds of features, (n, d) and (m, d)."""
+    """Distance between Gaussians fitted to two sets of features, (n, d) and (m, d)."""
     spread_a, spread_b = a.T.cov(), b.T.cov()  # (d, d)
     common = torch.linalg.eigvals(spread_a @ spread_b).real.clamp(min=0).sqrt().sum()
     return ((a.mean(0) - b.mean(0)).square().sum() + spread_a.trace() + spread_b.trace() - 2 * common).item()
 
 
 def measured(drawn: Tensor) -> dict[str, float]:
-    """Fine energy as a share, Fréchet distance to other painted pictures, and PSNR, of fresh pictures' redrawings."""
+    """Fine energy as a share, Fréchet distance to other painted pictures, and PSNR, of reconstructed pictures."""
     error = (drawn - fresh).square().mean((1, 2, 3))  # (n,)
     return {
         "fine": fine_energy(drawn) / fine_energy(fresh),
@@ -1063,9 +1069,9 @@ def measured(drawn: Tensor) -> dict[str, float]:
 
 
 # %% [markdown]
-# The bar was set before looking. The claim *holds* if, with the critic, the fine energy is nearer to 100 % and the
-# Fréchet distance is smaller by a fifth or more. If only one of the two is better, *not quite*. Also measured is the
-# distance between two crowds of painted sprites, the floor below which nobody can come.
+# The rule was fixed before the measurement. The claim *holds* if, with the critic, the fine energy is nearer to 100 %
+# and the Fréchet distance is smaller by a fifth or more. If only one of the two is better, the verdict is *not quite*.
+# The cell also measures the distance between two sets of painted sprites, as the lowest value that you can expect.
 
 # %%
 crowds = {"painted": fresh, "without the critic": redraw(blurred, fresh), "with it": redraw(sharp, fresh)}
@@ -1114,17 +1120,17 @@ verdict(
 
 # %% [markdown]
 # Why "not quite"? The fine energy passes: 93 % is nearer to 100 % than 72 % is. The Fréchet distance falls as well, but
-# from 0.24 to 0.20, by a sixth, and a fifth was asked.
+# only by a sixth, from 0.24 to 0.20, and the rule requires a fifth.
 #
-# Read the PSNR as well. The critic does not help it, and may cost some of it: a crisp edge one pixel off has a larger
-# squared error than a soft edge in between. If squared error is what you are paid for, do without the critic. If people
-# look at the picture, do not.
+# Look at the PSNR as well. The critic does not improve it, and may lower it: a crisp edge that is one pixel off has a
+# larger squared error than a soft edge. If you need a small squared error, train without the critic. If people will
+# look at the pictures, train with it.
 #
 # ### Is it the critic, or only more training?
 #
-# Your runs of section 5 can tell. All of them trained for the same number of steps, from the same start and with the
-# same seed; only the weight differs. If more training alone made the pictures sharp, weight 0 would be as sharp as the
-# others. Read the three panels from left to right.
+# Your runs of section 5 answer this. All of them trained for the same number of steps, from the same start and with the
+# same seed; only the weight differs. If more training alone made the pictures sharp, those of weight 0 would be as
+# sharp as the others.
 
 # %%
 live = {weight: measured(redraw(runs[weight].model, fresh)) for weight in WEIGHTS}
@@ -1143,19 +1149,20 @@ show(
 )
 
 # %% [markdown]
-# The fine energy rises with the weight, up to the paper's own: it is the critic that brings it, not the hundred steps.
-# With weight 8 everything breaks at once. The drawings leave the painted ones so far behind that the Fréchet distance
-# needs a logarithmic axis.
+# The fine energy rises with the weight, up to the paper's 0.8: it comes from the critic, not from the hundred steps of
+# training. With weight 8 the training fails. The Fréchet distance becomes so large that the panel needs a logarithmic
+# axis.
 #
-# Be careful with the middle of that panel. After a hundred steps the distance with weight 0.8 need not be smaller than
-# with weight 0: edges become sharp first, and right later. And the PSNR pays for all of it.
+# Do not read too much into the middle of that panel. After a hundred steps the distance with weight 0.8 need not be
+# smaller than with weight 0, because the edges become sharp before they are in the right place. And the PSNR falls as
+# the weight grows.
 #
 # ## 7 · Your turn
 #
 # ### Exercise 2e.1 · The rate (★☆☆, 5 minutes)
 #
-# Write a function that tells how many bits the codes of one picture take, for any config. Assume that all codes are
-# equally frequent, and that whoever reads the bits has the codebook.
+# Write a function that returns how many bits the codes of one picture take, for any config. Assume that all codes are
+# equally frequent, and do not count the codebook itself.
 
 
 # %% tags=["stub"]
@@ -1168,10 +1175,10 @@ def bits_per_picture(config: VQGANConfig) -> float:
 check("2e.1", bits_per_picture)
 
 # %% [markdown] tags=["hint"]
-# How many codes does a picture have? `config.grid` is the number along one side.
+# How many codes does a picture have? `config.grid` is the number of codes along one side.
 
 # %% [markdown] tags=["hint"]
-# To name one thing out of $K$ takes $\log_2 K$ bits: 1 bit for 2 things, 6 bits for 64.
+# Choosing one of $K$ codes takes $\log_2 K$ bits: 1 bit for 2 codes, 6 bits for 64.
 
 
 # %% tags=["solution"]
@@ -1183,9 +1190,9 @@ def bits_per_picture(config: VQGANConfig) -> float:
 # %% [markdown]
 # ### Exercise 2e.2 · How large is a patch? (★★☆, 10 minutes)
 #
-# In section 3 you asked the discriminator for its receptive field. Now compute it. All convolutions have a kernel of
-# 4 × 4. The first `layers` of them have stride 2. Two more follow, with stride 1; the last makes the logits. How many
-# pixels along one side does a logit see? With three layers it is 70.
+# In section 3 you measured the discriminator's receptive field. Now compute it. All convolutions have a kernel of 4 ×
+# 4. The first `layers` of them have stride 2. Two more follow, with stride 1; the last one outputs the logits. How many
+#    pixels wide is the receptive field of a logit? With three layers it is 70.
 
 
 # %% tags=["stub"]
@@ -1198,11 +1205,11 @@ def receptive_field(layers: int) -> int:
 check("2e.2", receptive_field)
 
 # %% [markdown] tags=["hint"]
-# Walk backwards, from one logit to the pixels. Before any convolution, one number sees one number: itself.
+# Go backwards, from one logit to the pixels. Start with a receptive field of 1: the logit itself.
 
 # %% [markdown] tags=["hint"]
-# If $r$ neighbouring outputs of a convolution are wanted, its kernel starts at $r$ places, each `stride` after the one
-# before. The first place needs 4 inputs, every further one `stride` more.
+# For $r$ neighbouring outputs of a convolution, its kernel is placed at $r$ positions, `stride` inputs apart. The first
+# position needs 4 inputs, and each further one needs `stride` more.
 
 
 # %% tags=["solution"]
@@ -1215,10 +1222,10 @@ def receptive_field(layers: int) -> int:
 
 
 # %% [markdown]
-# ### Exercise 2e.3 · Who still teaches? (★★☆, 5 minutes)
+# ### Exercise 2e.3 · Which patches have a gradient? (★★☆, 5 minutes)
 #
-# Under the hinge loss, many patches have stopped teaching the discriminator anything. Compute the share of all patches,
-# painted and drawn together, from which it still learns. Mind that there may be more of one sort than of the other.
+# With the hinge loss, many patches no longer give the discriminator a gradient. Compute the share of all patches,
+# painted and drawn together, that still do. The numbers of painted and drawn patches may differ.
 
 
 # %% tags=["stub"]
@@ -1231,11 +1238,11 @@ def share_still_learning(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
 check("2e.3", share_still_learning)
 
 # %% [markdown] tags=["hint"]
-# Look at the figure of the hinge loss. Where is the line of painted patches flat, and where that of drawn ones?
+# Look at the figure of the hinge loss. Where is the line of painted patches flat, and where is that of drawn ones flat?
 
 # %% [markdown] tags=["hint"]
-# A painted patch teaches while its logit is below 1, a drawn one while its logit is above −1. Put the two answers into
-# one long tensor before you take the mean.
+# A painted patch has a gradient while its logit is below 1, a drawn one while its logit is above −1. Concatenate both
+# results into one tensor before you take the mean.
 
 
 # %% tags=["solution"]
@@ -1248,9 +1255,9 @@ def share_still_learning(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
 # %% [markdown]
 # ### Exercise 2e.4 · The balance (★★★, 10 minutes)
 #
-# Write the decoder's total loss without the help of `adaptive_weight`: the reconstruction's loss, plus `weight` times
-# $\lambda$ times the adversarial loss. Use $\delta = 10^{-4}$. Somebody will call `.backward()` on the result, and
-# $\lambda$ must be a mere number then: no gradient may flow through it, and none may be left lying in `.grad`.
+# Write the decoder's total loss without calling `adaptive_weight`: the reconstruction loss, plus `weight` times
+# $\lambda$ times the adversarial loss. Use $\delta = 10^{-4}$. The check calls `.backward()` on the result. No gradient
+# may flow through $\lambda$, and computing $\lambda$ must not change `.grad`.
 
 
 # %% tags=["stub"]
@@ -1263,12 +1270,12 @@ def balanced_loss(nll: Tensor, adversarial: Tensor, last_layer: Tensor, weight: 
 check("2e.4", balanced_loss)
 
 # %% [markdown] tags=["hint"]
-# `torch.autograd.grad(loss, last_layer, retain_graph=True)` returns a tuple with one gradient, leaves `.grad` alone,
-# and keeps the graph for whoever comes next.
+# `torch.autograd.grad(loss, last_layer, retain_graph=True)` returns a tuple with one gradient, does not change `.grad`,
+# and keeps the graph for the later `.backward()`.
 
 # %% [markdown] tags=["hint"]
-# $\lambda$ is the length of the reconstruction's gradient over the length of the adversarial one's: where the adversary
-# pulls too strongly, $\lambda$ is small. `.detach()` makes it a number.
+# $\lambda$ is the norm of the reconstruction gradient divided by the norm of the adversarial gradient: if the
+# adversarial gradient is large, $\lambda$ is small. `.detach()` removes it from the graph.
 
 
 # %% tags=["solution"]
@@ -1283,46 +1290,48 @@ def balanced_loss(nll: Tensor, adversarial: Tensor, last_layer: Tensor, weight: 
 # %% [markdown]
 # ## 8 · What we have, what is missing
 #
-# - A picture is a grid of codes, and a decoder draws it sharply from them.
-# - The sharpness comes from a critic that looks at patches, not from more bits.
-# - A balance, computed at every step, keeps the critic from taking over.
-# - What the codes do not say, the decoder invents, so that it looks right. It need not be true.
-# - Missing: so far all codes came from a picture. To draw from a *sentence*, something has to write the codes. That is
-#   a translation, and the next lesson begins it: BART.
+# - A picture is stored as a grid of codes, and the decoder draws a sharp picture from them.
+# - The sharpness comes from a patch discriminator, not from more bits.
+# - The adaptive weight, computed at every step, keeps the adversarial loss from dominating.
+# - The decoder invents the details that the codes do not contain. They look plausible but may be wrong.
+# - What is missing: so far all codes were computed from a picture. To draw from a *sentence*, a model has to write the
+#   codes. That is a kind of translation, and the next lesson builds the translator, BART.
 #
-# Five questions to see what stayed:
+# Five questions to check what you remember:
 
 # %% [markdown] tags=["quiz"]
-# **1.** Why does a decoder that is trained on pixels alone draw soft edges?
-# - [ ] Convolutions cannot draw sharp edges — they can: the same decoder does, once a critic asks for it.
-# - [x] Where the codes leave the edge's place open, a soft edge has the smallest mean error — the mean of all
-#   possible pictures wins, and it is soft.
-# - [ ] The codebook's vectors are rounded — every vector is one of the codebook's, but the decoder is free to draw
-#   from them what it likes.
+# **1.** Why does a decoder that is trained with a pixel loss alone draw soft edges?
+# - [ ] Convolutions cannot draw sharp edges — they can: the same decoder does, after training with a critic.
+# - [x] The codes do not fix the exact position of an edge, and a soft edge has the smallest mean error — the best guess
+#   is the mean of all possible pictures, and it is soft.
+# - [ ] The codebook's vectors are rounded — every vector is replaced by one of the codebook's, but the decoder can
+#   still draw sharp edges from them.
 
 # %% [markdown] tags=["quiz"]
 # **2.** You train with the critic, and the PSNR falls a little while the pictures look better. What follows?
-# - [ ] There is a bug, for better pictures have a better PSNR — PSNR rewards the mean of the possibilities,
-#   and so blur.
-# - [x] A crisp edge in a slightly wrong place costs more squared error than a soft one — PSNR and the look of a
-#   picture are two different questions.
-# - [ ] The rate must have fallen as well — the codes are as many as before, out of the same codebook.
+# - [ ] There is a bug, because better pictures have a higher PSNR — PSNR is highest for the mean of the possible
+#   pictures, which is blurred.
+# - [x] A crisp edge in a slightly wrong place has a larger squared error than a soft one — PSNR does not measure how a
+#   picture looks to people.
+# - [ ] The rate must have fallen as well — it has not: there are as many codes as before, from the same codebook.
 
 # %% [markdown] tags=["quiz"]
 # **3.** Why does the discriminator give a map of logits instead of one?
-# - [x] Blur and grain are local, and every patch is a separate lesson — many verdicts a picture, each about the
-#   texture and not about the content.
+# - [x] Blur and grain are local, and every patch gives a training signal — each picture gives many verdicts, and each
+#   is about texture rather than content.
 # - [ ] So that it sees the whole picture — on the contrary, each logit sees only its receptive field.
-# - [ ] Because the codes form a grid too — the two grids have nothing to do with each other, and differ in size.
+# - [ ] Because the codes form a grid too — the two grids are independent and differ in size.
 
 # %% [markdown] tags=["quiz"]
-# **4.** The adversarial gradient at the last layer suddenly becomes ten times as long. What does the decoder feel?
-# - [ ] Ten times the pull of the critic — without λ it would.
-# - [x] The same pull as before — λ becomes a tenth, for it divides by that very length.
-# - [ ] A hundred times the pull — λ shrinks with a longer adversarial gradient; it does not grow.
+# **4.** The adversarial gradient at the last layer suddenly becomes ten times as large. How does the decoder's update
+# change?
+# - [ ] The adversarial part becomes ten times as large — without λ it would.
+# - [x] The adversarial part keeps its size — λ becomes a tenth, because it divides by the norm of that gradient.
+# - [ ] The adversarial part becomes a hundred times as large — λ shrinks when the adversarial gradient grows.
 
 # %% [markdown] tags=["quiz"]
-# **5.** In section 4 encoder and codebook stood still. What did this show?
-# - [ ] That they need no training — they were trained before, in the warm start.
-# - [ ] That the codes hold the sharp edges already — they cannot: the decoder had to learn what sharp edges look like.
-# - [x] That a decoder can be made to draw the very same codes more sharply — nothing else had changed.
+# **5.** In section 4 encoder and codebook were frozen. What did this show?
+# - [ ] That they need no training — they had been trained before; the warm start loaded their weights.
+# - [ ] That the codes already contain the sharp edges — they do not: the decoder had to learn what sharp edges look
+#   like.
+# - [x] That a decoder can learn to draw the same codes more sharply — only the decoder had changed.

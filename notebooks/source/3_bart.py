@@ -14,8 +14,8 @@
 # %% [markdown]
 # # 3 · BART, the translator
 #
-# A sentence goes in, sixty-four numbers come out, and the numbers are a picture. In this lesson you build the machine
-# that does this. You watch it mend broken sentences, and then you look over its shoulder while it writes.
+# A translator reads a sentence and writes sixty-four numbers, the codes of a picture. In this lesson you build it.
+# First you train a small one to restore damaged sentences, and then you watch the course's own translator write codes.
 
 # %%
 from collections import Counter
@@ -62,17 +62,16 @@ DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 lesson_header("3")
 
 # %% [markdown]
-# Part 2 ended with a network, the VQ-GAN, that writes pictures in words. Its encoder cuts a picture into a grid of
-# cells and names each cell by a code, the number of a row in a codebook; the codebook is a learned table of vectors.
-# Its decoder looks the rows up and draws the picture again. Such a grid is a sentence, in a language that has a
-# dictionary of 1,024 words and no grammar book.
+# Part 2 ended with the VQ-GAN. Its encoder turns a picture into a grid of cells and gives each cell a code, the number
+# of a row in a codebook; the codebook is a learned table of vectors. Its decoder looks the rows up and draws the
+# picture again. You can think of such a grid as a sentence in a language of 1,024 words.
 #
-# Random codes give rubbish. Somebody has to know which sentences are pictures, and of what. This is a job for a network
-# that translates between languages. DALL·E Mini took one from text processing: **BART**, published by Lewis and others
-# in 2020. It reads your prompt, the sentence that says what is to be drawn, and writes codes.
+# Random codes do not give a picture of anything. To draw from a prompt, the sentence that describes the picture, you
+# need a network that translates from one language to another. DALL·E Mini took one from text processing: **BART**,
+# published by Lewis and others in 2020. It reads your prompt and writes codes.
 #
-# Here is the course's own translator at work, the one of the preset called *laptop*. Its pictures have 8 × 8 codes.
-# During training it has seen strawberries, and blue things, but no blue strawberry.
+# The pictures below are drawn with the course's own translator, from the preset called *laptop*. Each has 8 × 8 codes.
+# The training data contained strawberries, and blue things, but no blue strawberry.
 
 # %%
 preset = load_preset("laptop")
@@ -90,7 +89,7 @@ drawing = drawings[0]
 made, axes = figure(8.6, 2.65, 1, 4)
 for axis, each in zip(axes, drawings, strict=True):
     hide_axes(axis)
-    # `posterize` leaves 32 shades of each colour: hardly seen, and the notebook's file stays small.
+    # `posterize` leaves 32 shades of each colour: hardly visible, and it keeps the notebook's file small.
     axis.imshow(posterize(each.pictures[0]).permute(1, 2, 0))
     axis.set_title(fill(each.prompt, 30), loc="center", fontsize=8, fontweight="normal")
 show(
@@ -102,20 +101,20 @@ show(
 # %% [markdown]
 # ## 2 · The idea
 #
-# The translator has two halves. The encoder reads the whole prompt at once and makes a vector, a list of numbers, for
-# each of its tokens. (The VQ-GAN had an encoder and a decoder as well; these are two other networks.) The decoder
-# writes the codes, row by row from the upper left corner. Before each code it looks at two things: at the codes that it
-# has written so far, and at the encoder's vectors. So it splits a hard question, which of $1024^{64}$ pictures, into
-# sixty-four easier ones:
+# The translator has two halves. The encoder reads the whole prompt at once and computes a vector, a list of numbers,
+# for each of its tokens. (The VQ-GAN has an encoder and a decoder as well; these are two other networks.) The decoder
+# writes the codes, row by row from the upper left corner. For each code it uses two inputs: the codes that it has
+# written so far, and the encoder's vectors. So instead of choosing one of $1024^{64}$ pictures at once, it makes
+# sixty-four easier choices:
 #
 # $$p(k_1, \dots, k_s \mid \text{text}) = \prod_{i=1}^{s} p(k_i \mid k_1, \dots, k_{i-1}, \text{text}).$$
 #
-# A model that writes like this, each word depending on the ones before, is **autoregressive**.
+# A model that writes in this way, each token depending on the ones before it, is **autoregressive**.
 #
-# Looking is an operation of its own. It is called **attention**: each vector asks a question of a set of other vectors,
-# and receives a mean of their answers, weighted by how well each of them fits the question. What it asks with is its
-# **query**; each vector that can be looked at offers a **key**, which is compared with the query, and a **value**,
-# which is what it has to say. A network whose layers look in this way is a **transformer**.
+# The decoder reads these inputs by **attention**. From each vector that reads, a linear layer computes a **query**.
+# From each vector that is read, two others compute a **key** and a **value**. Attention compares the query with all
+# keys and returns a mean of the values, weighted by how well each key matches the query. A network built from such
+# layers is a **transformer**.
 #
 # $$\text{attention}(q, K, V) = \text{softmax}\!\left(\frac{q K^\top}{\sqrt{c}}\right) V.$$
 #
@@ -124,14 +123,14 @@ show(
 # | $s$, $t$ | tokens of the target (codes), tokens of the text | numbers: 64, and about 12 |
 # | $d$ | length of the vectors between the layers | a number: 192 here, 1024 in DALL·E Mini |
 # | $h$, $c = d / h$ | heads, and the width of each | numbers: 6 and 32 here, 16 and 64 |
-# | $q$ | the queries, one for each vector that looks | (s, c) |
-# | $K$, $V$ | the keys and the values of what is looked at | (t, c) each |
-# | $q K^\top / \sqrt{c}$ | how well each key fits each query | (s, t) |
-# | **softmax** | makes positive shares of each row, which sum to 1 | (s, t) |
-# | $k_i$ | the code number $i$ of the picture | a whole number from 0 to 1023 |
+# | $q$ | the queries, one for each vector that reads | (s, c) |
+# | $K$, $V$ | the keys and the values of the vectors that are read | (t, c) each |
+# | $q K^\top / \sqrt{c}$ | how well each key matches each query | (s, t) |
+# | **softmax** | turns each row into positive weights that sum to 1 | (s, t) |
+# | $k_i$ | code number $i$ of the picture | a whole number from 0 to 1023 |
 #
-# The next cell draws the slide's figure, “What BART does”, with the real numbers of the first picture above. A code has
-# the colour that the VQ-GAN's decoder gives to it where nothing stands but this one.
+# The next cell draws the slide's figure, “What BART does”, with the real numbers of the first picture above. Each code
+# is drawn in the colour that the VQ-GAN decodes from a grid that contains only this code.
 
 # %%
 inks = code_colours(pipe.decode, torch.arange(pipe.vqgan.config.codes))  # (1024, 3)
@@ -139,7 +138,7 @@ inks = code_colours(pipe.decode, torch.arange(pipe.vqgan.config.codes))  # (1024
 
 @torch.no_grad()
 def draw_idea(picture: Tensor, codes: Tensor) -> Figure:
-    """A prompt on its way through the translator: pieces, ids, the encoder's state, codes (8, 8), the picture."""
+    """The steps from prompt to picture: pieces, ids, the encoder's state, codes (8, 8), the picture."""
     pieces = pipe.tokenizer.pieces(PROMPT)
     ids = pipe.tokenizer.encode([PROMPT], len(pieces) + 2)
     state = translator.encode(ids.to(DEVICE))[0, :, :64].cpu()  # (t, 64): the first third of each vector
@@ -163,7 +162,7 @@ def draw_idea(picture: Tensor, codes: Tensor) -> Figure:
     back = FancyArrowPatch((10.6, -0.15), (7.6, 0.2), arrowstyle="-|>", mutation_scale=11, color=VERMILION)
     back.set_connectionstyle("arc3", rad=-0.35)
     axis.add_patch(back)
-    axis.text(8.7, -0.88, "what is written is read again", ha="center", color=VERMILION, fontsize=8.5, va="center")
+    axis.text(8.7, -0.88, "the decoder reads its own codes", ha="center", color=VERMILION, fontsize=8.5, va="center")
     axis.set(xlim=(-0.6, 18.8), ylim=(-1.1, 4.75))
     return made
 
@@ -178,41 +177,42 @@ show(
 # %% [markdown]
 # ## 3 · Build it
 #
-# You build the translator in eight steps. The code is the library's own.
+# You build the translator in eight steps. The code is the same as the library's.
 #
-# ### Step 1: attention on paper
+# ### Step 1: attention with three words
 #
-# Three words can be looked at. Their keys say what kind of thing each is, here with two numbers: how much of a colour
-# it is, and how much of a thing. Somebody who is about to write the strawberry's cells asks for a colour.
+# Take three words. Each key has two numbers: how much the word is a colour, and how much it is a thing. The query is
+# that of a cell in the strawberry, and it asks mostly for a colour.
 
 # %% tags=["checked"]
 words = ["blue", "strawberry", "moon"]
 keys = torch.tensor([[3.0, 0.0], [0.0, 3.0], [0.0, 2.0]])  # (t, c): colour, thing
-values = torch.tensor([[0.1, 0.2, 0.9], [0.8, 0.1, 0.2], [0.6, 0.6, 0.6]])  # (t, 3): what each has to say
+values = torch.tensor([[0.1, 0.2, 0.9], [0.8, 0.1, 0.2], [0.6, 0.6, 0.6]])  # (t, 3): the content of each
 query = torch.tensor([[2.0, 0.5]])  # (s, c): mostly a question for a colour
 weights = (query @ keys.T / 2**0.5).softmax(-1)  # (s, t)
 found = weights @ values  # (s, 3)
 for word, weight in zip(words, weights[0].tolist(), strict=True):
     print(f"{word:<10} {weight:.2f}")
-print("what it finds:", [round(number, 2) for number in found[0].tolist()])
+print("weighted mean of the values:", [round(number, 2) for number in found[0].tolist()])
 assert torch.allclose(weights.sum(-1), torch.ones(1))
 assert torch.allclose(F.scaled_dot_product_attention(query, keys, values), found)
 
 # %% [markdown]
-# Nobody writes keys and queries by hand. They are linear functions of the vectors, and training finds them. The
-# division by $\sqrt{c}$ keeps the products at the same size whatever the width: a sum of $c$ products of independent
-# numbers of variance 1 has the variance $c$.
+# In a real network, keys and queries are linear functions of the vectors, and their weights are learned. A sum of $c$
+# products of independent numbers of variance 1 has the variance $c$. Dividing by $\sqrt{c}$ keeps the variance at 1 for
+# any width.
 #
 # ### Step 2: the config
 #
-# One class, two published models: which of them it is, is said by the config alone. Sizes come first. The fields from
-# `normformer` on are what DALL·E Mini changed, and you will meet each of them in the code below.
+# One class implements two published models, BART and DALL·E Mini's translator; the config selects one of them. The
+# sizes come first. The fields from `normformer` on are mostly DALL·E Mini's changes, and each of them appears in the
+# code below.
 
 
 # %%
 @dataclass(frozen=True)
 class BartConfig:
-    """Sizes and architecture of a `Bart`. The defaults of the architecture are DALL·E Mini's."""
+    """Sizes and architecture of a `Bart`. The architecture's default is DALL·E Mini's."""
 
     text_vocabulary: int
     target_vocabulary: int
@@ -240,12 +240,12 @@ class BartConfig:
 
     @property
     def target_rows(self) -> int:
-        """Rows of target embedding and output layer: one more than codes, for the start token, unless shared."""
+        """Rows of the target embedding and the output layer; unless shared, one for each code and the start token."""
         return self.text_vocabulary if self.shared_embedding else self.target_vocabulary + 1
 
     @property
     def decoder_start(self) -> int:
-        """The token that the decoder sees before the first code."""
+        """The token that is the decoder's input before the first code."""
         return self.target_rows - 1 if self.start_token is None else self.start_token
 
     @classmethod
@@ -261,7 +261,7 @@ class BartConfig:
 
     @classmethod
     def bart_base(cls) -> Self:
-        """The classic: bart-base, text to text, 139.4 million parameters."""
+        """The original bart-base, from text to text, 139.4 million parameters."""
         sizes = cls(50265, 50265, 1024, 1024, width=768, heads=12, inner_width=3072, encoder_layers=6, decoder_layers=6)
         plain = replace(sizes, normformer=False, glu=False, bias=True, start_token=2, position_offset=2, dropout=0.1)
         return replace(plain, shared_embedding=True, final_logits_bias=True)
@@ -270,24 +270,24 @@ class BartConfig:
 # %% tags=["checked"]
 tiny = BartConfig(40, 50, 12, 16, width=24, heads=3, inner_width=32, encoder_layers=1, decoder_layers=2)
 print("heads:", tiny.heads, "of width", tiny.width // tiny.heads)
-print("rows of the code table:", tiny.target_rows, "— the last one is the start token,", tiny.decoder_start)
+print("rows of the code embedding:", tiny.target_rows, "— the last one is the start token,", tiny.decoder_start)
 
 # %% [markdown]
 # ### Step 3: heads
 #
-# A single softmax mostly looks at one place. But a cell of the picture wants to know several things at once: which
-# thing, which colour, which style. So the vector of width $d$ is cut into $h$ pieces. Each piece has queries, keys and
-# values of its own and looks where it likes. Such a piece is a **head**. At the end the heads' findings are joined and
-# mixed by one more linear layer.
+# A single softmax often puts most of its weight on one token. But a cell of the picture depends on several words at
+# once: the thing, the colour, the style. So queries, keys and values of width $d$ are split into $h$ pieces, and
+# attention is computed for each piece separately. Such a piece is a **head**. At the end the heads' results are
+# concatenated and passed through one more linear layer.
 #
-# `project` makes keys and values, `forward` looks: two methods, because what is looked at is often another sequence
-# than what looks. PyTorch's `scaled_dot_product_attention` is the formula of step 1, computed without ever storing the
-# (s, t) table.
+# `project` computes keys and values, and `forward` computes queries and attention. They are two methods because keys
+# and values often come from another sequence than the queries. PyTorch's `scaled_dot_product_attention` is the formula
+# of step 1, computed without storing the whole (s, t) table.
 
 
 # %%
 class KeysValues(NamedTuple):
-    """What attention looks at: keys and values, split into heads."""
+    """The keys and values of an attention layer, split into heads."""
 
     keys: Tensor  # (n, h, t, c)
     values: Tensor  # (n, h, t, c)
@@ -305,15 +305,15 @@ class Attention(nn.Module):
         self.out_proj = nn.Linear(config.width, config.width, bias=config.bias)
 
     def split(self, x: Tensor) -> Tensor:
-        """Cut vectors (n, t, d) into heads (n, h, t, c)."""
+        """Split vectors (n, t, d) into heads (n, h, t, c)."""
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
     def project(self, state: Tensor) -> KeysValues:
-        """Keys and values of a state (n, t, d)."""
+        """The keys and values of a state (n, t, d)."""
         return KeysValues(self.split(self.k_proj(state)), self.split(self.v_proj(state)))
 
     def forward(self, x: Tensor, seen: KeysValues, mask: Tensor | None = None, causal: bool = False) -> Tensor:
-        """Let every vector of x (n, s, d) look at `seen` and return what it found, (n, s, d)."""
+        """Compute the attention of x (n, s, d) to `seen`, (n, s, d)."""
         q = self.split(self.q_proj(x))  # (n, h, s, c)
         found = F.scaled_dot_product_attention(q, seen.keys, seen.values, attn_mask=mask, is_causal=causal)
         return self.out_proj(found.transpose(1, 2).flatten(2))  # (n, s, d)
@@ -322,21 +322,22 @@ class Attention(nn.Module):
 # %% tags=["checked"]
 torch.manual_seed(0)
 attention = Attention(tiny)
-x, text = torch.randn(2, 4, 24), torch.randn(2, 7, 24)  # two sequences: 4 vectors that look, 7 that are looked at
+x, text = torch.randn(2, 4, 24), torch.randn(2, 7, 24)  # two sequences each: 4 vectors for queries, 7 for keys
 seen = attention.project(text)
 print("keys", tuple(seen.keys.shape), "values", tuple(seen.values.shape))
-print("four vectors look at seven:", tuple(attention(x, seen).shape))
+print("four queries, seven keys:", tuple(attention(x, seen).shape))
 turned = torch.tensor([3, 1, 2, 0, 4, 6, 5])
 assert torch.allclose(attention(x, attention.project(text[:, turned])), attention(x, seen), atol=1e-6)
 
 # %% [markdown]
-# Look at the last line of code. Shuffle what is looked at, and the result is the same: attention sees a *set*. If order
-# is to matter, the vectors have to say themselves where they stand. That is why positions are added in step 7.
+# Look at the last line of code. If you shuffle the vectors that are read, the result is the same: attention reads a
+# *set*. For the order to matter, each vector must contain its position. That is why positions are added in step 7.
 #
-# Not everybody may look at everything. An **attention mask** is a table that says which query may see which key; what
-# is masked gets the weight 0. There are two of them here. Captions in a batch have different lengths and are filled up
-# with **padding**, which nobody may see. And while the decoder learns, the whole picture lies before it; a **causal
-# mask** hides from each code the ones that come later, or it would learn to copy instead of to foresee.
+# An **attention mask** is a table that says which query may see which key; a masked key gets the weight 0. There are
+# two masks here. The captions in a batch have different lengths, so the shorter ones are filled up with **padding**,
+# and the first mask hides the padding. In training the decoder gets all codes of a picture at once. A **causal mask**
+# hides the later codes from each code; otherwise the decoder would learn to copy the next code instead of predicting
+# it.
 
 # %%
 asks, offers = torch.randn(2, 6, 8, generator=torch.Generator().manual_seed(4)) * 1.2  # (6, 8) each
@@ -353,40 +354,40 @@ for axis, mask, name in zip(axes, (everything, pad, causal), ("no mask", "paddin
     axis.grid(False)
 show(
     made,
-    "Three tables of 6 queries by 6 keys in shades of blue. Without a mask every cell has a share. With padding the "
+    "Three tables of 6 queries by 6 keys in shades of blue. Without a mask every cell has a weight. With padding the "
     "last two columns are hatched out. With the causal mask everything above the diagonal is hatched out. Each row's "
-    "shares sum to one.",
+    "weights sum to one.",
 )
 
 # %% [markdown]
 # ### Step 4: the feed-forward layer
 #
-# Attention carries things from place to place. What to make of them is computed at each place by itself, by two linear
-# layers with a bend between them: the **feed-forward layer**. BART's is $W_2\, \text{GELU}(W_1 x)$, where GELU is a
-# soft version of $\max(0, x)$. DALL·E Mini's is gated (Shazeer, 2020): $W_2\,(\text{GELU}(W_0 x) \cdot W_1 x)$, so that
-# one half decides how much of the other half passes. Three matrices instead of two: to cost the same, the inner width
-# shrinks to two thirds, and that is how 4096 became 2730.
+# Attention moves information between positions. The **feed-forward layer** then processes each position separately,
+# with two linear layers and a nonlinearity between them. BART's is $W_2\, \text{GELU}(W_1 x)$, where GELU is a smooth
+# version of $\max(0, x)$. DALL·E Mini's is gated (Shazeer, 2020): $W_2\,(\text{GELU}(W_0 x) \cdot W_1 x)$, so the first
+# factor scales each number of the second. It has three matrices instead of two. To keep the number of parameters the
+# same, the inner width is two thirds as large: 2730 instead of 4096.
 #
-# A **layer normalisation** brings a vector's numbers to mean 0 and variance 1, and then learns a scale and a shift for
-# each of them. It keeps deep networks trainable. Where a linear layer comes next, that layer can hold the scale, so
-# DALL·E Mini leaves it out. This is `ShiftNorm`.
+# A **layer normalisation** brings a vector's numbers to mean 0 and variance 1, and then applies a learned scale and
+# shift to each of them. It makes deep networks easier to train. If a linear layer comes next, its weights can include
+# the scale, so DALL·E Mini leaves the scale out. This is `ShiftNorm`.
 
 
 # %%
 class ShiftNorm(nn.Module):
-    """LayerNorm that learns a shift but no scale, because a linear layer that could hold the scale comes next."""
+    """A LayerNorm with a learned shift but no scale, since a linear layer follows that can contain the scale."""
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.bias = nn.Parameter(torch.zeros(width))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise the last dimension of x to mean 0 and variance 1, then shift it."""
-        return F.layer_norm(x, self.bias.shape, bias=self.bias.to(x.dtype))  # under autocast x may be bfloat16
+        """Normalise the last dimension of x to mean 0 and variance 1, then add the shift: (…, d) → (…, d)."""
+        return F.layer_norm(x, self.bias.shape, bias=self.bias.to(x.dtype))  # x may have a lower precision
 
 
 class FeedForward(nn.Module):
-    """The layer that treats every position by itself: fc2(GELU(fc1 x)), or gated, fc2(GELU(fc0 x) · fc1 x)."""
+    """The feed-forward layer, applied to each position: fc2(GELU(fc1 x)), or gated, fc2(GELU(fc0 x) · fc1 x)."""
 
     def __init__(self, config: BartConfig) -> None:
         super().__init__()
@@ -409,8 +410,8 @@ class FeedForward(nn.Module):
 gated = FeedForward(tiny)
 plain_one = FeedForward(replace(tiny, glu=False, normformer=False, bias=True, inner_width=48))
 count = {name: sum(p.numel() for p in layer.parameters()) for name, layer in {"g": gated, "p": plain_one}.items()}
-print(f"gated, 32 inside: {count['g']} numbers; plain, 48 inside: {count['p']}")
-assert torch.allclose(gated(x)[:, 2:3], gated(x[:, 2:3]), atol=1e-6)  # each place by itself
+print(f"gated, inner width 32: {count['g']} parameters; plain, inner width 48: {count['p']}")
+assert torch.allclose(gated(x)[:, 2:3], gated(x[:, 2:3]), atol=1e-6)  # each position by itself
 wild = ShiftNorm(24)(5 + 7 * x)
 assert wild.mean(-1).abs().max() < 1e-5
 assert (wild.var(-1, correction=0) - 1).abs().max() < 1e-4
@@ -418,21 +419,22 @@ assert (wild.var(-1, correction=0) - 1).abs().max() < 1e-4
 # %% [markdown]
 # ### Step 5: the encoder's layer
 #
-# A layer is one round of looking and one of thinking. Neither replaces its input; each *adds* its result to it. The
-# sums run through the whole network like a stream into which every layer pours something, and so they are called the
-# **residual stream**. Gradients run back along it without passing through anything.
+# A layer is attention followed by a feed-forward layer. Each of the two *adds* its result to its input instead of
+# replacing it. The sum that runs through the whole network is called the **residual stream**. Gradients flow back along
+# it without passing through the layers.
 #
-# Where does the normalisation go? BART puts it on the sum: `norm(residual + x)`, so that the stream itself is squeezed
-# in every layer. NormFormer (Shleifer and others, 2021) leaves the stream alone and normalises what goes into attention
-# and what comes out of it, `residual + norm(x)`, and the feed-forward layer before and in its middle. This is `join`.
+# Where does the normalisation go? BART normalises the sum, `norm(residual + x)`, so the residual stream is rescaled in
+# every layer. NormFormer (Shleifer and others, 2021) does not normalise the stream. It normalises the input and the
+# output of attention, `residual + norm(x)`, and the input and the hidden vector of the feed-forward layer. The method
+# `join` implements both.
 #
-# When the vectors of a sequence look at each other, this is **self-attention**. The encoder has no causal mask: the
-# first word may look at the last.
+# If queries, keys and values come from the same sequence, attention is called **self-attention**. The encoder has no
+# causal mask: the first word may attend to the last.
 
 
 # %%
 class Layer(nn.Module):
-    """What encoder and decoder layers share: self-attention, a feed-forward layer, and how both join the residual."""
+    """The common part of encoder and decoder layers: self-attention, the feed-forward layer, and the residual sum."""
 
     def __init__(self, config: BartConfig) -> None:
         super().__init__()
@@ -445,7 +447,7 @@ class Layer(nn.Module):
         self.final_layer_norm = nn.Identity() if config.normformer else nn.LayerNorm(config.width)
 
     def join(self, residual: Tensor, x: Tensor, norm: nn.Module) -> Tensor:
-        """Add a sublayer's output x to the residual stream: NormFormer normalises x, BART the sum."""
+        """Add a sublayer's output x to the residual, both (n, t, d). NormFormer normalises x, BART the sum."""
         x = self.dropout(x)
         return residual + norm(x) if self.normformer else norm(residual + x)
 
@@ -464,42 +466,43 @@ class EncoderLayer(Layer):
 layer = EncoderLayer(tiny).eval()
 mask = torch.tensor([[True] * 7, [True] * 5 + [False] * 2])[:, None, None, :]  # the second text has five tokens
 changed = text.clone()
-changed[1, 5:] = 99.0  # rubbish where there is padding
+changed[1, 5:] = 99.0  # other vectors at the padding
 print("in", tuple(text.shape), "out", tuple(layer(text, mask).shape))
-assert torch.allclose(layer(text, mask)[1, :5], layer(changed, mask)[1, :5], atol=1e-6)  # nobody has seen it
+assert torch.allclose(layer(text, mask)[1, :5], layer(changed, mask)[1, :5], atol=1e-6)  # the mask hides the padding
 
 # %% [markdown]
-# ### Step 6: the decoder's layer, and what it remembers
+# ### Step 6: the decoder's layer and its cache
 #
-# The decoder's layer has one part more. After looking at the codes before (causal self-attention), it looks at the
-# text: queries come from the codes, keys and values from the encoder. This is **cross-attention**, and it is the only
-# place where the caption enters the picture.
+# The decoder's layer has one more part. After causal self-attention to the earlier codes it attends to the text:
+# queries come from the codes, keys and values from the encoder. This is **cross-attention**, and it is the only part of
+# the decoder that uses the caption.
 #
-# Writing goes one code at a time. But the keys and values of the codes before stay the same in every later step, for
-# they may not look at what comes after them. So they are kept. A memory of keys and values is called a **cache**. The
-# block does not say how it is stored. It only says what it wants to ask, in two protocols: `extend` takes in the keys
-# and values of new tokens and returns all of them, `place` says where the new tokens stand and what each may see.
+# The decoder writes one code at a time. The keys and values of earlier codes stay the same in every later step, because
+# the causal mask hides later codes from them. So they are stored instead of being computed again. This memory of keys
+# and values is called a **cache**. The block does not fix how a cache is stored. It only defines two protocols:
+# `extend` adds the keys and values of new tokens and returns all of them, and `place` returns the positions of the new
+# tokens and the mask of what each may see.
 
 
 # %%
 class LayerCache(Protocol):
-    """The keys and values that one decoder layer has made of the tokens before."""
+    """The keys and values that one decoder layer has computed for earlier tokens."""
 
     def extend(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
-        """Take in keys and values (n, h, s, c) of new tokens; return those of all tokens, (n, h, all, c) each."""
+        """Add keys and values (n, h, s, c) of new tokens and return those of all tokens, (n, h, all, c) each."""
         ...
 
 
 class DecoderCache(Protocol):
-    """What `Bart.decode` must know of earlier tokens, so that it need not read them again."""
+    """Keys and values of earlier tokens, so that `Bart.decode` does not compute them again."""
 
     @property
     def layers(self) -> Sequence[LayerCache]:
-        """One memory per decoder layer."""
+        """One cache per decoder layer."""
         ...
 
     def place(self, count: int) -> tuple[Tensor, Tensor | None]:
-        """Where the next `count` tokens stand, (count,), and which keys each may see, (count, all), None for all."""
+        """Positions (count,) of the next tokens, and which keys each may attend to, (count, all), or None for all."""
         ...
 
 
@@ -523,7 +526,7 @@ class DecoderLayer(Layer):
         h = self.self_attn(h, seen, target_mask, causal=cache is None)
         x = self.join(x, h, self.self_attn_layer_norm)
 
-        # All pictures of one prompt look at the same text, so their queries stand in one row: keys are never copied.
+        # All pictures of a prompt attend to the same text. With their queries in one row, the keys need not be copied.
         h = self.pre_encoder_attn_layer_norm(x).reshape(len(text_mask), -1, x.shape[-1])  # (p, n / p · s, d)
         h = self.encoder_attn(h, text, text_mask).view_as(x)  # (n, s, d)
         x = self.join(x, h, self.encoder_attn_layer_norm)
@@ -540,21 +543,21 @@ later[:, 3:] += 1.0  # another fourth and fifth code
 after = layer(later, both, mask, None, None)
 print("in", tuple(codes_in.shape), "out", tuple(before.shape))
 moved = (before - after).abs().amax((0, 2)) > 1e-5  # (5,)
-print("places that noticed:", moved.nonzero().flatten().tolist())
+print("positions that changed:", moved.nonzero().flatten().tolist())
 assert moved.tolist() == [False, False, False, True, True]
 
 # %% [markdown]
-# The places 0 to 2 noticed nothing. That is the causal mask at work.
+# Positions 0 to 2 did not change, because the causal mask hides the later codes from them.
 #
-# ### Step 7: positions, and the whole
+# ### Step 7: positions, and the whole network
 #
-# `Stack` is what both halves need around their layers: a learned vector for each position, added to the token's own,
-# and the normalisations at both ends. `Bart` joins the halves.
+# `Stack` contains what both halves need around their layers: a learned vector for each position, which is added to the
+# token's embedding, and a normalisation at both ends. `Bart` joins the two halves.
 #
-# Read `decode` from its end. The last vectors, `hidden_states`, become logits: a logit is a score that softmax turns
-# into a probability, one for each code. `forward` is what training calls. It gives the decoder the *right* codes, moved
-# one place to the right, and asks for the next one at all places at once. This is **teacher forcing**: however badly it
-# guesses, it always goes on from the truth.
+# `decode` turns the decoder's last vectors, `hidden_states`, into logits: scores that softmax turns into one
+# probability for each code. Training calls `forward`. It gives the decoder the *right* codes, shifted by one position,
+# so that the decoder predicts the next code at all positions at once. This is **teacher forcing**: after a wrong
+# prediction the decoder still gets the right code as its next input.
 
 
 # %%
@@ -567,7 +570,7 @@ def check_tokens(name: str, tokens: Tensor, longest: int) -> None:
 
 
 class Stack(nn.Module):
-    """What encoder and decoder share besides their layers: positions, and the norms at both ends."""
+    """The common part of encoder and decoder: position embeddings, layers, and the norms before and after them."""
 
     def __init__(self, config: BartConfig, length: int, layers: Sequence[Layer]) -> None:
         super().__init__()
@@ -579,7 +582,7 @@ class Stack(nn.Module):
         self.final_ln = ShiftNorm(config.width) if config.normformer else nn.Identity()
 
     def start(self, x: Tensor, positions: Tensor) -> Tensor:
-        """Tell embedded tokens x (n, t, d) where they stand; positions (t,) count from 0."""
+        """Add the embeddings of positions (t,), counted from 0, to embedded tokens x (n, t, d)."""
         x = x + self.embed_positions(positions + self.position_offset)
         return self.dropout(self.layernorm_embedding(x))
 
@@ -610,11 +613,11 @@ class Bart(nn.Module):
             nn.init.zeros_(module.bias)
 
     def text_mask(self, text: Tensor) -> Tensor:
-        """True where text (n, t) holds a token, False where it is padding."""
+        """True where text (n, t) has a token, False where it is padding."""
         return text != self.config.pad_token
 
     def encode(self, text: Tensor, mask: Tensor | None = None) -> Tensor:
-        """Read text: ids (n, t) to the encoder's state (n, t, d)."""
+        """Run the encoder: text ids (n, t) to its state (n, t, d)."""
         check_tokens("text", text, self.config.text_length)
         mask = self.text_mask(text) if mask is None else mask
         positions = torch.arange(text.shape[1], device=text.device)
@@ -624,7 +627,7 @@ class Bart(nn.Module):
         return self.encoder.final_ln(x)
 
     def project(self, state: Tensor) -> list[KeysValues]:
-        """Every decoder layer's keys and values of an encoder state (p, t, d): made once per prompt, used each step."""
+        """Each decoder layer's keys and values of an encoder state (p, t, d): computed once and used in every step."""
         return [cast(DecoderLayer, layer).encoder_attn.project(state) for layer in self.decoder.layers]
 
     def decode(
@@ -634,7 +637,7 @@ class Bart(nn.Module):
         mask: Tensor,
         cache: DecoderCache | None = None,
     ) -> Tensor:
-        """Predict the token after each target token: logits (n, s, target_rows). For arguments see `hidden_states`."""
+        """Logits (n, s, target_rows) for the token after each target token. For the arguments see `hidden_states`."""
         return self.logits(self.hidden_states(tokens, state, mask, cache))
 
     def hidden_states(
@@ -644,7 +647,7 @@ class Bart(nn.Module):
         mask: Tensor,
         cache: DecoderCache | None = None,
     ) -> Tensor:
-        """Run the decoder over tokens (n, s), the start token first: what it knows after each of them, (n, s, d)."""
+        """Run the decoder: tokens (n, s), the start token first, to its last vectors (n, s, d)."""
         check_tokens("tokens", tokens, self.config.target_length)
         if len(tokens) % len(mask):
             raise ValueError(f"{len(tokens)} target rows do not divide among {len(mask)} prompts; give each as many.")
@@ -665,11 +668,11 @@ class Bart(nn.Module):
         return logits if self.final_logits_bias is None else logits + self.final_logits_bias
 
     def shift(self, targets: Tensor) -> Tensor:
-        """What the decoder sees while it learns to write targets (n, s): the start token, then all but the last."""
+        """The decoder's input in training, for targets (n, s): the start token and all targets but the last."""
         return F.pad(targets[:, :-1], (1, 0), value=self.config.decoder_start)
 
     def forward(self, text: Tensor, targets: Tensor) -> Tensor:
-        """Teacher forcing: logits (n, s, target_rows) for each target, given text (n, t) and the targets before it."""
+        """Predict each target from text (n, t) and earlier targets (teacher forcing): logits (n, s, target_rows)."""
         mask = self.text_mask(text)
         return self.decode(self.shift(targets), self.encode(text, mask), mask)
 
@@ -684,16 +687,17 @@ ids = torch.tensor([[0, 17, 25, 9, 2, 1, 1], [0, 30, 12, 8, 33, 21, 2]])  # <s> 
 targets = torch.randint(50, (2, 16))
 print("the encoder's state:", tuple(bart.encode(ids).shape))
 print("logits:", tuple(bart(ids, targets).shape), "— one row for each code, one number for each possible code")
-print("what the decoder sees:", bart.shift(targets)[0, :5].tolist(), "while it is to write", targets[0, :5].tolist())
+print("the decoder's input:", bart.shift(targets)[0, :5].tolist(), "and its targets:", targets[0, :5].tolist())
 
 # %% [markdown]
-# The smallest cache that works grows by concatenation. The next cell writes sixteen codes twice: once reading
-# everything again at each step, once with the cache. What comes out is the same. What it costs is not.
+# The simplest cache appends new keys and values by concatenation. The next cell writes sixteen codes twice: once
+# without a cache, reading everything again at each step, and once with it. The codes are the same, but with the cache
+# the decoder processes far fewer tokens.
 
 
 # %%
 class GrowingLayer:
-    """A layer's keys and values, joined with each new token's."""
+    """A layer's keys and values, to which each new token's are appended."""
 
     def __init__(self) -> None:
         self.kept: list[tuple[Tensor, Tensor]] = []
@@ -704,7 +708,7 @@ class GrowingLayer:
 
 
 class GrowingCache:
-    """A memory for one new token at a time, which may see everything before it."""
+    """A cache for one new token at a time, which may see all earlier tokens."""
 
     def __init__(self, layers: int, device: torch.device | None = None) -> None:
         self.layers, self.length, self.device = [GrowingLayer() for _ in range(layers)], 0, device
@@ -729,13 +733,14 @@ print("tokens that went through the decoder:", read)
 assert torch.equal(slow, quick)
 
 # %% [markdown]
-# For DALL·E Mini's 256 codes it is 32,896 tokens against 256.
+# For DALL·E Mini's 256 codes it is 32,896 tokens without a cache and 256 with it.
 #
 # ### The same numbers as the reference
 #
-# With its classic config this class is BART. To prove it, draw random weights in the reference, Hugging Face's
-# `BartForConditionalGeneration`, give the same weights to ours, and compare logits. Converting is renaming: their table
-# of embeddings is called `shared`, and their feed-forward layers have no module of their own.
+# With the classic config this class is BART. To check this, you initialise the reference, Hugging Face's
+# `BartForConditionalGeneration`, with random weights, load the same weights into your class, and compare the logits.
+# Only the names have to be converted: their embedding table is called `shared`, and their feed-forward layers are not
+# modules of their own.
 
 # %% tags=["checked"]
 classic_sizes = BartConfig(60, 60, 20, 20, width=32, heads=4, inner_width=48, encoder_layers=2, decoder_layers=3)
@@ -753,7 +758,7 @@ for parameter in reference.parameters():
 theirs = {name.removeprefix("model."): tensor for name, tensor in reference.state_dict().items()}
 table = theirs.pop("shared.weight")
 for copy in ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "lm_head.weight"):
-    assert torch.equal(theirs.pop(copy), table)  # listed four times, one table
+    assert torch.equal(theirs.pop(copy), table)  # one table under four names
 renamed = {name.replace(".fc1.", ".ffn.fc1.").replace(".fc2.", ".ffn.fc2."): theirs[name] for name in theirs}
 ours = Bart(classic).eval()
 ours.load_state_dict(renamed | {"text_embedding.weight": table})
@@ -766,25 +771,25 @@ assert difference < 1e-5
 print("logits", tuple(wanted.shape), "agree with the reference's to five digits")
 
 # %% [markdown]
-# The tests in `tests/parity` compare the other config with *min-dalle*, the best-known port of DALL·E Mini.
+# The tests in `tests/parity` compare DALL·E Mini's config with *min-dalle*, the best-known port of DALL·E Mini.
 #
 # ### Step 8: what DALL·E Mini changed
 #
-# BART-large and DALL·E Mini have the same frame. The rest is a handful of switches:
+# BART-large and DALL·E Mini have the same basic sizes. The table lists what differs:
 #
 # | | BART-large | DALL·E Mini | field of the config |
 # |---|---|---|---|
-# | frame | 12 + 12 layers, 16 heads, $d = 1024$ | the same | `encoder_layers`, … |
-# | what it writes | the 50,265 tokens that it also reads | 16,384 codes, its own vocabulary | `target_vocabulary` |
-# | tables | one, for text, target and output | three, each its own | `shared_embedding` |
+# | basic sizes | 12 + 12 layers, 16 heads, $d = 1024$ | the same | `encoder_layers`, … |
+# | output vocabulary | the 50,265 tokens that it also reads | 16,384 codes | `target_vocabulary` |
+# | embedding tables | one shared by text, target and output | three separate ones | `shared_embedding` |
 # | normalisation | on each sum | before and after attention, before and inside the feed-forward layer | `normformer` |
-# | feed-forward | GELU, 4096 inside | gated, 2730 inside | `glu`, `inner_width` |
-# | biases in linear layers | yes | no; so no constant on the logits either | `bias`, `final_logits_bias` |
-# | before the first code | `</s>` | a row of its own behind the last code | `start_token` |
-# | positions | 1024, behind two unused rows | 64 of text, 256 of codes | `text_length`, `position_offset`, … |
-# | dropout | a tenth | none | `dropout` |
+# | feed-forward | GELU, inner width 4096 | gated, inner width 2730 | `glu`, `inner_width` |
+# | biases in linear layers and logits | yes | no | `bias`, `final_logits_bias` |
+# | start token | `</s>` | an extra token after the last code | `start_token` |
+# | positions | 1024, after two unused rows | 64 of text, 256 of codes | `text_length`, `position_offset`, … |
+# | dropout | 0.1 | 0 | `dropout` |
 #
-# The next cell builds both, as shapes without numbers, and compares.
+# The next cell builds both on the meta device, where tensors have shapes but no data, and compares them.
 
 # %% tags=["checked"]
 large = replace(BartConfig.bart_base(), width=1024, heads=16, inner_width=4096, encoder_layers=12, decoder_layers=12)
@@ -792,44 +797,44 @@ mini = BartConfig.dalle_mini()
 with torch.device("meta"):
     shapes = [{name: p.shape for name, p in Bart(config).named_parameters()} for config in (large, mini)]
 sizes = [sum(shape.numel() for shape in each.values()) / 1e6 for each in shapes]
-print(f"BART-large {sizes[0]:.1f} million numbers, DALL·E Mini {sizes[1]:.1f} million")
+print(f"BART-large {sizes[0]:.1f} million parameters, DALL·E Mini {sizes[1]:.1f} million")
 print("fields that differ:", ", ".join(name for name in asdict(mini) if asdict(mini)[name] != asdict(large)[name]))
 fitting = sum(shapes[0].get(name) == shape for name, shape in shapes[1].items())
-print(f"of DALL·E Mini's {len(shapes[1])} tensors, {fitting} have the name and shape of one of BART-large's")
+print(f"of DALL·E Mini's {len(shapes[1])} tensors, {fitting} have the same name and shape in BART-large")
 
 # %% [markdown]
-# So BART's weights cannot be poured into DALL·E Mini: even the tables of text have another number of rows. What it took
-# over is the plan.
+# So BART's weights do not fit DALL·E Mini: even the text embeddings have different numbers of rows. DALL·E Mini took
+# over the architecture, not the weights.
 #
 # ## 4 · Train it
 #
-# BART was not made for pictures. It was made to mend text, and what it learned by that was then used for other tasks.
-# Training on a task that is only a pretext, because its data cost nothing, is called **pre-training**. BART's pretext
-# is **denoising**: break a text on purpose, show the broken one to the encoder, and let the decoder write the sound
-# one. Any text will do, for you make question and answer yourself.
+# BART was not made for pictures. It was first trained to restore damaged text and then trained further for other tasks.
+# Training first on another task for which data are plentiful is called **pre-training**. BART's task is **denoising**:
+# you damage a text on purpose, give the damaged text to the encoder, and train the decoder to write the original. Any
+# text can be used, because the original is the target and needs no labels.
 #
-# The paper (section 2.2) tries several ways of breaking. Here are three of them, for lists of token ids:
+# The paper (section 2.2) tries several kinds of noise. Here are three of them, for lists of token ids:
 #
-# - First, **text infilling** replaces a run of tokens by a single mask, a token that says “something is missing here”.
-#   The length of the run is drawn from a Poisson distribution with the mean 3. It may be 0; then the mask hides
-#   nothing. So the network has to find out how much is missing, too.
-# - Second, token deletion takes tokens away and leaves no trace of where they stood.
-# - Third, permutation shuffles. BART shuffles the *sentences* of a document, and trains on whole documents, of news,
-#   books and web pages, 160 gigabytes of them. Our captions have one sentence, so we shuffle its tokens.
+# - First, **text infilling** replaces a span of consecutive tokens by a single mask token, which means “something may
+#   be missing here”. The length of the span is drawn from a Poisson distribution with mean 3. It may be 0; then a mask
+#   is inserted and no token is lost. So the network also has to find out how many tokens are missing.
+# - Second, token deletion removes tokens without marking their positions.
+# - Third, permutation changes the order. BART was trained on whole documents, 160 gigabytes of news, books and web
+#   pages, and permutes the *sentences* of a document. Our captions have one sentence, so we shuffle its tokens.
 #
-# The course's tokenizer has a token that it never uses, `<unk>` for unknown text. It serves as the mask.
+# The course's tokenizer has a token `<unk>` for unknown text, which it never uses. It serves as the mask here.
 
 
 # %%
 def infill(tokens: list[int], dice: np.random.Generator) -> list[int]:
-    """Replace one run of tokens, of random length and at a random place, by a single mask."""
+    """Replace one span of tokens, of random length and at a random position, by a single mask."""
     length = min(int(dice.poisson(3)), len(tokens) - 1)
     start = int(dice.integers(len(tokens) - length + 1))
     return [*tokens[:start], UNKNOWN, *tokens[start + length :]]
 
 
 def delete(tokens: list[int], dice: np.random.Generator) -> list[int]:
-    """Take away each token with probability 0.15, but at least one."""
+    """Remove each token with probability 0.15, but at least one."""
     gone = dice.random(len(tokens)) < 0.15
     gone[dice.integers(len(tokens))] = True
     return [token for token, is_gone in zip(tokens, gone, strict=True) if not is_gone]
@@ -844,7 +849,7 @@ NOISES = {"text infilling": infill, "token deletion": delete, "permutation": per
 
 
 # %% [markdown]
-# The data are captions of the painted world. 600 of them are kept for the test and never trained on.
+# The data are captions of the painted world. 600 of them are reserved for the test.
 
 
 # %%
@@ -852,13 +857,13 @@ LENGTH = 32  # most tokens in a caption
 
 
 def ids_of(captions: Sequence[str]) -> list[list[int]]:
-    """Each caption's token ids, without the marks at its ends and without padding."""
+    """Each caption's token ids, without start token, end token and padding."""
     rows = pipe.tokenizer.encode(captions, LENGTH).tolist()
     return [[token for token in row if token not in (START, END, PAD)] for row in rows]
 
 
 def padded(rows: Sequence[list[int]]) -> Tensor:
-    """Token ids of several texts as one tensor (n, t), with the marks <s> and </s>."""
+    """Token ids of several texts as one padded tensor (n, t), with <s> and </s>."""
     made = torch.full((len(rows), max(map(len, rows)) + 2), PAD)
     for line, row in zip(made, rows, strict=True):
         line[: len(row) + 2] = torch.tensor([START, *row, END])
@@ -880,15 +885,15 @@ dice = np.random.default_rng(0)
 captions = list(dict.fromkeys(caption(scene) for scene in world.sample(40_000, seed=1)))  # each once
 everything = ids_of([captions[place] for place in dice.permutation(len(captions))])
 kept, learned = everything[:600], everything[600:]
-print(f"{len(learned)} captions to learn from, {len(kept)} for the test; for instance:")
+print(f"{len(learned)} captions for training, {len(kept)} for the test; an example:")
 for name, noise in NOISES.items():
     print(f"  {name:<15} {words_of(noise(kept[7], dice))}")
-print(f"  {'what was said':<15} {words_of(kept[7])}")
+print(f"  {'original':<15} {words_of(kept[7])}")
 
 # %% [markdown]
-# Two networks learn it at the same time, from the same batches: the class of step 7 with the classic config, and with
-# DALL·E Mini's changes. All else is the same for both, but that the gated layer is two thirds as wide inside. The loss
-# is the cross-entropy, the mean of $-\log p$ of the right token in nats.
+# You train two networks on the same batches: the class of step 7 with the classic config, and with DALL·E Mini's
+# changes. Apart from these changes, only the inner width differs: that of the gated layer is two thirds as large. The
+# loss is the cross-entropy, the mean of $-\log p$ of the right token. With the natural logarithm its unit is the nat.
 
 # %%
 frame = BartConfig(
@@ -915,12 +920,12 @@ for name, config in configs.items():
     adam = torch.optim.AdamW(menders[name].parameters(), betas=(0.9, 0.98), weight_decay=0.01)
     turns[name] = adam, torch.optim.lr_scheduler.OneCycleLR(adam, RATE, total_steps=STEPS, pct_start=0.15)
     numbers = sum(parameter.numel() for parameter in menders[name].parameters())
-    print(f"{name}: {numbers / 1e6:.2f} million numbers")
+    print(f"{name}: {numbers / 1e6:.2f} million parameters")
 
 # %% tags=["ignored"]
 dice = np.random.default_rng(1)
 losses: dict[str, list[float]] = {name: [] for name in menders}
-for _ in tqdm(range(STEPS), desc="mending captions"):
+for _ in tqdm(range(STEPS), desc="denoising captions"):
     sound = [learned[place] for place in dice.integers(len(learned), size=BATCH)]
     broken = [list(NOISES.values())[dice.integers(3)](row, dice) for row in sound]
     text, wanted = padded(broken), padded(sound)[:, 1:]  # the decoder need not write <s>
@@ -936,7 +941,7 @@ for _ in tqdm(range(STEPS), desc="mending captions"):
 
 # %%
 smooth = {name: np.convolve(line, np.ones(10) / 10, "valid").tolist() for name, line in losses.items()}
-made = curves(smooth, xlabel="step", ylabel="nats per token", title="Two BARTs learn to mend captions", log=True)
+made = curves(smooth, xlabel="step", ylabel="nats per token", title="Two BARTs learn to restore captions", log=True)
 show(
     made,
     "Two falling curves of the loss over 360 steps on a logarithmic axis. The one with DALL·E Mini's changes falls "
@@ -944,17 +949,17 @@ show(
 )
 
 # %% [markdown]
-# The network with DALL·E Mini's changes is ahead early and stays ahead. Do not read too much into it: several things
-# differ, and the run is short.
+# The loss of the network with DALL·E Mini's changes falls sooner and stays lower. Do not read too much into this:
+# several things differ, and the run is short.
 #
-# Now let the classic one mend captions that it has never seen. Greedy writing, always the likeliest token, is enough
-# here.
+# Now the classic network restores captions from the test set. Greedy decoding, which always takes the likeliest token,
+# is enough here.
 
 
 # %%
 @torch.no_grad()
 def mended(bart: Bart, broken: Sequence[list[int]]) -> list[list[int]]:
-    """What a network makes of broken captions."""
+    """Captions that a network restores from damaged ones."""
     bart.eval()
     text = padded(broken)
     mask, seen = bart.text_mask(text), bart.project(bart.encode(text))
@@ -975,20 +980,20 @@ for name, noise in NOISES.items():
         print(f"  {words_of(before)}\n   → {words_of(after)}{'' if after == truth else '   ✗ ' + words_of(truth)}")
 
 # %% [markdown]
-# A cross marks what is not word for word the caption that was broken, with the caption behind it. Mostly its sentence
-# is a good one, and only not *that* one. Where the noise took the colour away, no network can know it. What such a
-# model writes where it cannot know is not the truth but the usual.
+# A cross marks results that differ from the original, which is printed after the cross. Most of them are correct
+# sentences, just not the *original* one. If the noise removed the colour, no network can know it. The model then writes
+# a likely colour, which need not be the right one.
 #
 # ## 5 · Look inside
 #
-# Now take the translator that the course ships: the same class, with 2 layers that read, 4 that write, 192 wide,
-# trained for an hour and a half on two CPU cores. It was taught captions and the codes of their pictures, with teacher
-# forcing.
+# Now take the translator that the course ships. It is the same class, with 2 encoder layers, 4 decoder layers and width
+# 192, trained for an hour and a half on two CPU cores. It was trained with teacher forcing on captions and the codes of
+# their pictures.
 #
-# ### A picture, half-way
+# ### A picture after each row of codes
 #
-# The codes are written row by row, and each is drawn by lot, with the probabilities that the decoder gives. So two
-# pictures of one prompt are two pictures. What has been written can be decoded at any time.
+# The codes are written row by row, and each is sampled from the probabilities that the decoder gives. So two pictures
+# of the same prompt differ. You can decode the codes written so far at any time.
 
 # %%
 steps = [step.pictures[0] for step in pipe.stream(PROMPT, n=1, seed=3, rank=False)]
@@ -998,14 +1003,14 @@ show(
 )
 
 # %% [markdown]
-# The night sky stands before there is a strawberry in it. When the decoder writes the first leaf, in the third row, it
-# has decided where the fruit will be, how big and from where it is lit. Everything below has to agree with that. An
-# autoregressive model cannot take anything back.
+# The night sky is written before the strawberry. With the first leaf, in the third row, the position, the size and the
+# lighting of the fruit are fixed, and all later codes have to agree with them. An autoregressive model cannot change a
+# code once it is written.
 #
-# ### Which words did a code look at?
+# ### Which words does a code attend to?
 #
-# Cross-attention can be watched. For each code, each layer and each head it says how much of the looking went to which
-# word. Below is the mean over all layers and heads, a map for each word.
+# You can plot the weights of the cross-attention. For each code, each layer and each head they say how much weight each
+# word gets. Below is the mean over all layers and heads, one map for each word.
 
 # %%
 attended = attention_to_words(pipe, PROMPT, drawing.codes)
@@ -1024,18 +1029,18 @@ show(
 )
 
 # %% [markdown]
-# The word “strawberry” is looked at where the strawberry is, and “blue” where its blue is. Nobody told the translator
-# where anything is: it saw captions and numbers. The marks at both ends of the caption, which are left out here, get
-# nearly a third of the looking. After two layers of self-attention every word's vector knows something of its
-# neighbours, so a look at “the” need not be a look at the word “the”. Attention says where information was fetched, not
-# what it was.
+# The word “strawberry” gets much weight at the cells of the strawberry, and “blue” at its blue cells. The training data
+# do not say where anything is: they contain only captions and codes. The start and end tokens of the caption, which are
+# left out here, get nearly a third of the weight. After two layers of self-attention every word's vector also contains
+# information about the other words, so weight on “the” need not mean that the word “the” matters. Attention weights
+# show from which token information came, not which information it was.
 #
 # Choose a cell yourself.
 
 
 # %%
 def draw_cell(row: int, column: int) -> tuple[Figure, str]:
-    """One cell of the picture, and the words that its code looked at."""
+    """One cell of the picture, and the attention of its code to each word."""
     made, (left, right) = figure(8.0, 2.9, 1, 2, width_ratios=(1, 1.7))
     hide_axes(left)
     left.imshow(posterize(drawing.pictures[0]).permute(1, 2, 0), extent=(0.5, 8.5, 8.5, 0.5))
@@ -1044,30 +1049,29 @@ def draw_cell(row: int, column: int) -> tuple[Figure, str]:
     looked = shares[row - 1, column - 1].tolist()
     colours = [ORANGE if share == max(looked) else BLUE for share in looked]
     right.barh(range(len(looked)), looked, color=colours)
-    right.set(yticks=range(len(looked)), yticklabels=attended.words, xlim=(0, float(shares.max())), xlabel="share")
+    right.set(yticks=range(len(looked)), yticklabels=attended.words, xlim=(0, float(shares.max())), xlabel="weight")
     right.invert_yaxis()
     right.grid(axis="y", visible=False)
     right.set_axisbelow(True)
-    right.set_title(f"code {drawing.codes[0, row - 1, column - 1].item()} looked at")
+    right.set_title(f"attention of code {drawing.codes[0, row - 1, column - 1].item()}")
     best = attended.words[looked.index(max(looked))]
-    return made, f"The cell in row {row}, column {column} is framed. Its code looked most at the word {best}."
+    return made, f"The cell in row {row}, column {column} is framed. Its code gives most weight to the word {best}."
 
 
 explore(draw_cell, row=slider(1, 8, 4, 1, "row"), column=slider(1, 8, 4, 1, "column"))
 
 # %% [markdown]
-# ### Pushing away from no caption
+# ### Guidance
 #
-# In training, 15 % of the captions were replaced by an empty one. So the translator also knows what pictures look like
-# *in general*. When it draws, it is asked twice at each step, with the caption and without one, and the difference is
-# exaggerated:
+# In training, 15 % of the captions were replaced by an empty one. So the translator can also predict codes *without* a
+# caption. When it draws, each step computes logits twice, with the caption and without one, and the difference is
+# multiplied by a factor:
 #
 # $$\ell = \ell_\text{without} + g\,(\ell_\text{with} - \ell_\text{without}),$$
 #
-# where $\ell$ are logits, 1,024 numbers each, and $g$ is a number. Pushing the choice of each code away from what would
-# be written without the caption is called **guidance**; DALL·E Mini's authors call it **super-conditioning**. With $g =
-# 0$ the caption counts for nothing, with $g = 1$ it counts as in training, and above that more than it ever did. Here
-# are the same prompt and the same dice in every row:
+# where $\ell$ are logits, 1,024 numbers each, and $g$ is a number. This is called **guidance**; DALL·E Mini's authors
+# call it **super-conditioning**. With $g = 0$ the caption has no effect, with $g = 1$ it has the same effect as in
+# training, and with a larger $g$ a stronger one. All rows below use the same prompt and the same random seed:
 
 # %%
 GUIDANCE = (0.0, 1.0, 1.5, 3.0)
@@ -1077,25 +1081,25 @@ show(
     picture_grid(
         posterize(torch.cat(rows)), 6, rows=[f"guidance {g:g}" for g in GUIDANCE], title=f"“{house}”", inches=0.95
     ),
-    "Four rows of six pictures. Guidance 0: anything at all, a car, a tree, houses. Guidance 1 and 1.5: purple "
+    "Four rows of six pictures. Guidance 0: all sorts of things, a car, a tree, houses. Guidance 1 and 1.5: purple "
     "houses in forests. Guidance 3: purple houses whose skies are blotched.",
 )
 
 # %% [markdown]
-# Without the caption you get what is usual, with it purple houses. For our painted world guidance 1 is almost enough,
-# since its captions are never wrong, and 3 is too much: the skies get blotches, for the codes are pushed to where no
-# picture has been. Captions from the web say little about their pictures, and DALL·E Mini, which learned from those,
-# needs a guidance of about 10. Lesson 5 lets you turn it.
+# Without the caption you get typical pictures of the painted world, with it purple houses. For this world guidance 1 is
+# almost enough, because its captions are never wrong. 3 is too much: the skies get blotches, because the guided
+# probabilities favour combinations of codes that no training picture has. DALL·E Mini learned from captions of the web,
+# which say little about their pictures, and needs a guidance of about 10. In lesson 5 you can change it.
 
 # %% [markdown]
 # ## 6 · Break it
 #
-# Four sentences of the slides. Each has a rule, which stands before the numbers.
+# Here you test four sentences of the slides. For each, the rule was fixed before the measurement.
 #
 # ### Claim 1: “A BART model is pre-trained to ‘clean’ text captions.”
 #
-# Every caption of the test is broken three times, once in each way, and both networks of section 4 mend it. We count
-# repairs that are right word for word. Where a word that matters has gone, nobody can be right except by luck. So we
+# Every caption of the test is damaged three times, once with each kind of noise, and both networks of section 4 restore
+# it. We count results that are right word for word. If an important word is lost, a network can only guess it. So we
 # also count the captions that have lost nothing, or only small words such as “of” and “the”.
 #
 # The rule: the claim holds if the classic BART mends at least 75 % of these completely; it is “not quite” from 25 % on.
@@ -1115,20 +1119,20 @@ for kind, noise in NOISES.items():
         knowable[name] += [hit for hit, gone in zip(hits, lost, strict=True) if gone.keys() <= small]
 
 # %%
-kinds = [*NOISES, "nothing that matters is lost"]
+kinds = [*NOISES, "no important word is lost"]
 shares_right = {name: [*right[name].values(), sum(knowable[name]) / len(knowable[name])] for name in menders}
 made, axis = figure(7.6, 2.7)
 for offset, (name, values), colour in zip((-0.21, 0.21), shares_right.items(), (BLUE, ORANGE), strict=True):
     bars = axis.bar(np.arange(4) + offset, values, 0.4, color=colour, label=name)
     axis.bar_label(bars, [f"{value:.0%}" for value in values], fontsize=9)
-axis.set(xticks=range(4), xticklabels=[fill(kind, 18) for kind in kinds], ylim=(0, 1.12), ylabel="mended exactly")
+axis.set(xticks=range(4), xticklabels=[fill(kind, 18) for kind in kinds], ylim=(0, 1.12), ylabel="restored exactly")
 axis.grid(axis="x", visible=False)
 axis.set_axisbelow(True)
 axis.legend(loc="upper left")
 show(
     made,
-    "Bars of the share of captions mended exactly, for both networks: lowest for text infilling, middling for token "
-    "deletion, highest for permutation and for captions that have lost nothing that matters.",
+    "Bars of the share of captions restored exactly, for both networks: lowest for text infilling, middling for token "
+    "deletion, highest for permutation and for captions that have lost no important word.",
 )
 score, changed = shares_right["classic BART"], shares_right["DALL·E Mini’s changes"]
 verdict(
@@ -1140,20 +1144,20 @@ verdict(
 )
 
 # %% [markdown]
-# So a BART learns to clean by denoising, and a minute is enough for a small one in a small world. But the published
-# BART was trained on documents, not on captions. And DALL·E Mini took over its plan, not its numbers (step 8): what its
-# translator knows of words, it had to learn anew, from captions and codes.
+# So a BART learns to clean text by denoising, and a minute of training is enough for a small one in a small world. But
+# the published BART was trained on documents, not on captions. And DALL·E Mini took over its architecture, not its
+# weights (step 8): its translator had to learn the meaning of words from scratch, from captions and codes.
 #
 # ### Claim 2: “Encodes captions as embedding vectors”
 #
-# The encoder makes a vector for each token, so the plural is right. But are these vectors any good? We ask twice, and
-# both times beside two others: the plain table of token vectors, which no layer has touched, and an encoder of the same
-# build with random weights.
+# The encoder computes a vector for each token, so the plural is right. But are these vectors useful? We test this in
+# two ways, each time with two controls: the token embeddings alone, before any layer, and an encoder of the same
+# architecture with random weights.
 #
-# First: what can be read off a *single* vector, the one at the subject's noun? A **linear probe** is a linear map that
-# is fitted to read something off vectors, here the subject, the setting, the colour and the style of the scene. It is
-# simple on purpose: what it finds must lie open in the vectors. It learns from 720 captions and is tested on 240
-# others. As a control it also learns from shuffled labels.
+# First: what can you predict from a *single* vector, the one at the subject's noun? A **linear probe** is a linear
+# classifier that is trained on a network's vectors, here to predict the subject, the setting, the colour and the style
+# of the scene. It is simple on purpose: it can only use information that is linearly readable in the vectors. It is
+# trained on 720 captions and tested on 240 others. As a further control it is also trained on shuffled labels.
 
 
 # %%
@@ -1167,7 +1171,7 @@ def linear_map(inputs: Tensor, outputs: Tensor, strength: float = 10.0) -> Calla
 
 
 def probe_accuracy(vectors: Tensor, labels: Tensor, learned: int) -> float:
-    """Share of labels (m,) that a linear probe, fitted on the first `learned`, reads off the other vectors (m, d)."""
+    """Share of labels (m,) that a linear probe, fitted on the first `learned`, predicts from the other vectors."""
     probe = linear_map(vectors[:learned], F.one_hot(labels[:learned]).float())
     return (probe(vectors[learned:]).argmax(1) == labels[learned:]).float().mean().item()
 
@@ -1203,20 +1207,21 @@ with torch.no_grad():
         if name == "the shipped encoder":
             order = torch.randperm(len(text))
             found["shuffled labels"] = [probe_accuracy(at_noun, values[order], 720) for values in labels.values()]
-print(f"{'read off the vector at the noun:':<34}", *(f"{name:>8}" for name in labels))
+print(f"{'predicted from the noun’s vector:':<34}", *(f"{name:>8}" for name in labels))
 for name, values in found.items():
     print(f"{name:<34}", *(f"{value:>8.0%}" for value in values))
 
 # %% [markdown]
-# In the table the vector of “cat” knows that it is a cat, and at most which colour cats usually have. Behind the
-# encoder it knows where the cat is, its colour and its style. But look at the row of the random weights. There the
-# probe reads everything just as well! Attention with random weights also carries a little of each word to every other,
-# and a probe finds it. That something *can be read* off a vector does not show that the network has learned anything.
+# In the embedding table the vector of “cat” only contains that it is a cat, and at most which colour cats usually have.
+# After the encoder it also contains the setting, the colour and the style. But look at the row of the random weights.
+# There the probe predicts everything just as well! Attention with random weights also mixes some of every word into
+# each vector, and that is enough for the probe. So a successful probe does not show that the network has learned
+# anything.
 #
-# So ask, second, for what only learning can give: meaning. Say a scene in other words, and then say another scene in
-# almost the same words. Which of the two is nearer? There are 400 scenes, each with a caption A, a caption B that says
-# the same in another wording, and a caption C that differs from A in one fact. For an encoder of meaning it must be B.
-# We compare the means of the tokens' vectors by their distance.
+# So the second test is about meaning, which an encoder can only learn by training. There are 400 scenes, each with a
+# caption A, a caption B that says the same in other words, and a caption C that differs from A in one fact. If the
+# vectors represent meaning, B must be nearer to A than C is. We compare captions by the distance between the means of
+# their tokens' vectors.
 #
 # The rule: the claim holds if the probe reads all four off the shipped encoder's vectors at least 90 % of the time, and
 # B is nearer in at least 90 % of the cases and more often than with both controls. It is “not quite” if only the probe
@@ -1225,7 +1230,7 @@ for name, values in found.items():
 
 # %%
 def other_wording(scene: Scene, dice: np.random.Generator) -> str:
-    """The scene in words other than those of its own caption."""
+    """A caption of the same scene in other words."""
     first = caption(scene, complete=True)
     ways = (caption(replace(scene, seed=int(dice.integers(2**31))), complete=True) for _ in range(100))
     return next(words for words in ways if words != first)
@@ -1266,16 +1271,17 @@ verdict(
 )  # fmt: skip
 
 # %% [markdown]
-# Nobody ever told the encoder which captions mean the same. It had to find out, because they lead to the same codes.
+# The training data do not say which captions mean the same. The encoder learned it because such captions have similar
+# codes.
 #
 # ### Claim 3: “The BART model translates captions into the codebook vocabulary.”
 #
-# Is everything that it writes a word of that vocabulary? And is it a *translation*: does the picture say what the
-# caption says? 64 captions are drawn, each of which names a combination that was held out of training. A judge looks at
-# the pictures, a classifier that knows all combinations and took no part in training or drawing. As a control it looks
-# for the same facts in the picture of the next caption. And we measure what the caption is worth in the translator's
-# own terms: how many nats a code of a painted picture costs with its caption, without one, and with a caption of
-# another picture.
+# Is every number that it writes in that vocabulary? And is it a *translation*: does the picture show what the caption
+# says? We draw 64 captions, each of which names a combination that was held out of training. A judge looks at the
+# pictures. It is a classifier that was trained on all combinations and is used neither in training the translator nor
+# in drawing. As a control it looks for the same facts in the picture of the next caption. We also measure how much the
+# caption helps the translator: the cross-entropy for each code of a painted picture, in nats, with its own caption,
+# without one, and with the caption of another picture.
 #
 # The rule: the claim holds if all numbers are codes of the book, the judge finds all four facts in at least 80 % of the
 # drawings and in at most 10 % of the control's, and the right caption is the cheapest of the three. It is “not quite”
@@ -1330,7 +1336,7 @@ show(
 facts, swapped = judged(pictures, novel).all(1).float().mean(), judged(pictures.roll(1, 0), novel).all(1).float().mean()
 in_book = bool(((codes >= 0) & (codes < pipe.vqgan.config.codes)).all())
 for name, value in nats.items():
-    print(f"nats for a code, given {name}: {value:.2f}")
+    print(f"nats per code, given {name}: {value:.2f}")
 cheapest = nats["its own caption"] == min(nats.values())
 good = in_book and facts >= 0.8 and swapped <= 0.1 and cheapest
 verdict(
@@ -1343,20 +1349,21 @@ verdict(
 )
 
 # %% [markdown]
-# A wrong caption is worse than none: the translator believes it. And 1,024 codes that were all equally likely would
-# cost $\ln 1024 = 6.93$ nats.
+# A wrong caption is worse than no caption, because the translator predicts the wrong picture. For comparison: if all
+# 1,024 codes were equally likely, the cross-entropy would be $\ln 1024 = 6.93$ nats.
 #
 # ### Claim 4: “The codebook of VQ-GAN, in effect, maps text embeddings to image embeddings.”
 #
-# Taken at its word this cannot be: the codebook's input is a *number*. “In effect” says that the chain as a whole is
-# such a map, and that the codebook is its last link. Both can be tested.
+# Taken literally this is false: the codebook's input is a *code*, not a text embedding. “In effect” means that the
+# chain from text to picture is such a map, and that the codebook is its last link. You can test both.
 #
-# *The chain.* Take the mean vector of each caption, as in claim 2, for a text embedding, and the picture's grid of
-# codebook vectors, 8 × 8 × 32 numbers, for an image embedding. Fit a linear map from the one to the other on 576
-# painted scenes. Is its prediction for a new caption nearer to that caption's picture, as the translator draws it, than
-# to 63 others?
+# *The chain.* The text embedding is the mean vector of a caption, as in claim 2. The image embedding is the picture's
+# grid of codebook vectors, 8 × 8 × 32 numbers. Fit a linear map from text to image embeddings on 576 painted scenes.
+# For a new caption, is its prediction nearer to the picture that the translator draws from this caption than to 63
+# others?
 #
-# *The link.* Shuffle the rows of the codebook. BART writes the same numbers as before; only the book is another.
+# *The link.* Shuffle the rows of the codebook. BART writes the same codes as before, but each code now stands for
+# another vector.
 #
 # The rule: the claim holds if the map finds at least half of the pictures among 64, with shuffled pairs at most 10 %,
 # and the judge finds all facts in at least 80 % of the drawings with the right book, and at most 10 % with the shuffled
@@ -1394,7 +1401,7 @@ rows = ["BART writes", "linear map", "other book"]
 show(
     picture_grid(posterize(torch.cat([fresh_pictures[:7], short_cut, garbled[:7]])), 7, rows=rows, inches=1.05),
     "Three rows of seven pictures. Above, as the translator draws them. Below, what a linear map predicts from the "
-    "caption's vector: much the same, but muddled. At the bottom the same codes with a shuffled codebook: rubbish.",
+    "caption's vector: similar, but blurred. At the bottom the same codes with a shuffled codebook: coloured noise.",
 )
 both_parts = [bool(chain >= 0.5 and chain_by_chance <= 0.1), bool(link >= 0.8 and broken_link <= 0.1)]
 verdict(
@@ -1406,23 +1413,23 @@ verdict(
 )
 
 # %% [markdown]
-# The second row is the slide's sentence made literal: a caption's vector, a linear map, the VQ-GAN's decoder, no word
-# chosen anywhere. The subject and its place are there, and mostly the colour. But it is the mean of all pictures that
-# the caption fits. Nobody has decided on which side the moon stands, so there may be two of them, both pale. To get one
-# picture out of many, somebody has to choose, code after code, and stay with the choice. That is what the decoder of
-# BART is for.
+# The second row takes the slide's sentence literally: a linear map turns the caption's vector into an image embedding,
+# and the VQ-GAN's decoder draws it, without choosing any code. The subject and the setting are there, and mostly the
+# colour. But the result is the mean of all pictures that fit the caption. If the moon can be on the left or on the
+# right, the mean may have two pale moons. To get one picture out of many, you have to choose one code after the other,
+# each consistent with those before. That is what the decoder of BART does.
 #
-# The third row shows what the codebook is for: in another book the same numbers mean nothing.
+# The third row shows that codes only have a meaning together with the codebook that they were trained with.
 #
 # ## 7 · Your turn
 #
-# Write your answer where the stub is, run its cell, then run the check. The hints fold open.
+# Write your answer in the stub's cell, run it, then run the check. Click on a hint to open it.
 
 # %% [markdown]
 # ### Exercise 3.1 · One head by hand (★☆☆, 4 minutes)
 #
-# A head has the width $c = 4$. Its query is $(2, 0, 1, 1)$. It looks at three keys: $(1, 1, 1, 1)$, $(2, 0, 1, 1)$ and
-# $(0, 3, 0, 0)$. Which share of the looking goes to the *first* key? Work it out to two decimals.
+# A head has the width $c = 4$. Its query is $(2, 0, 1, 1)$, and there are three keys: $(1, 1, 1, 1)$, $(2, 0, 1, 1)$
+# and $(0, 3, 0, 0)$. Which attention weight does the *first* key get? Compute it to two decimals.
 
 # %% tags=["stub"]
 share_of_first = None
@@ -1431,21 +1438,21 @@ share_of_first = None
 check("3.1", share_of_first)
 
 # %% [markdown] tags=["hint"]
-# Three products first: how well does each key fit the query? Then the division, then the softmax.
+# First compute the dot product of the query with each key. Then divide, then apply the softmax.
 
 # %% [markdown] tags=["hint"]
-# The products are 4, 6 and 0, and $\sqrt{4} = 2$. The softmax of $(2, 3, 0)$ has $e^2$ above the line and a sum of
-# three below.
+# The products are 4, 6 and 0, and $\sqrt{4} = 2$. The first weight of the softmax of $(2, 3, 0)$ is $e^2$ divided by a
+# sum of three exponentials.
 
 # %% tags=["solution"]
 share_of_first = torch.tensor([2.0, 3.0, 0.0]).softmax(0)[0]  # e² / (e² + e³ + 1) = 0.26
 
 # %% [markdown]
-# ### Exercise 3.2 · Who may see whom (★★☆, 6 minutes)
+# ### Exercise 3.2 · The decoder's mask (★★☆, 6 minutes)
 #
-# A decoder goes on with a picture whose first codes are given. Its cache holds the keys of `known` tokens; now `new`
-# tokens come at once. Write the mask that `place` has to return: True where a new token may see a key. A new token sees
-# all known ones, itself, and those new ones that stand before it.
+# A decoder continues a picture whose first codes are given. Its cache holds the keys of `known` tokens; now it gets
+# `new` more tokens at once. Write the mask that `place` has to return: True where a new token may see a key. A new
+# token sees all known tokens, itself, and the new tokens before it.
 
 
 # %% tags=["stub"]
@@ -1458,12 +1465,12 @@ def decoder_mask(known: int, new: int) -> Tensor:
 check("3.2", decoder_mask)
 
 # %% [markdown] tags=["hint"]
-# Number the places from 0. Where does the first of the new tokens stand? A token at place $i$ may see the keys at the
-# places $j \le i$.
+# Number the positions from 0. What is the position of the first new token? A token at position $i$ may see the keys at
+# positions $j \le i$.
 
 # %% [markdown] tags=["hint"]
-# `torch.arange(known + new)` are the keys' places. The new tokens' places are the last `new` of them; `[:, None]`
-# stands them up as a column, and a comparison of a column with a row is a table.
+# `torch.arange(known + new)` gives the keys' positions. The new tokens' positions are the last `new` of them.
+# `[:, None]` turns them into a column, and comparing a column with a row gives a table.
 
 
 # %% tags=["solution"]
@@ -1474,10 +1481,10 @@ def decoder_mask(known: int, new: int) -> Tensor:
 
 
 # %% [markdown]
-# ### Exercise 3.3 · Mend the noise (★★☆, 7 minutes)
+# ### Exercise 3.3 · Correct the infilling (★★☆, 7 minutes)
 #
-# This function should do text infilling with a given run. It was written in a hurry, and there are four mistakes in
-# it. Write it without them. The list that is handed in must stay as it was.
+# This function should do text infilling for a given span. It has four mistakes. Write it correctly. The input list must
+# not be changed.
 #
 # ```python
 # def infilled(tokens: list[int], start: int, length: int, mask: int) -> list[int]:
@@ -1490,7 +1497,7 @@ def decoder_mask(known: int, new: int) -> Tensor:
 
 # %% tags=["stub"]
 def infilled(tokens: list[int], start: int, length: int, mask: int) -> list[int]:
-    """Tokens with the run of `length` tokens from `start` on replaced by a single mask, as a new list."""
+    """Tokens with the span of `length` tokens from `start` on replaced by a single mask, as a new list."""
     raise NotImplementedError
 
 
@@ -1498,26 +1505,26 @@ def infilled(tokens: list[int], start: int, length: int, mask: int) -> list[int]
 check("3.3", infilled)
 
 # %% [markdown] tags=["hint"]
-# How many masks stand for a run of three? And what does a run of length 0 do, according to section 4?
+# How many masks replace a span of three tokens? And what happens with a span of length 0, according to section 4?
 
 # %% [markdown] tags=["hint"]
-# A run of `length` tokens from `start` on ends before `start + length`. What is in front of it, one mask, and what is
-# behind it make a new list.
+# A span of `length` tokens from `start` on ends before `start + length`. The new list has the tokens before the span,
+# one mask, and the tokens after the span.
 
 
 # %% tags=["solution"]
 def infilled(tokens: list[int], start: int, length: int, mask: int) -> list[int]:
-    """Tokens with the run of `length` tokens from `start` on replaced by a single mask, as a new list."""
+    """Tokens with the span of `length` tokens from `start` on replaced by a single mask, as a new list."""
     return [*tokens[:start], mask, *tokens[start + length :]]
 
 
 # %% [markdown]
 # ### Exercise 3.4 · From two logits to one lot (★★★, 10 minutes)
 #
-# Join the last steps before a code is drawn. First guide: push the conditional logits away from the unconditional ones,
-# as in section 5. Then make probabilities of them. Then keep only the likeliest codes that *together* reach the
-# probability `top_p`: sorted from the likeliest down, a code stays if what is likelier than it has not reached `top_p`
-# yet. The others get 0, and the rest sums to 1 again.
+# Write the last steps before a code is sampled. First apply guidance to the two sets of logits, as in section 5. Then
+# compute probabilities from them. Then keep only the likeliest codes that *together* reach the probability `top_p`:
+# sort the codes by probability, the likeliest first, and keep a code if the sum of all codes before it is less than
+# `top_p`. The other codes get 0, and the kept ones are rescaled to sum to 1.
 
 
 # %% tags=["stub"]
@@ -1530,12 +1537,12 @@ def lot(conditional: Tensor, unconditional: Tensor, guidance: float, top_p: floa
 check("3.4", lot)
 
 # %% [markdown] tags=["hint"]
-# `probabilities.sort(descending=True)` gives the sorted values and the places they came from. The sum of all likelier
-# ones is the cumulated sum minus the value itself.
+# `probabilities.sort(descending=True)` gives the sorted values and their original positions. The sum of all likelier
+# ones is the cumulative sum minus the value itself.
 
 # %% [markdown] tags=["hint"]
-# Put a 0 where that sum has reached `top_p`. Then back to the old places: `torch.zeros_like(p).scatter(0, places,
-# kept)`. And divide by the sum.
+# Put a 0 where that sum has reached `top_p`. Then move the values back to their original positions:
+# `torch.zeros_like(p).scatter(0, places, kept)`. Finally divide by the sum.
 
 
 # %% tags=["solution"]
@@ -1551,44 +1558,50 @@ def lot(conditional: Tensor, unconditional: Tensor, guidance: float, top_p: floa
 # %% [markdown]
 # ## 8 · What we have, what is missing
 #
-# - A transformer with two halves reads a prompt and writes codes, each with all earlier ones and all words in view.
-# - The same class, with other switches, is the BART that mends text. DALL·E Mini kept its plan and changed its layers.
-# - The caption enters by cross-attention alone, and guidance makes it count for more.
-# - What is drawn is what was asked for, even for combinations that training never showed, in our small world.
-# - Some drawings are better than others, and the translator itself does not know which. The next lesson builds CLIP,
-#   which looks at a picture and a sentence and says how well they go together.
+# - A transformer with two halves reads a prompt and writes codes. Each code depends on all earlier codes and on all
+#   words.
+# - The same class with another config is the BART that restores text. DALL·E Mini kept the encoder-decoder architecture
+#   and changed its layers.
+# - The caption affects the codes only through cross-attention, and guidance strengthens its effect.
+# - In our small world the pictures show what the caption says, even for combinations that were not in the training
+#   data.
+# - What is missing: some drawings are better than others, and the translator does not rank them. The next lesson builds
+#   CLIP, which scores how well a picture and a sentence match.
 #
-# Five questions to see what has stayed.
+# Five questions to check what you remember.
 
 # %% [markdown] tags=["quiz"]
-# **1.** You shuffle the text tokens' vectors before the decoder looks at them, keys and values alike. What changes?
-# - [ ] The picture is of another scene, for the order of words carries meaning — the order is in the vectors already,
-#   since the encoder added positions.
-# - [x] Nothing — attention sees a set: each value comes with its own key, wherever they stand.
-# - [ ] The decoder fails, for its causal mask no longer fits — the causal mask is for codes; all words may be seen.
+# **1.** You shuffle the encoder's vectors before the decoder's cross-attention, keys and values in the same way. What
+# changes?
+# - [ ] The picture shows another scene, because the order of words carries meaning — the vectors already contain the
+#   order, since the encoder added positions.
+# - [x] Nothing — attention reads a set: each value has its own key, in any order.
+# - [ ] The decoder fails, because its causal mask no longer fits — the causal mask is for codes; all words may be seen.
 
 # %% [markdown] tags=["quiz"]
 # **2.** What would go wrong in training without the causal mask?
-# - [ ] The gradients would vanish — they would be there, and of no use.
-# - [ ] Training would be slower, as more has to be computed — the mask saves nothing; hidden products are computed too.
-# - [x] The decoder would copy the next code instead of learning to foresee it — and could not write, where there is
-#   nothing to copy from.
+# - [ ] The gradients would vanish — they would not, but they would teach the decoder the wrong thing.
+# - [ ] Training would be slower, because more has to be computed — the amount of computation hardly changes; what
+#   matters is what the decoder learns.
+# - [x] The decoder would copy the next code instead of learning to predict it — and it could not draw, because then
+#   there is no next code to copy.
 
 # %% [markdown] tags=["quiz"]
 # **3.** After text infilling the network writes “a red car” where “a blue house” stood. What does this show?
-# - [x] It fills in what is usual where the text does not say — the information is gone, so a likely guess is all there
-#   is.
-# - [ ] It has not been trained for long enough — no training brings back what is not in the input.
-# - [ ] It has learned its captions by heart — then it would be right on those and write nonsense on new ones.
+# - [x] Where the text does not say, it writes something likely — the information is lost, so it can only guess.
+# - [ ] It has not been trained for long enough — training cannot restore information that is not in the input.
+# - [ ] It has memorised its training captions — then it would be right on those and write nonsense on new ones.
 
 # %% [markdown] tags=["quiz"]
 # **4.** A cache holds the keys and values of earlier codes. Why is there no need for their queries?
-# - [ ] Queries are the same as keys — they are made by another layer.
-# - [x] A query is used once, when its token looks — later tokens look at earlier keys and values, never at queries.
-# - [ ] Queries would take up too much memory — as much as keys; they are simply not needed.
+# - [ ] Queries are the same as keys — another linear layer computes them.
+# - [x] A query is used only once, for its own token — later tokens use earlier keys and values, but not earlier
+#   queries.
+# - [ ] Queries would take too much memory — they would take as much as keys; they are just not needed.
 
 # %% [markdown] tags=["quiz"]
-# **5.** A probe reads the colour off an encoder's vectors with 97 %. What follows?
+# **5.** A probe predicts the colour from an encoder's vectors with 97 % accuracy. What follows?
 # - [ ] The encoder has learned what colours are — an encoder with random weights passes the same test.
-# - [ ] The decoder uses the colour — that it could be read does not say that anybody reads it.
-# - [x] The colour lies open in these vectors — no more: what it is worth shows in a comparison with controls.
+# - [ ] The decoder uses the colour — the probe shows that the vectors contain it, not that the decoder uses it.
+# - [x] The colour is linearly readable in these vectors — no more than that: only a comparison with controls shows
+#   whether it was learned.

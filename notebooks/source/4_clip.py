@@ -14,8 +14,8 @@
 # %% [markdown]
 # # 4 · CLIP, the critic
 #
-# Nine pictures lie on the table, and a sentence beside them. Which picture fits best? In this lesson you build the
-# network that answers with a number, and find out what the number is worth.
+# You have nine pictures and a sentence. Which picture fits the sentence best? In this lesson you build the network that
+# scores each picture, and you find out how useful these scores are.
 
 # %%
 import json
@@ -67,14 +67,14 @@ WORLD = small_world()
 lesson_header("4")
 
 # %% [markdown]
-# BART has written codes and the VQ-GAN's decoder has drawn them. The machine draws nine pictures of a prompt, because
-# each code is drawn by lot and some draws are luckier than others. Somebody has to choose. **CLIP** (Contrastive
-# Language–Image Pre-training; Radford and colleagues, 2021) is a network that takes a picture and a sentence and says
-# how well they belong together.
+# BART writes codes and the VQ-GAN's decoder draws them. The codes are sampled at random, so some pictures of a prompt
+# turn out better than others. That is why the pipeline draws nine and then ranks them. **CLIP** (Contrastive
+# Language–Image Pre-training; Radford and colleagues, 2021) is a network that takes a picture and a sentence and scores
+# how well they match.
 #
-# Here is the session's own prompt. The course's laptop preset has drawn it nine times, wildly on purpose, so that there
-# is something to choose: without guidance and at temperature 1.5. The course's CLIP has put the nine in order. Above
-# each stands its score, as on the session's slide, where three pictures had 31.59, 31.45 and 30.44.
+# Here is the session's own prompt, drawn nine times with the course's laptop preset, without guidance and at
+# temperature 1.5, so that the pictures differ a lot. The course's CLIP has ranked them; above each is its score. On the
+# session's slide three pictures had the scores 31.59, 31.45 and 30.44.
 
 # %%
 PROMPT = "sunset over a lake in the mountains"
@@ -90,19 +90,19 @@ show(
 # %% [markdown]
 # ## 2 · The idea
 #
-# CLIP is two networks side by side. Each is a **tower**: a network that ends in one vector of $e$ numbers, scaled to
-# length 1. One tower reads pictures, the other reads sentences. Both write into the same space, and they are trained
-# so that a picture and its own caption point the same way.
+# CLIP has two networks side by side. Each is a **tower**: a network whose output is one vector of $e$ numbers, scaled
+# to length 1. One tower encodes pictures, the other encodes sentences. Their vectors are in the same space, and the
+# towers are trained so that the vectors of a picture and its caption have nearly the same direction.
 #
 # How close are two directions? The **cosine similarity** of two vectors is the cosine of the angle between them, from
-# −1 to 1. For vectors of length 1 it is their product, $\mathbf{I} \cdot \mathbf{T}$. The score on the slide is 100
+# −1 to 1. For vectors of length 1 it is their dot product, $\mathbf{I} \cdot \mathbf{T}$. The score on the slide is 100
 # times that.
 #
-# Nobody tells CLIP what is in a picture. It only sees $n$ pictures and their $n$ captions, shuffled, and has to find
-# the pairs. This is **contrastive learning**: to learn what belongs together by telling it apart from what does not.
-# Panel (1) of the slide shows the game as a table, the *similarity matrix*. A row is a picture, a column a caption. On
-# the diagonal are the pairs. Every other cell is an **in-batch negative**, a wrong pair that costs nothing to make: it
-# is there because the others of the batch are there.
+# CLIP is trained without labels. It gets a batch of $n$ pictures and their $n$ captions and has to find the pairs. This
+# is **contrastive learning**: learning which pictures and captions belong together by telling them apart from those
+# that do not. Panel (1) of the slide shows it as a table, the *similarity matrix*. Each row is a picture, each column a
+# caption, and the pairs are on the diagonal. Every other cell is an **in-batch negative**, a wrong pair made of a
+# picture and a caption of the same batch. It needs no additional data.
 
 # %%
 laptop = load_preset("laptop")
@@ -127,7 +127,7 @@ pairs_shown = paint(shown, 64, DEVICE)
 
 
 def vectors_of(model: Any, texts: list[str]) -> Tensor:
-    """What a CLIP's text tower says of sentences, (n, e)."""
+    """The vectors of sentences by a CLIP's text tower, (n, e)."""
     return model.encode_text(tokenizer.encode(texts, 32).to(DEVICE))
 
 
@@ -157,14 +157,15 @@ made, axis = figure(5.8, 4.9)
 draw_matrix(axis, similarities.cpu(), pairs_shown, asked)
 show(
     made,
-    "Six painted pictures as rows, six captions as columns, and in each cell 100 times their cosine by the shipped "
+    "Six painted pictures as rows, six captions as columns, and in each cell 100 times their cosine from the shipped "
     "CLIP. The cells on the diagonal are dark, with high numbers; most others are pale.",
 )
 
 # %% [markdown]
-# The shipped CLIP has filled the table. Read a row: which caption does this picture go with? Read a column: which
-# picture does this caption go with? Training makes both readings come out on the diagonal. With $n$ pairs, picture
-# vectors $\mathbf{I}_i$ and caption vectors $\mathbf{T}_j$, and a scale $s$,
+# The table shows the scores of the shipped CLIP. Each row answers which caption belongs to a picture, and each column
+# which picture belongs to a caption. After training, the largest number of each row and column should be on the
+# diagonal. With $n$ pairs, picture vectors $\mathbf{I}_i$ and caption vectors $\mathbf{T}_j$, and a scale $s$, the loss
+# is
 #
 # $$\ell_{ij} = s\; \mathbf{I}_i \cdot \mathbf{T}_j, \qquad L = \frac12 \left( -\frac1n \sum_i \log
 # \frac{e^{\ell_{ii}}}{\sum_j e^{\ell_{ij}}} \; - \frac1n \sum_j \log \frac{e^{\ell_{jj}}}{\sum_i e^{\ell_{ij}}}
@@ -172,24 +173,26 @@ show(
 #
 # | symbol | meaning | shape |
 # |---|---|---|
-# | $\mathbf{I}_i$ | what the picture tower says of picture $i$ | ($e$,), of length 1 |
-# | $\mathbf{T}_j$ | what the text tower says of caption $j$ | ($e$,), of length 1 |
+# | $\mathbf{I}_i$ | the picture tower's vector of picture $i$ | ($e$,), of length 1 |
+# | $\mathbf{T}_j$ | the text tower's vector of caption $j$ | ($e$,), of length 1 |
 # | $s$ | the scale, one over the temperature; it is learned | a number, at most 100 |
-# | $\ell_{ij}$ | a logit: the cell of the table, before the softmax | ($n$, $n$) in all |
-# | $L$ | the loss, the mean of a classification by rows and one by columns | a number |
+# | $\ell_{ij}$ | a logit: one cell of the table, before the softmax | all together ($n$, $n$) |
+# | $L$ | the loss, the mean of the cross-entropies of the rows and of the columns | a number |
 #
-# The first sum asks each picture for its caption, the second each caption for its picture. That is why the loss is
-# called symmetric. If CLIP has no clue, all cells of a row are equal and $L = \ln n$. If it is sure and right, $L = 0$.
+# The first sum classifies each picture by its caption, the second each caption by its picture. That is why the loss is
+# called symmetric. If all cells of a row are equal, CLIP can only guess and $L = \ln n$. If it is certain and right,
+# $L = 0$.
 
 # %% [markdown]
 # ## 3 · Build it
 #
-# The code is the library's own, and it is OpenAI's model: with other sizes in the config, the published weights go in.
+# The code is the same as the library's, and the architecture is OpenAI's: with the published sizes in the config, the
+# published weights can be loaded.
 #
 # ### Step 1: the sizes
 #
-# A long list, and nothing but a list. It refuses only a width that cannot be split into the heads. `vit_b_32` has the
-# sizes of the model that DALL·E Mini is ranked with.
+# The config is a plain list of sizes. It only checks that each width can be divided by the number of heads. `vit_b_32`
+# returns the sizes of the CLIP that ranks DALL·E Mini's pictures.
 
 
 # %%
@@ -239,8 +242,8 @@ class CLIPConfig:
 
 
 # %% [markdown]
-# The CLIP of this lesson is some five hundred times smaller than that one. It looks at pictures of 64 pixels in patches
-# of 16.
+# The CLIP of this lesson is about five hundred times smaller. It takes pictures of 64 × 64 pixels in patches of
+# 16 × 16.
 
 # %% tags=["checked"]
 SMALL = CLIPConfig(
@@ -268,15 +271,15 @@ except ValueError as fault:
 # %% [markdown]
 # ### Step 2: attention
 #
-# Both towers are stacks of the same layer. Its heart is *attention*, by which each token of a sequence collects what it
-# needs from the others. Lesson 3 builds it step by step; in short: every token makes a query $\mathbf{q}$, a key
-# $\mathbf{k}$ and a value $\mathbf{v}$, and becomes the mean of all values, weighted by how well its query matches
-# their keys. If the layer is *causal*, a token sees only itself and what stands before it.
+# Both towers are stacks of the same layer. Its main part is *attention*, which gives each token of a sequence
+# information from the others. In short (lesson 3 has the details): for every token a query $\mathbf{q}$, a key
+# $\mathbf{k}$ and a value $\mathbf{v}$ are computed. The token's output is the mean of all values, weighted by how well
+# its query matches their keys. If the layer is *causal*, a token attends only to itself and the tokens before it.
 
 
 # %%
 class SelfAttention(nn.Module):
-    """Multi-head self-attention, its three projections in one matrix (Vaswani et al. 2017, section 3.2)."""
+    """Multi-head self-attention (Vaswani et al. 2017, section 3.2), with all three projections in one matrix."""
 
     def __init__(self, width: int, heads: int, causal: bool) -> None:
         super().__init__()
@@ -287,7 +290,7 @@ class SelfAttention(nn.Module):
         self.out_proj = nn.Linear(width, width)
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map x (n, t, d) to (n, t, d); if causal, each token sees itself and those before."""
+        """Map x (n, t, d) to (n, t, d); if causal, each token attends to itself and the tokens before it."""
         x = F.linear(x, self.in_proj_weight, self.in_proj_bias)  # (n, t, 3 · d)
         q, k, v = x.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # (n, heads, t, d / heads) each
         found = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
@@ -299,24 +302,25 @@ torch.manual_seed(0)
 attention = SelfAttention(width=8, heads=2, causal=True)
 sequence = torch.randn(1, 5, 8)
 changed = sequence.clone()
-changed[:, 3] = 0  # another fourth token
+changed[:, 3] = 0  # a different fourth token
 same = torch.isclose(attention(sequence), attention(changed), atol=1e-6).all(-1)[0]
 print("in and out:", tuple(sequence.shape), tuple(attention(sequence).shape))
-print("unmoved by the change of token 3:", same.tolist())
+print("unchanged when token 3 changes:", same.tolist())
 assert same.tolist() == [True, True, True, False, False]
 
 # %% [markdown]
 # ### Step 3: the layers of a tower
 #
-# A layer is attention and then a small network for each token alone, both added to what came in. The activation inside
-# is the GELU, a smooth version of "keep what is positive". OpenAI trained with a quick approximation of it,
-# $x \cdot \sigma(1.702\, x)$. The difference looks harmless. But who loads OpenAI's weights and computes the exact GELU
-# loses almost three points of accuracy and gets no error message. So the activation stands in the config.
+# A layer is attention followed by a small network (MLP) that processes each token separately. Each of the two is added
+# to its input. The activation is the GELU, a smooth version of $\max(0, x)$. OpenAI trained with a fast approximation
+# of it, $x \cdot \sigma(1.702\, x)$. The difference looks harmless. But if you load OpenAI's weights and compute the
+# exact GELU, you lose almost three points of accuracy and get no error message. So the config has a field for the
+# activation.
 
 
 # %%
 class MLP(nn.Module):
-    """The feed-forward layer: widen, GELU, narrow."""
+    """The feed-forward layer: a linear layer to `ratio` times the width, GELU, and a linear layer back."""
 
     def __init__(self, width: int, ratio: float, quick_gelu: bool) -> None:
         super().__init__()
@@ -331,7 +335,7 @@ class MLP(nn.Module):
 
 
 class ResidualBlock(nn.Module):
-    """One layer of a tower: attention, then MLP, each behind a LayerNorm and added to what came in."""
+    """One layer of a tower: attention, then MLP, each applied after a LayerNorm and added to its input."""
 
     def __init__(self, width: int, heads: int, causal: bool, ratio: float, quick_gelu: bool) -> None:
         super().__init__()
@@ -347,7 +351,7 @@ class ResidualBlock(nn.Module):
 
 
 class Transformer(nn.Module):
-    """The layers of a tower. Their outputs start small, the smaller the more of them are summed."""
+    """The layers of a tower. The more layers, the smaller their initial outputs, because the outputs are summed."""
 
     def __init__(self, width: int, layers: int, heads: int, causal: bool, config: CLIPConfig) -> None:
         super().__init__()
@@ -373,24 +377,24 @@ line = torch.linspace(-4, 4, 200)
 exact, quick = F.gelu(line), line * torch.sigmoid(1.702 * line)
 made, axis = figure(6.4, 2.2)
 axis.plot(line, exact, color=BLUE, label="GELU")
-axis.plot(line, quick, color=VERMILION, linestyle="--", label="OpenAI’s quick one")
-axis.fill_between(line, 10 * (quick - exact), color=ORANGE, alpha=0.35, label="difference, ten times enlarged")
+axis.plot(line, quick, color=VERMILION, linestyle="--", label="OpenAI’s approximation")
+axis.fill_between(line, 10 * (quick - exact), color=ORANGE, alpha=0.35, label="difference, times ten")
 axis.legend(loc="upper left")
-show(made, "Two curves that almost coincide, the GELU and its quick approximation, and their difference ten times.")
+show(made, "Two curves that almost coincide, the GELU and its approximation, and their difference times ten.")
 
 # %% [markdown]
-# ### Step 4: the picture's tower
+# ### Step 4: the picture tower
 #
-# Attention reads sequences. How does a picture become one? The **vision transformer** (Dosovitskiy and colleagues,
-# 2021) is a transformer whose tokens are square patches of a picture. A convolution whose stride is as large as its
-# window cuts the picture and turns each patch into a vector in one step. A learned vector for each place is added, or
-# the tower would not know which patch is where. In front stands one token more, the **class token**, which belongs to
-# no patch and collects what the picture is about. Its last state becomes the picture's vector.
+# Attention works on sequences. How does a picture become one? The **vision transformer** (Dosovitskiy and colleagues,
+# 2021) is a transformer whose tokens are square patches of a picture. A convolution whose stride equals its kernel size
+# turns each patch into a vector. A learned vector for each position is added, because attention alone does not use the
+# order of the patches. One more token is put in front, the **class token**. It belongs to no patch and collects
+# information about the whole picture. Its output becomes the picture's vector.
 
 
 # %%
 class VisionTransformer(nn.Module):
-    """The picture's tower: patches as tokens, with one token more that collects what the picture is about."""
+    """The vision tower. Its tokens are the picture's patches and a class token, whose output represents the picture."""
 
     def __init__(self, config: CLIPConfig) -> None:
         super().__init__()
@@ -416,7 +420,7 @@ class VisionTransformer(nn.Module):
 tower = VisionTransformer(SMALL)
 patches = F.unfold(pairs_shown[:1].cpu(), 16, stride=16)[0].T.reshape(16, 3, 16, 16)
 out = tower(torch.zeros(2, 3, 64, 64))
-print("two pictures become", tuple(out.shape), "— and one picture is read as these 16 patches:")
+print("two pictures give vectors of shape", tuple(out.shape), "— one picture is split into these 16 patches:")
 show(
     picture_grid(patches, 16, inches=0.52), "The picture of the red Eiffel tower on the moon, cut into sixteen patches."
 )
@@ -425,17 +429,16 @@ assert out.shape == (2, SMALL.embed_dim)
 # %% [markdown]
 # ### Step 5: both towers
 #
-# The text tower has the same layers, but causal ones: only the last token has seen the whole sentence. So the
-# sentence's vector is read off at the token that ends it. What comes after that is padding, and it cannot have any
-# influence.
+# The text tower has the same layers, but they are causal: only the last token attends to the whole sentence. So the
+# sentence's vector is taken from its end token. The tokens after it are padding, and they have no effect on it.
 #
-# The last parameter is the scale $s$. Its inverse $\tau = 1 / s$ is the **temperature**: the number that cosines are
-# divided by before the softmax. It is stored as a logarithm, so that it stays positive, and starts at $\tau = 0.07$.
+# The last parameter is the scale $s$. Its inverse $\tau = 1 / s$ is the **temperature**: the cosines are divided by it
+# before the softmax. The scale is stored as a logarithm, so that it stays positive, and starts at $1 / 0.07$.
 
 
 # %%
 class CLIP(nn.Module):
-    """Both towers, and the temperature that turns cosines into logits."""
+    """Both towers, and a learned temperature that scales their cosine similarities to logits."""
 
     def __init__(self, config: CLIPConfig) -> None:
         super().__init__()
@@ -446,11 +449,11 @@ class CLIP(nn.Module):
         self.transformer = Transformer(config.text_width, config.text_layers, config.text_heads, True, config)
         self.ln_final = nn.LayerNorm(config.text_width)
         self.text_projection = nn.Parameter(torch.randn(config.text_width, config.embed_dim) * config.text_width**-0.5)
-        self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))  # a logarithm; section 2.5
+        self.logit_scale = nn.Parameter(torch.tensor(math.log(1 / 0.07)))  # log of 1 / temperature, section 2.5
         nn.init.normal_(self.token_embedding.weight, std=0.02)
 
     def encode_image(self, pixels: Tensor) -> Tensor:
-        """Give pictures (n, 3, image_size, image_size) in [0, 1] their places in the common space, (n, e)."""
+        """Map pictures (n, 3, image_size, image_size) in [0, 1] into the common space, (n, e)."""
         size = self.config.image_size
         if pixels.ndim != 4 or pixels.shape[1:] != (3, size, size):
             raise ValueError(f"pixels have shape {tuple(pixels.shape)}; this model takes (n, 3, {size}, {size}).")
@@ -458,7 +461,7 @@ class CLIP(nn.Module):
         return F.normalize(self.visual((pixels - mean) / std), dim=-1)
 
     def encode_text(self, ids: Tensor) -> Tensor:
-        """Give captions, as ids (n, t), their places in the common space, (n, e)."""
+        """Map captions, as ids (n, t), into the common space, (n, e)."""
         longest = self.config.context_length
         if ids.ndim != 2 or not 1 <= ids.shape[1] <= longest:
             raise ValueError(f"ids have shape {tuple(ids.shape)}; give one row per caption, of 1 to {longest} ids.")
@@ -468,7 +471,7 @@ class CLIP(nn.Module):
         return F.normalize(x @ self.text_projection, dim=-1)  # (n, e)
 
     def end_position(self, ids: Tensor) -> Tensor:
-        """Where each row of ids (n, t) has its end of text, (n,): only there has the causal tower seen all of it."""
+        """The position of the end of text in each row of ids (n, t), (n,): the first that attends to the whole text."""
         if self.config.end_token is None:
             return ids.argmax(dim=-1)
         is_end = ids == self.config.end_token  # (n, t)
@@ -477,7 +480,7 @@ class CLIP(nn.Module):
         return is_end.int().argmax(dim=-1)
 
     def forward(self, pixels: Tensor, ids: Tensor) -> Tensor:
-        """Logits (pictures, captions): how well each picture goes with each caption, in units of the temperature."""
+        """Cosine similarities of pictures and captions divided by the temperature: logits (pictures, captions)."""
         return self.logit_scale.exp() * self.encode_image(pixels) @ self.encode_text(ids).T
 
 
@@ -494,10 +497,10 @@ print("three pictures and two sentences give logits", tuple(logits.shape))
 assert torch.allclose(text.norm(dim=1), torch.ones(2))
 
 # %% [markdown]
-# What does the temperature do? Take the picture of the blue sailing boat and five captions that are nearly right. Below
-# are their cosines, then the softmax of them at three scales. At scale 1 the softmax sees hardly any difference, since
-# cosines are at most 1. At 100 it is certain. CLIP learns the scale that suits its certainty. Above 100 the training
-# becomes unstable, so it is cut off there (section 2.5 of the paper).
+# What does the temperature do? Take the picture of the blue sailing boat, its caption and four that are nearly right.
+# Below are their cosines, then their softmax at three scales. At scale 1 the probabilities are almost equal, because
+# cosines are at most 1. At 100 nearly all probability is on one caption. CLIP learns the scale in training. It is
+# limited to 100, because training becomes unstable above that (section 2.5 of the paper).
 
 # %%
 nearly = ["blue sailing boat", "purple sailing boat", "blue butterfly", "blue house", "red sailing boat"]
@@ -515,18 +518,18 @@ axes[0].set_yticklabels(nearly, fontsize=8.5)
 show(
     made,
     "Four bar charts of five captions for the picture of the blue sailing boat: cosines close together; a softmax at "
-    "scale 1, almost flat; at 14, mostly on the right caption; at 100, all but all of it.",
+    "scale 1, almost flat; at 14, mostly on the right caption; at 100, almost all of it.",
 )
 
 # %% [markdown]
 # ### Step 6: the loss
 #
-# Both classifications at once. The right answer of row $i$ is column $i$.
+# The loss is the mean of two classifications, by rows and by columns. The right class of row $i$ is column $i$.
 
 
 # %%
 def contrastive_loss(image: Tensor, text: Tensor, scale: Tensor | float) -> Tensor:
-    """How badly n pictures and n captions find each other (figure 3): 0 if all are sure, ln n if none has a clue."""
+    """The symmetric cross-entropy of n pairs (figure 3): 0 for certain and correct matches, ln n for uniform ones."""
     if image.shape != text.shape:
         raise ValueError(f"image has shape {tuple(image.shape)}, text {tuple(text.shape)}; give pairs, (n, e) each.")
     logits = scale * image @ text.T  # (n, n)
@@ -536,16 +539,17 @@ def contrastive_loss(image: Tensor, text: Tensor, scale: Tensor | float) -> Tens
 
 # %% tags=["checked"]
 alike, apart = F.normalize(torch.ones(8, 4), dim=1), torch.eye(8)
-print(f"no clue, 8 pairs: {contrastive_loss(alike, alike, 100.0):.3f}   (ln 8 = {math.log(8):.3f})")
-print(f"sure and right:   {abs(contrastive_loss(apart, apart, 100.0)):.3f}")
-print(f"sure and wrong:   {contrastive_loss(apart, apart.roll(1, 0), 100.0):.3f}")
+print(f"guessing, 8 pairs: {contrastive_loss(alike, alike, 100.0):.3f}   (ln 8 = {math.log(8):.3f})")
+print(f"certain and right: {abs(contrastive_loss(apart, apart, 100.0)):.3f}")
+print(f"certain and wrong: {contrastive_loss(apart, apart.roll(1, 0), 100.0):.3f}")
 
 # %% [markdown]
 # ### Parity
 #
-# open_clip is the library from which most people load CLIP. It gets the weights of your untrained model, under the same
-# names, and three pictures. Its logits must be yours. The test `test_clip_parity.py` does the same at ViT-B/32's full
-# size, `test_openclip_parity.py` from the published file to the score, with tokenizer and pixels.
+# open_clip is the most common library for CLIP. You load the weights of your untrained model into its CLIP; the names
+# are the same. For three pictures both must give the same logits. The test `test_clip_parity.py` does this at
+# ViT-B/32's full size, and `test_openclip_parity.py` compares everything from the published file to the score, with
+# tokenizer and preprocessing.
 
 # %% tags=["checked"]
 vision = open_clip.CLIPVisionCfg(image_size=64, patch_size=16, width=64, layers=2, head_width=16)
@@ -566,9 +570,9 @@ print("the same logits, the same loss")
 # %% [markdown]
 # ## 4 · Train it
 #
-# A painted world has as many pairs as you like. You train on twenty thousand, each seen once: ten subjects, eight
-# settings, eight colours, four styles, with captions that vary in wording and in how much they say. The held-out
-# combinations, such as the Eiffel tower on the moon, are not among them.
+# The painted world can generate any number of pairs. You train on twenty thousand and use each of them once. They have
+# ten subjects, eight settings, eight colours and four styles, and their captions vary in wording and detail. The
+# held-out combinations, such as the Eiffel tower on the moon, are not among them.
 
 # %% tags=["ignored"]
 STEPS, BATCH = 160, 128
@@ -590,9 +594,9 @@ assert different_captions > 0.5 * len(scenes)
 show(picture_grid(pixels[:3].float() / 255, 3, inches=1.2), "The painted pictures of the three captions above.")
 
 # %% [markdown]
-# How good is it? The test that the field uses is **retrieval**: of 64 captions, find the one that belongs to a picture,
-# and of 64 pictures, find the one that belongs to a caption. Chance finds one in 64. No two of the 64 scenes agree in
-# subject, setting, colour and style, and none of these pictures was trained on.
+# How good is it? The usual test is **retrieval**: find the caption of a picture among 64 captions, and the picture of a
+# caption among 64 pictures. A random guess is right once in 64. All 64 scenes differ in subject, setting, colour or
+# style, and the training did not use any of these pictures.
 
 
 # %%
@@ -639,7 +643,7 @@ model = model.eval().requires_grad_(False)
 made, axes = figure(9.2, 2.7, 1, 4, width_ratios=(1.25, 1.25, 1, 1))
 axes[0].plot(losses, color=BLUE)
 axes[0].axhline(math.log(BATCH), color=GREY, linestyle="--", linewidth=1)
-axes[0].text(STEPS, math.log(BATCH) - 0.12, "ln 128: no clue", ha="right", va="top", fontsize=8)
+axes[0].text(STEPS, math.log(BATCH) - 0.12, "ln 128: guessing", ha="right", va="top", fontsize=8)
 axes[0].set(title="loss, nats", xlabel="step", ylim=(0, 5.2))
 axes[1].plot(list(found_at), [100 * share for share in found_at.values()], color=GREEN, marker="o", markersize=4)
 axes[1].axhline(100 / 64, color=GREY, linestyle="--", linewidth=1)
@@ -652,7 +656,7 @@ axes[2].set(ylabel="pictures")
 show(
     made,
     "The loss falls from above ln 128 to about 1, the share of captions found among 64 rises to some nine in ten. The "
-    "matrix of 64 pictures and captions is all the same before training; after it a dark diagonal stands out.",
+    "matrix of 64 pictures and captions is uniform before training; after it a dark diagonal stands out.",
 )
 
 # %%
@@ -666,24 +670,24 @@ assert live_seen[0] >= 0.8
 assert shipped_seen[0] >= 0.97
 
 # %% [markdown]
-# After half a minute CLIP finds nine captions in ten. For combinations that it never saw together it is nearly as good:
-# the vector of “green cat” is made of what it knows of green things and of cats. The shipped CLIP has the same blocks,
-# is twice as large and was trained for forty minutes.
+# After half a minute of training CLIP finds nine captions in ten. For held-out combinations it is nearly as good: it
+# has learned “green” and “cat” from other pictures and can combine them. The shipped CLIP has the same architecture, is
+# twice as large and was trained for forty minutes.
 #
 # ## 5 · Look inside
 #
-# ### A classifier out of words
+# ### A classifier made of sentences
 #
-# Panels (2) and (3) of the slide do something surprising with this network. You want to know whether a picture shows a
-# cat, a car or a house. Nobody trains a classifier. You *write the labels down*: “a photo of a cat”, “a photo of a
-# car”. The text tower turns each sentence into a vector, and these vectors are the classifier. The nearest one wins.
-# This is **zero-shot** classification: a task solved without a single example made for it.
+# Panels (2) and (3) of the slide show a surprising use of this network. To find out whether a picture shows a cat, a
+# car or a house, you do not train a classifier. You *write a sentence for each label*: “a photo of a cat”, “a photo of
+# a car”. The text tower turns each sentence into a vector, and the label whose vector is nearest to the picture's wins.
+# This is **zero-shot** classification: solving a task without a single training example for it.
 #
-# A sentence with a gap for the label is a **prompt template**. Captions in training never say just “cat”, so a bare
-# word is a strange thing to the text tower. The better the template resembles real captions, the better it works. The
-# paper used eighty templates for each label and took the mean of their vectors. Our captions name four things at once,
-# so we take every sentence there is, 10 × 8 × 8 × 4 = 2,560 of them. The softmax gives each a probability, and a label
-# gets the sum of the probabilities of all sentences that name it. So one table of sentences makes four classifiers.
+# A sentence with a gap for the label is a **prompt template**. No training caption is just “cat”, so a single word is
+# unusual input for the text tower. The more the template resembles real captions, the better it works. The paper used
+# eighty templates for each label and took the mean of their vectors. Our captions name four attributes at once, so we
+# use the sentences of all 10 × 8 × 8 × 4 = 2,560 combinations. The softmax gives each sentence a probability, and a
+# label's probability is the sum over all sentences that name it. So one table of sentences gives four classifiers.
 
 # %%
 TASKS = WORLD.attributes
@@ -731,16 +735,17 @@ for axis, (task, share) in zip(axes[1:], answers.items(), strict=True):
 show(
     made,
     "An orange hot-air balloon on a beach, and four bar charts with the probabilities of subject, setting, colour and "
-    "style that the shipped CLIP gives, out of sentences alone.",
+    "style that the shipped CLIP gives, from sentences alone.",
 )
 
 # %% [markdown]
-# Four questions were put to one network, in words, and none of them was trained for.
+# One network has solved four classification tasks without being trained for any of them.
 #
 # ### Type a prompt
 #
-# Eight painted pictures. Type a sentence, press Enter, and watch the ranking move. Try “a cat”, “night”, “a
-# watercolour”, “something blue by the sea”, and then words that this CLIP has never read: “a dog”, “no cat”.
+# Type a sentence about the eight painted pictures, press Enter, and watch the ranking change. Try “a cat”, “night”, “a
+# watercolour”, “something blue by the sea”, and then words that are not in this CLIP's training data: “a dog”, “no
+# cat”.
 
 # %%
 gallery_scenes = WORLD.sample(8, seed=21, held_out="allowed", complete=True)
@@ -749,7 +754,7 @@ gallery_vectors = clip.encode_image(gallery)
 
 
 def draw_ranking(prompt: str) -> tuple[Figure, str]:
-    """The eight pictures of the gallery, the one that CLIP finds most fitting first."""
+    """The eight pictures of the gallery, the one with the highest score first."""
     ranked = (100 * gallery_vectors @ vectors_of(clip, [prompt])[0]).sort(descending=True)
     titles = [f"{score:.1f}" for score in ranked.values.tolist()]
     best = caption(gallery_scenes[int(ranked.indices[0])], complete=True)
@@ -765,10 +770,10 @@ show(*draw_ranking("a watercolour"))
 # %% [markdown]
 # ### A map of pictures and captions
 #
-# The common space has 128 directions. Here are the two in which sixty pictures and their captions spread most. Dots
-# are pictures, crosses captions, and a line joins each pair. Before drawing, each kind was centred on its own mean. In
-# a trained CLIP pictures and captions often lie in two separate regions of the sphere: only their order of nearness is
-# trained, not that they touch. This is called the **modality gap**.
+# The common space has 128 dimensions. The figure shows the two directions in which sixty pictures and their captions
+# vary most. Dots are pictures, crosses are captions, and a line joins each pair. Pictures and captions are each centred
+# on their own mean. In a trained CLIP they often lie in two separate regions of the sphere, because the loss only
+# requires that a picture is nearer to its own caption than to others. This is called the **modality gap**.
 
 # %%
 mapped = WORLD.sample(60, seed=31, complete=True)
@@ -809,18 +814,19 @@ explore(
 print(f"distance between the mean picture and the mean caption before centring: {gap:.2f}")
 
 # %% [markdown]
-# What the training had to tell apart lies apart. The distance between the two means says how wide the gap is here; two
-# random directions would be about 1.4 apart.
+# Attributes that tell pairs apart, such as the setting, separate the points. The distance between the two means is the
+# width of the gap; two random directions are about 1.4 apart.
 #
 # ## 6 · Break it
 #
-# Seven claims stand on the slides of part 4. Each is put to the test here, by a rule that was fixed beforehand.
+# The slides of part 4 make seven claims. Here you test each of them, by a rule that was fixed beforehand.
 #
 # ### Claim 1: “CLIP is a neural network trained on a variety of (image, text) pairs”
 #
-# The published CLIP was trained on 400 million pairs from the web (Radford and colleagues, section 2.2). Ours saw a
-# hundred thousand, all by one painter, in sixty-odd words. Is variety a detail? We show the shipped CLIP ten subjects
-# of its world, and ten that only the full world has: trees, rockets, dogs. It gets the name of each in every sentence.
+# The published CLIP was trained on 400 million pairs from the web (Radford and colleagues, section 2.2). Ours was
+# trained on a hundred thousand painted pictures whose captions use a little more than sixty words. Does variety matter?
+# We test the shipped CLIP on ten subjects of its world, and on ten “strangers”, subjects that only the full world has:
+# trees, rockets, dogs. For each picture it chooses among sentences that differ only in the subject.
 #
 # The rule: the claim holds for our CLIP too if it names at least half of the strangers; “not quite” if it names half of
 # the known ones, but not of the strangers.
@@ -830,7 +836,7 @@ STRANGERS = tuple(name for name in full_world().subjects if name not in small_wo
 
 
 def portraits(subjects: tuple[str, ...], each: int, seed: int) -> tuple[list[Scene], Tensor]:
-    """Scenes that show each subject equally often, all else by lot; and the subjects' numbers."""
+    """Scenes that show each subject equally often, with random other attributes; and the subjects' numbers."""
     base = WORLD.sample(each * len(subjects), seed, complete=True)
     posed = [replace(scene, subject=subjects[n % len(subjects)], pose="standing") for n, scene in enumerate(base)]
     return posed, torch.arange(len(posed)) % len(subjects)
@@ -838,7 +844,7 @@ def portraits(subjects: tuple[str, ...], each: int, seed: int) -> tuple[list[Sce
 
 @torch.no_grad()
 def named(subjects: tuple[str, ...]) -> float:
-    """How often the shipped CLIP names the right one of ten subjects, the rest of each sentence being true."""
+    """How often the shipped CLIP names the right one of ten subjects, if the rest of each sentence is true."""
     posed, numbers = portraits(subjects, 20, seed=41)
     seen = clip.encode_image(paint(posed, 64, DEVICE))  # (200, e)
     lines = [caption(replace(scene, subject=name), complete=True) for scene in posed for name in subjects]
@@ -850,7 +856,7 @@ known, unknown = named(WORLD.subjects), named(STRANGERS)
 strange, _ = portraits(STRANGERS, 1, seed=43)
 show(
     picture_grid(paint(strange, 64, DEVICE), 10, titles=STRANGERS, inches=0.85),
-    "Ten pictures of things that the shipped CLIP has never seen, among them a tree, a rocket, a fish and a dog.",
+    "Ten pictures of things that the shipped CLIP was not trained on, among them a tree, a rocket, a fish and a dog.",
 )
 verdict(
     "clip-pairs",
@@ -860,8 +866,9 @@ verdict(
 )
 
 # %% [markdown]
-# What no caption ever named, CLIP cannot name. Zero-shot means that nobody made examples *for the task*. It does not
-# mean that the thing was never seen. The published CLIP can name a rocket because the web is full of captioned rockets.
+# CLIP cannot name subjects that are not in its training captions. Zero-shot means that there were no training examples
+# *for the task*. The subject itself may be in the training data. The published CLIP can name a rocket because the web
+# has many captioned pictures of rockets.
 #
 # ### Claim 2: “It can be instructed in natural language to predict the most relevant text snippet, given an image …”
 #
@@ -885,17 +892,18 @@ verdict(
 )
 
 # %% [markdown]
-# What does “without directly optimizing for the task” mean, then? Telling pairs apart *is* what CLIP was optimised for.
-# But the snippets that it chooses from here were never its targets: nobody trained it to give one of these 64 answers,
-# and half of the cases show combinations that no training pair had. So far the clause is true. The next two claims ask
-# for tasks that are further away.
+# What does “without directly optimizing for the task” mean, then? CLIP *was* optimised to tell pairs apart. But the 64
+# captions that it chooses from here were not its training targets, and half of the cases have combinations that were
+# not in the training data. In this sense the clause is true. The next two claims are about tasks that differ more from
+# the training.
 #
 # ### Claim 3: “CLIP is thus similar to the zero-shot capabilities of GPT-2 and 3”
 #
-# GPT-2 was found to do tasks that nobody had trained it for, if they were put to it in words (Radford and colleagues,
-# “Language models are unsupervised multitask learners”, 2019). With GPT-3 the same worked better the larger the model,
-# and it depended on the wording (Brown and colleagues, 2020). Two marks, then: several tasks by words alone, and a
-# difference by wording. We give the shipped CLIP four tasks and word each twice: the bare labels, and all sentences.
+# GPT-2 can do tasks that it was not trained for, if the task is described in words (Radford and colleagues, “Language
+# models are unsupervised multitask learners”, 2019). With GPT-3 this worked better the larger the model was, and the
+# results depended on the wording (Brown and colleagues, 2020). So there are two criteria: CLIP solves several tasks
+# that are only described in words, and the wording matters. We give the shipped CLIP four tasks and word each in two
+# ways: the bare labels, and all sentences.
 #
 # The rule: it holds if in all four tasks the sentences reach at least the middle between chance and perfection, and on
 # average beat the bare words. “Not quite” if one of the two is missing.
@@ -912,7 +920,7 @@ def marks(answers: dict[str, Tensor]) -> dict[str, float]:
 
 
 def draw_marks(results: dict[str, dict[str, float]], title: str) -> Figure:
-    """Grouped bars: a group for each task, a bar for each row of results, a tick for chance."""
+    """Grouped bars: a group for each task, a bar for each row of results, a dotted line for chance."""
     made, axis = figure(7.4, 2.7)
     wide = 0.8 / len(results)
     for number, (name, shares) in enumerate(results.items()):
@@ -949,19 +957,19 @@ verdict(
 #
 # The slide goes on: “without using any of the original 1.28M labeled examples”.
 #
-# The paper says so in section 3.1.3, with 76.2 % for both. Two things are easily overlooked. It speaks of the largest
-# CLIP, ViT-L/14 on pictures of 336 pixels; ViT-B/32, which ranks for DALL·E Mini, reaches 63.3 %. And the examples
-# that it did not use were replaced by 400 million others.
+# The paper says this in section 3.1.3, with 76.2 % for both. Two things are easily overlooked. The result is for the
+# largest CLIP, ViT-L/14 on pictures of 336 pixels; ViT-B/32, which ranks DALL·E Mini's pictures, reaches 63.3 %. And
+# instead of the 1.28 million labelled examples CLIP used 400 million other pairs.
 #
-# At our scale the comparison can be made fair. A supervised network gets *your* picture tower, the same number of
-# weights, the same pictures in the same order, and the labels of all four tasks. Your CLIP got the captions. The rule:
-# it holds if zero-shot comes within 5 points of supervised on average, “not quite” if it comes at least half of the way
-# from chance to supervised.
+# At our scale you can make the comparison fair. You train a supervised network with the same architecture as *your*
+# picture tower, on the same pictures in the same order, with the labels of all four tasks. Your CLIP was trained on the
+# captions instead. The rule: it holds if zero-shot comes within 5 points of supervised on average, “not quite” if it
+# comes at least half of the way from chance to supervised.
 
 
 # %% tags=["ignored"]
 class Supervised(nn.Module):
-    """The picture's tower with one linear classifier for each task."""
+    """The picture tower with one linear classifier for each task."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -995,7 +1003,7 @@ with torch.no_grad():
 zero_shot = marks(by_sentences(model, exam_pictures))
 show(
     draw_marks({"zero-shot": zero_shot, "supervised": taught}, "the same tower, the same twenty thousand pictures"),
-    "Bars for four tasks: your CLIP without labels stands below the supervised network in all, most at subjects.",
+    "Bars for four tasks: your CLIP without labels is below the supervised network in all, most at subjects.",
 )
 chance = sum(1 / len(labels) for labels in TASKS.values()) / 4
 ours_mean, theirs_mean = sum(zero_shot.values()) / 4, sum(taught.values()) / 4
@@ -1011,11 +1019,12 @@ verdict(
 )
 
 # %% [markdown]
-# With as many pictures, labels are worth more than captions. The reason is instructive. The supervised network is asked
-# for the subject of every picture. CLIP is only asked to tell 128 pairs apart, and for that setting, colour and style
-# are nearly enough: two pictures that agree in all three seldom meet in a batch. What the batch does not ask for is not
-# learned. This is why the published CLIP used batches of 32,768, and why it needed four hundred million pairs to match
-# a network with one million labels. Its captions cost nobody's work, though. That is the point of it.
+# With equally many pictures, labels give better results than captions. The supervised network has to predict the
+# subject of every picture. CLIP only has to tell 128 pairs apart, and for this the setting, the colour and the style
+# are nearly enough: a batch seldom contains two pictures that agree in all three. So the loss gives little reason to
+# learn the subject. This is one reason why the published CLIP used batches of 32,768, and why it needed four hundred
+# million pairs to match a network with one million labels. But its captions come from the web, so no pictures had to be
+# labelled.
 #
 # ### Claim 5: “… representations of data that are useful for downstream tasks …”
 #
@@ -1023,14 +1032,14 @@ verdict(
 # representations of data that are useful for downstream tasks, such as image classification or natural language
 # processing.”
 #
-# *Useful* can be measured by a linear probe, as in lesson 3: freeze the network, take its vectors as they are, and
-# train nothing but one linear classifier on them with few labelled pictures. If that works, the vectors had the answer
-# in plain view. The rival is the same network with random weights. We let both learn the ten known subjects, and the
-# ten strangers, whose names no caption ever held. (We test pictures; of language processing this measures nothing.)
+# You can measure *useful* by a linear probe, as in lesson 3: freeze the network and train only a linear classifier on
+# its vectors, with few labelled pictures. If that works, the answer is linearly readable from the vectors. The control
+# is the same network with random weights. We probe both for the ten known subjects, and for the ten strangers, whose
+# names are not in the captions. (This tests pictures only; it says nothing about language processing.)
 #
-# As in the paper, the features are the tower's last state before the projection into the common space. The rule: it
-# holds if with 64 pictures of each subject CLIP's features beat the random network's by at least 10 points, for the
-# known subjects and for the strangers; “not quite” if for one of the two.
+# As in the paper, the features are the tower's output before the projection into the common space. The rule: it holds
+# if with 64 pictures of each subject CLIP's features beat the random network's by at least 10 points, for the known
+# subjects and for the strangers; “not quite” if for one of the two.
 
 
 # %%
@@ -1055,7 +1064,7 @@ def probe(seen: Tensor, labels: Tensor, new: Tensor, answers: Tensor) -> float:
 
 @torch.no_grad()
 def features(model: Any, pictures: Tensor) -> Tensor:
-    """The last state of the picture tower's class token, before the projection, (n, d)."""
+    """The output of the picture tower at its class token, before the projection, (n, d)."""
     caught: list[Tensor] = []
     hook = model.visual.ln_post.register_forward_hook(lambda module, inputs, output: caught.append(output))
     model.encode_image(pictures)
@@ -1104,19 +1113,19 @@ verdict(
 )
 
 # %% [markdown]
-# What the captions name lies in plain view: with every number of labels, CLIP's features are ahead of chance features
-# for the known subjects. The dashed line is the paper's figure 6 in small. It asks how many labelled pictures the
-# zero-shot classifier is worth, and here it is worth more than sixty of each subject. For the strangers the random
-# network keeps up or is even ahead: CLIP has learned to look past what no caption speaks of. Useful, then, for tasks
-# that the captions were about, and again everything hangs on their variety.
+# For the known subjects, CLIP's features are better than random ones with every number of labels. The dashed line
+# corresponds to the paper's figure 6: how many labelled pictures does a probe need to reach the zero-shot classifier?
+# Here it needs more than sixty of each subject. For the strangers the random network is as good or even better: CLIP
+# has learned to ignore what the captions do not mention. So the features are useful for tasks that the captions were
+# about: again the variety of the captions matters.
 #
 # ### Claim 6: “CLIP to Rank Images by Relevance”
 #
-# What is ranking worth? `atelier evaluate` has drawn sixteen pictures for each of 200 seen and 200 held-out captions.
-# A judge, a classifier that takes no part in drawing or ranking, looked at each: are subject, setting, colour and style
-# all as the caption says? One curve shows how often CLIP's favourite out of $k$ pictures passes. At $k = 1$ there is no
-# choice, so that is a random pick. The preset samples carefully; a second set was drawn freely, without guidance, as
-# the translator's own distribution has it, which makes more errors.
+# How much does ranking help? `atelier evaluate` has drawn sixteen pictures for each of 200 seen and 200 held-out
+# captions. A judge, a classifier that is not used in drawing or ranking, checked each picture: do subject, setting,
+# colour and style all match the caption? Each curve shows how often the picture that CLIP ranks first out of $k$ passes
+# this check. With $k = 1$ it is a random picture. One set was drawn with the preset's settings, a second one “freely”,
+# that is, without guidance, which causes more errors.
 #
 # The rule: it holds if the best of nine passes at least one point more often than a random pick, for held-out captions,
 # in both ways of drawing.
@@ -1136,7 +1145,7 @@ for kind, ways in stored.items():
 axis.set(
     xscale="log",
     xticks=[1, 2, 4, 9, 16],
-    xlabel="CLIP chooses the best of",
+    xlabel="number of pictures that CLIP chooses from",
     ylabel="all four right, %",
     ylim=(90, 100.6),
 )
@@ -1161,13 +1170,13 @@ verdict(
 )
 
 # %% [markdown]
-# Ranking takes away about half of the errors. It cannot take away those that CLIP itself does not see: the more
-# pictures it may choose from, the more surely it finds the one that deceives it. So the curves end flat or fall a
-# little: sixteen held-out drawings are worth 0.2 points less than nine, drawn freely 0.6. And where a machine hardly
-# errs, as ours on seen captions, there is little to gain.
+# Ranking removes about half of the errors. It cannot remove errors that CLIP does not detect: the more pictures it
+# chooses from, the more likely one of them is wrong and still gets the highest score. So the curves end flat or fall a
+# little: choosing from sixteen held-out drawings is 0.2 points worse than from nine, and 0.6 points if they are drawn
+# freely. For seen captions there are few errors, so there is little to gain.
 #
-# Here is the same on a small scale, live: one held-out caption, drawn freely sixteen times and ranked. You see CLIP's
-# first four and last four, with the judge's verdict above each.
+# Here is one example: a held-out caption, drawn freely sixteen times. You see CLIP's first four and last four, with the
+# judge's verdict above each.
 
 # %%
 rare = Scene("cat", "green", "city", "day", "watercolour", size="large", seed=77)
@@ -1185,20 +1194,20 @@ show(
     "four attributes.",
 )
 worth = best_of(passed[None].float())
-print("passed, if CLIP chooses the best of:", ", ".join(f"{k}: {share:.0%}" for k, share in worth.items()))
+print("passed, if CLIP chooses from k pictures:", ", ".join(f"{k}: {share:.0%}" for k, share in worth.items()))
 
 # %% [markdown]
 # ### Claim 7: the relevance scores for “sunset over a lake in the mountains”
 #
-# The slide prints 31.59, 31.45 and 30.44. What do such numbers mean? They are hundred times a cosine, so 100 would be
-# a perfect match. The published CLIP never comes near that: its captions from the web describe pictures so loosely
-# that 30 is a good score, and its differences lie behind the decimal point. The scale is the model's own. Ours was
-# trained on captions that say exactly what is there, and its good scores lie far higher. So a score compares pictures
-# *of one prompt, by one model*. It is no grade.
+# The slide prints 31.59, 31.45 and 30.44. What do such numbers mean? They are 100 times a cosine, so 100 would be a
+# perfect match. The published CLIP stays far below that: its captions from the web describe pictures so loosely that 30
+# is a good score, and good pictures often differ only after the decimal point. Our CLIP was trained on captions that
+# say exactly what is there, and its good scores are much higher. So each model has its own scale. Compare scores only
+# *for one prompt and one model*; they are not absolute grades.
 #
-# Here are nine drawings as the preset makes them, without any wildness. The rule: the scores mean relevance if all nine
-# score higher with their prompt than with each of six others, some of which differ in one word; “not quite” if this
-# holds for at least 90 % of the comparisons.
+# Here are nine drawings with the preset's own settings. The rule: the scores mean relevance if all nine score higher
+# with their prompt than with each of six others, some of which differ in one word; “not quite” if this holds for at
+# least 90 % of the comparisons.
 
 # %%
 others = [
@@ -1237,19 +1246,18 @@ verdict(
 )
 
 # %% [markdown]
-# Look at the last row. A bowl of noodles has nothing to do with a sunset, and still its sentence scores about 25, as
-# much as a night over the same lake. Training pushes the right caption above the wrong ones, and leaves open in which
-# order those lie below it.
+# Look at the last row. “The food of china” has nothing to do with a sunset, but it scores about 25, as much as a night
+# over the same lake. The training raises the right caption above the wrong ones, but does not order the wrong ones.
 #
-# Would you like the slide's own scale? The next cell ranks the nine drawings of section 1, the wild ones, with OpenAI's
-# ViT-B/32, the model that DALL·E Mini is ranked with. Write `True` into its first line: then 600 MB are fetched once,
-# checked against their hash and kept. In your own programs it is one argument:
+# Would you like to see the slide's scale? The next cell can rank the nine drawings of section 1 with OpenAI's ViT-B/32,
+# the CLIP that ranks DALL·E Mini's pictures. With `True` in its first line it downloads the weights once, 600 MB,
+# checks their hash and keeps them. In your own programs it is one argument:
 # `Pipeline.from_pretrained(ranker="ViT-B-32/openai")`.
 
 # %% tags=["ignored"]
-DOWNLOAD = False  # True fetches OpenAI's CLIP, 600 MB, once
+DOWNLOAD = False  # True downloads OpenAI's CLIP, 600 MB, once
 if not DOWNLOAD:
-    print("With DOWNLOAD = True this cell fetches OpenAI's CLIP, 600 MB, and shows the nine drawings in its order.")
+    print("With DOWNLOAD = True this cell downloads OpenAI's CLIP, 600 MB, and shows the nine drawings in its order.")
 else:
     published, cut = load_published_clip("ViT-B-32/openai")
     ranker = Pipeline(pipe.vqgan, pipe.bart, published, pipe.tokenizer, clip_tokenizer=cut, device=DEVICE)
@@ -1263,10 +1271,10 @@ else:
 # %% [markdown]
 # ### Where CLIP fails
 #
-# People who use the published CLIP report three blind spots: how many, left or right, and not. Our shipped CLIP has
-# never read such words, so failing there would prove nothing. The fair test gives a CLIP every chance. Here is a world
-# made for it, on plain paper: one to four sprites, two sprites side by side, and captions that say which is on the
-# left, how many there are, and what is *not* there. A fresh CLIP of your size learns it in a quarter of a minute.
+# Three weaknesses of the published CLIP are well known: counting, left and right, and negation. Our shipped CLIP was
+# not trained on such captions, so a fair test has to train one on them. The next cells make a small world for this,
+# with one to four sprites on plain paper. Its captions say which sprite is on the left, how many there are, and what is
+# *not* there. A new CLIP of the same size as yours learns it in a quarter of a minute.
 
 # %%
 KINDS = [
@@ -1281,7 +1289,7 @@ CORNERS = [(0, 0), (0, 32), (32, 0), (32, 32)]
 
 
 def lay(dice: random.Random, cells: dict[tuple[int, int], tuple[str, str]]) -> Tensor:
-    """A sheet of paper (3, 64, 64) with a sprite at each place (top, left)."""
+    """A sheet of paper (3, 64, 64) with a sprite at each position (top, left)."""
     sheet = STAMPS[KINDS[0]][0, :, :1, :1].expand(3, 64, 64).clone()
     for (top, left), kind in cells.items():
         sheet[:, top : top + 32, left : left + 32] = STAMPS[kind][dice.randrange(12)]
@@ -1300,7 +1308,7 @@ def counted(number: int, kind: tuple[str, str]) -> str:
 
 # %%
 def two(dice: random.Random) -> tuple[Tensor, tuple[str, str], tuple[str, str]]:
-    """A picture of two sprites of different kind and colour, and which is left and which right."""
+    """A picture of two sprites of different kind and colour, then the left one and the right one."""
     left, right = dice.sample(KINDS, 2)
     while left[0] == right[0] or left[1] == right[1]:
         left, right = dice.sample(KINDS, 2)
@@ -1308,7 +1316,7 @@ def two(dice: random.Random) -> tuple[Tensor, tuple[str, str], tuple[str, str]]:
 
 
 def told_pair(dice: random.Random) -> tuple[Tensor, str]:
-    """A picture of this small world with a caption: an order, a number, or what is not there."""
+    """A picture of this small world with a caption about order, number or absence."""
     roll, kind = dice.random(), dice.choice(KINDS)
     if roll < 0.55:
         sheet, left, right = two(dice)
@@ -1338,7 +1346,7 @@ torch.manual_seed(0)
 careful = CLIP(SMALL).to(DEVICE)
 optimiser = torch.optim.AdamW(careful.parameters(), lr=2e-3, weight_decay=0.1, betas=(0.9, 0.98))
 schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, 2e-3, total_steps=150, pct_start=0.1)
-for _ in tqdm(range(150), desc="a CLIP that is told"):
+for _ in tqdm(range(150), desc="CLIP on the small world"):
     sheets, lines = zip(*(told_pair(dice) for _ in range(128)), strict=True)
     image, text = careful.encode_image(torch.stack(sheets).to(DEVICE)), vectors_of(careful, list(lines))
     loss = contrastive_loss(image, text, careful.logit_scale.clamp(max=math.log(100)).exp())
@@ -1349,8 +1357,8 @@ for _ in tqdm(range(150), desc="a CLIP that is told"):
 careful = careful.eval().requires_grad_(False)
 
 # %% [markdown]
-# Now the examination. Each new picture comes with two captions, the true one and one that differs in a single point.
-# Which does CLIP prefer? A coin would be right in half of the cases.
+# Now the test. Each new picture has a true caption and one that is wrong in a single point. Which gets the higher
+# score? A random guess is right in half of the cases.
 
 
 # %%
@@ -1371,7 +1379,7 @@ def question(dice: random.Random, point: str) -> tuple[Tensor, str, str]:
     if point == "how many":
         number, wrong = dice.sample(range(1, 5), 2)
         return lay(dice, dict.fromkeys(dice.sample(CORNERS, number), left)), counted(number, left), counted(wrong, left)
-    alone = lay(dice, {dice.choice(CORNERS): left})  # not: the other thing is there, or it is not
+    alone = lay(dice, {dice.choice(CORNERS): left})  # negation: the other thing is there, or it is not
     pair, without = f"{thing(left)} and {thing(right)}", f"{thing(left)} and no {right[1]}"
     return (sheet, pair, without) if dice.random() < 0.5 else (alone, without, pair)
 
@@ -1388,40 +1396,41 @@ made, axis = figure(7.2, 2.6)
 bars = axis.barh(list(passed_at), [100 * share for share in passed_at.values()], color=BLUE, height=0.65)
 axis.bar_label(bars, fmt="%.0f", padding=3)
 axis.axvline(50, color=VERMILION, linestyle="--")
-axis.text(50.6, -0.75, "a coin", color=VERMILION, fontsize=8.5)
+axis.text(50.6, -0.75, "a guess", color=VERMILION, fontsize=8.5)
 axis.set(xlim=(0, 108), ylim=(5.6, -1.0), xlabel="the true caption preferred, %")
 axis.grid(False)
 show(
     made,
-    "Bars: which thing, which colour, not and how many almost always right, whose colour little better than a coin, "
-    "left or right no better than one.",
+    "Bars: which thing, which colour, not and how many almost always right, whose colour little better than a guess, "
+    "left or right no better.",
 )
 assert passed_at["which thing"] >= 0.85
 assert passed_at["left or right"] <= 0.75
 
 # %% [markdown]
-# Things and colours: almost always right. The word “no” is learned here, since in this world it stands in one caption
-# of five and always means a lonely sprite. Counting goes well up to four. But whose colour is whose is shaky, and left
-# and right are no better than a coin, although two captions in five said it. Why? Ask what the training asked for. To
-# find its caption among 128, a picture needs to know *who* is there. A wrong caption with the same two things, the
-# other way round, is never in the batch. So the text tower may treat a sentence as a **bag of words**, a collection
-# without order, and loses nothing (Yuksekgonul and colleagues, 2023, found the same in the published models).
+# Things and colours are almost always right. This CLIP also learns “no”: in this world one caption in five contains it,
+# and then the picture always has a single sprite. Counting up to four works well. But which colour belongs to which
+# thing is often wrong, and left and right are no better than a guess, although two captions in five state them. Why? To
+# find a picture's caption among 128, CLIP only needs to know *which things* are there. A batch hardly ever contains a
+# wrong caption with the same two things in the opposite order. So the text tower can treat a sentence as a **bag of
+# words**, a collection without order, without a larger loss (Yuksekgonul and colleagues, 2023, found the same in the
+# published models).
 #
-# The cure follows from the cause: put such captions into the batch. A wrong pair that is hard to tell from the right
-# one is a **hard negative**. In the published CLIP the blind spots have the same root. Captions on the web rarely
-# count, hardly ever say left and right, and almost never say what is not in the picture. When you prompt DALL·E Mini
-# for “two cats to the left of a dog”, do not trust the ranking.
+# A remedy is to put such captions into the batch. A wrong pair that is hard to tell from the right one is a **hard
+# negative**. The published CLIP has the same problem: captions on the web rarely contain numbers, hardly ever say left
+# and right, and almost never say what is not in the picture. So do not trust the ranking for “two cats to the left of a
+# dog”.
 
 # %% [markdown]
 # ## 7 · Your turn
 #
-# Write your answer where the stub is, run its cell, then run the check. The hints fold open.
+# Write your answer in the stub's cell, run it, then run the check. Click on a hint to open it.
 
 # %% [markdown]
-# ### Exercise 4.1 · No clue (★☆☆, 3 minutes)
+# ### Exercise 4.1 · The first loss (★☆☆, 3 minutes)
 #
-# At the beginning of your training the loss was close to a certain number, because CLIP had no clue. The published CLIP
-# was trained in batches of 32,768 pairs. With what loss, to two decimals, does such a training begin?
+# At the beginning of your training the loss was close to a certain number, because CLIP could only guess. The published
+# CLIP was trained with batches of 32,768 pairs. With what loss, to two decimals, does such a training begin?
 
 # %% tags=["stub"]
 first_loss = None
@@ -1430,7 +1439,7 @@ first_loss = None
 check("4.1", first_loss)
 
 # %% [markdown] tags=["hint"]
-# Without a clue every caption of the batch is equally probable. What is the probability of the right one?
+# If CLIP can only guess, every caption of the batch is equally probable. What is the probability of the right one?
 
 # %% [markdown] tags=["hint"]
 # A loss in nats is minus the natural logarithm of that probability. Both halves of the symmetric loss have this value.
@@ -1441,8 +1450,8 @@ first_loss = math.log(32768)  # 10.40
 # %% [markdown]
 # ### Exercise 4.2 · The loss by hand (★★☆, 8 minutes)
 #
-# Write the symmetric loss without `cross_entropy`: from the similarity matrix of a batch and the scale to one number.
-# Rows are pictures, columns are captions, pairs stand on the diagonal.
+# Compute the symmetric loss without `cross_entropy`, from the similarity matrix of a batch and the scale. Rows are
+# pictures, columns are captions, and the pairs are on the diagonal.
 
 
 # %% tags=["stub"]
@@ -1455,11 +1464,11 @@ def loss_by_hand(similarities: Tensor, scale: float) -> Tensor:
 check("4.2", loss_by_hand)
 
 # %% [markdown] tags=["hint"]
-# `log_softmax` along one axis gives the logarithms of probabilities. Which axis asks a picture for its caption?
+# `log_softmax` along one axis gives the logarithms of probabilities. Which axis compares the captions of one picture?
 
 # %% [markdown] tags=["hint"]
-# `logits.log_softmax(1).diagonal()` holds, for each picture, the logarithm of the right caption's probability. You need
-# the same for the other axis, means, and one sign.
+# `logits.log_softmax(1).diagonal()` has, for each picture, the logarithm of the right caption's probability. Do the
+# same for the other axis, take the means, and change the sign.
 
 
 # %% tags=["solution"]
@@ -1474,8 +1483,8 @@ def loss_by_hand(similarities: Tensor, scale: float) -> Tensor:
 # %% [markdown]
 # ### Exercise 4.3 · A classifier out of templates (★★☆, 8 minutes)
 #
-# The paper's way with templates: for each label take the mean of the vectors of all its sentences, make it one unit
-# long again, and let the most similar label win. Write it.
+# The paper uses templates in this way: for each label take the mean of the vectors of all its sentences, scale it to
+# length 1 again, and choose the most similar label. Write this function.
 
 
 # %% tags=["stub"]
@@ -1488,10 +1497,11 @@ def classify(images: Tensor, sentences: Tensor) -> Tensor:
 check("4.3", classify)
 
 # %% [markdown] tags=["hint"]
-# The mean of vectors that disagree is short. If it stays short, its label is at a disadvantage.
+# The mean of vectors with different directions is shorter than 1. Without scaling, such a label is at a disadvantage.
 
 # %% [markdown] tags=["hint"]
-# `F.normalize(sentences.mean(1), dim=-1)` is the classifier, (labels, e). One matrix product and one `argmax` are left.
+# `F.normalize(sentences.mean(1), dim=-1)` is the classifier, (labels, e). What remains is one matrix product and one
+# `argmax`.
 
 
 # %% tags=["solution"]
@@ -1502,16 +1512,16 @@ def classify(images: Tensor, sentences: Tensor) -> Tensor:
 
 
 # %% [markdown]
-# ### Exercise 4.4 · What is the best of k worth? (★★★, 12 minutes)
+# ### Exercise 4.4 · How good is the best of k? (★★★, 12 minutes)
 #
-# Sixteen pictures of a prompt are drawn and ranked, and a judge has said which of them are right. With them you can
-# work out the whole curve of claim 6. Suppose $k$ of the pictures are chosen by lot, every choice equally probable, and
-# CLIP's favourite among these $k$ is shown. How probable is it that the shown one is right?
+# Sixteen pictures of a prompt are drawn and ranked, and a judge has said which of them are right. From this you can
+# compute the whole curve of claim 6. Suppose $k$ of the pictures are chosen at random, every choice equally probable,
+# and CLIP's best of these $k$ is shown. What is the probability that it is right?
 
 
 # %% tags=["stub"]
 def best_of_k(right: list[bool], k: int) -> float:
-    """The probability that the best-ranked of k pictures, chosen by lot, is right; `right` has CLIP's order."""
+    """The probability that the best-ranked of k randomly chosen pictures is right; `right` has CLIP's order."""
     raise NotImplementedError
 
 
@@ -1519,17 +1529,17 @@ def best_of_k(right: list[bool], k: int) -> float:
 check("4.4", best_of_k)
 
 # %% [markdown] tags=["hint"]
-# When is the picture in place $r$ the favourite (the first place is 0)? It has to be chosen, and none of those before
-# it may be.
+# When is the picture at rank $r$ the best of those chosen (the first rank is 0)? It must be chosen, and all pictures
+# before it must not be.
 
 # %% [markdown] tags=["hint"]
-# There are `math.comb(n, k)` choices. In how many of them is picture $r$ the favourite? The other $k - 1$ all come from
-# the $n - 1 - r$ behind it.
+# There are `math.comb(n, k)` choices. In how many of them is picture $r$ the best? The other $k - 1$ pictures must all
+# come from the $n - 1 - r$ after it.
 
 
 # %% tags=["solution"]
 def best_of_k(right: list[bool], k: int) -> float:
-    """The probability that the best-ranked of k pictures, chosen by lot, is right; `right` has CLIP's order."""
+    """The probability that the best-ranked of k randomly chosen pictures is right; `right` has CLIP's order."""
     n = len(right)
     favourite = [math.comb(n - 1 - place, k - 1) / math.comb(n, k) for place in range(n)]
     return sum(share for share, fine in zip(favourite, right, strict=True) if fine)
@@ -1538,45 +1548,46 @@ def best_of_k(right: list[bool], k: int) -> float:
 # %% [markdown]
 # ## 8 · What we have, what is missing
 #
-# - Two towers write pictures and sentences into one space. The symmetric loss pulls pairs together and pushes the rest
-#   of the batch away.
-# - Sentences make classifiers. Nobody has to train them, and they are as good as the pairs that the towers have seen.
-# - What the batch does not ask for is not learned: subjects came last, left and right not at all.
-# - As a critic CLIP is worth having where the machine errs: of nine drawings its favourite halves the errors for
-#   held-out prompts.
-# - All parts lie on the table now. The next lesson joins them and turns every knob that they have.
+# - Two towers encode pictures and sentences in one space. The symmetric loss pulls pairs together and pushes the other
+#   pairs of the batch apart.
+# - You can make classifiers from sentences, without training. How good they are depends on the pairs that CLIP was
+#   trained on.
+# - CLIP learns only what it needs to tell the pairs of a batch apart: subjects later than the rest, left and right not
+#   at all.
+# - Ranking helps if the drawings have errors: for held-out prompts, choosing the best of nine halves the errors.
+# - You now have all parts. The next lesson joins them and tries their settings.
 #
-# Five questions to see what has stayed.
+# Five questions to check what you remember.
 
 # %% [markdown] tags=["quiz"]
-# **1.** What does CLIP need of a training pair?
+# **1.** What does CLIP need to know about a training pair?
 # - [ ] A label from a fixed list — there is no list; the caption may say anything.
-# - [x] Only that picture and caption belong together — everything else of the batch serves as the counter-example.
-# - [ ] A score from 0 to 100 by a person — nobody scores anything; the score comes out of the two vectors.
+# - [x] Only that picture and caption belong together — the rest of the batch serves as counter-examples.
+# - [ ] A score from 0 to 100 by a person — people give no scores; the score is computed from the two vectors.
 
 # %% [markdown] tags=["quiz"]
 # **2.** A batch holds 128 photographs of cats with nearly equal captions. What happens?
-# - [x] The task becomes hard, and CLIP has to learn what distinguishes one cat from another — the batch decides what is
-#   learned.
+# - [x] The task becomes hard, and CLIP has to learn what distinguishes one cat from another — what it learns depends on
+#   the batch.
 # - [ ] The loss falls to zero, since all captions fit — every picture still has one right column among 128.
 # - [ ] The temperature has to be set to 1 by hand — it is learned like any other parameter.
 
 # %% [markdown] tags=["quiz"]
 # **3.** One picture scores 31.6 with OpenAI's CLIP, another scores 78 with the course's CLIP. Which one fits its prompt
 # better?
-# - [ ] The second, by far — each model has its own scale.
-# - [x] Nobody can tell — scores compare pictures of one prompt by one model.
+# - [ ] The second, by far — it does not follow, because each model has its own scale.
+# - [x] The scores do not tell — you can only compare scores of one prompt by one model.
 # - [ ] The first, because OpenAI's CLIP is larger — a larger model does not make a higher score mean less.
 
 # %% [markdown] tags=["quiz"]
-# **4.** Why does a sentence do better than a bare word as a label?
+# **4.** Why does a sentence work better than a bare word as a label?
 # - [ ] It has more tokens, and more tokens give a longer vector — all vectors are scaled to length 1.
 # - [ ] The text tower cannot read single words — it can; the result is only less reliable.
-# - [x] In training the text tower has read sentences — a bare word is unlike everything that it knows.
+# - [x] The text tower was trained on sentences — a bare word is unlike its training data.
 
 # %% [markdown] tags=["quiz"]
 # **5.** You let CLIP choose the best of a thousand pictures. What will you get?
-# - [ ] A picture that is surely right — from nine on the curve ends flat or falls a little.
-# - [ ] The same as a random pick — the choice does remove errors, as many as CLIP can see.
-# - [x] A picture that CLIP likes very much, its own errors included — the more it may choose from, the more surely it
-#   finds what deceives it.
+# - [ ] A picture that is certainly right — from nine on the curve is flat or falls a little.
+# - [ ] The same as a random pick — ranking does remove the errors that CLIP detects.
+# - [x] A picture with a very high score, which may still be wrong — the more pictures there are, the more likely a
+#   wrong one gets the highest score.

@@ -14,8 +14,9 @@
 # %% [markdown]
 # # 5 · The full pipeline
 #
-# You have built every block. Now you join them, line by line, until your own few lines draw exactly the pictures that
-# the library draws. Then you turn every knob the machine has, see what it never saw, and watch it fail.
+# You have built every block. Now you join them, line by line, until your own few lines draw exactly the same pictures
+# as the library. Then you try all settings, test combinations that were not in the training data, and see where the
+# pipeline fails.
 
 # %%
 import json
@@ -64,9 +65,9 @@ DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 lesson_header("5")
 
 # %% [markdown]
-# The whole upper row is lit. On a computer with a GPU this lesson takes the best of the models that the course ships,
-# and measures more. Without one it takes the small model, as the lessons before did. Which one was it for the results
-# that you see here?
+# The whole upper row of the map is highlighted. With a GPU this lesson uses the best of the shipped models and measures
+# on more pictures; without one it uses the small model of the earlier lessons. The next cell prints which model the
+# results here come from.
 
 # %%
 HAS_GPU = DEVICE.type == "cuda"
@@ -81,9 +82,10 @@ print(f"All results in this notebook were computed on {where}, with the preset �
 print(f"pictures of {SIZE} × {SIZE} pixels, {GRID} × {GRID} codes of {pipe.vqgan.config.codes}.")
 
 # %% [markdown]
-# This is what we are heading for: the four prompts of the session, word for word. Two of them stood on the slides as
-# examples. The first and the third name things that the model was never shown together: no tower ever stood on a moon,
-# no strawberry was ever blue.
+# Here are the four prompts of the session, word for word. Two of them are examples on the slides. The first and the
+# third name combinations that were not in the model's training data: it contains no tower on the moon and no blue
+# strawberry. The pictures of a row are similar, because the preset's settings favour likely codes; section 3 shows how
+# to get more variety.
 
 # %%
 GALLERY = [
@@ -99,9 +101,9 @@ for drawn in pipe.draw(GALLERY, n=9, seed=1):
 # %% [markdown]
 # ## 2 · The idea
 #
-# The slide is called *Piecing the blocks together: the Dall.E Mini text-to-image pipeline*. Here it is, with the shapes
-# that pass from one block to the next when the small model draws $n$ pictures. The numbers 1 to 5 are the steps that
-# you write in section 3.
+# The slide is called *Piecing the blocks together: the Dall.E Mini text-to-image pipeline*. The figure shows it, with
+# the shapes of the tensors between the blocks when the small model draws $n$ pictures. The numbers 1 to 5 are the steps
+# that you write in section 3.
 
 
 # %%
@@ -111,10 +113,10 @@ def draw_pipeline() -> Figure:
     hide_axes(axis)
     boxes = [
         (0.0, "prompt", "a sentence", ""),
-        (2.0, "tokenizer", "1  cuts it up", "ids\n(2, 32)"),
+        (2.0, "tokenizer", "1  splits it", "ids\n(2, 32)"),
         (4.0, "BART’s encoder", "2  reads it", "states\n(2, 32, 192)"),
         (6.0, "BART’s decoder", "3  writes", "codes\n(n, 64)"),
-        (8.0, "VQ-GAN", "4  paints", "pictures\n(n, 3, 64, 64)"),
+        (8.0, "VQ-GAN", "4  decodes", "pictures\n(n, 3, 64, 64)"),
         (10.0, "CLIP", "5  ranks", "scores\n(n,)"),
     ]
     for x, name, what, passed in boxes:
@@ -129,7 +131,7 @@ def draw_pipeline() -> Figure:
         axis.add_patch(
             FancyArrowPatch((x + 1.56, 2.45), (end - 0.06, 2.45), arrowstyle="-|>", mutation_scale=10, color=INK)
         )
-    axis.text(0.75, 1.75, "and once more\nwithout any word", ha="center", va="top", fontsize=8, color=VERMILION)
+    axis.text(0.75, 1.75, "and an\nempty prompt", ha="center", va="top", fontsize=8, color=VERMILION)
     loop = FancyArrowPatch(
         (7.3, 2.95), (6.2, 2.95), arrowstyle="-|>", mutation_scale=10, color=VERMILION, connectionstyle="arc3,rad=0.9"
     )
@@ -141,14 +143,14 @@ def draw_pipeline() -> Figure:
 
 show(
     draw_pipeline(),
-    "Six boxes in a row: prompt, tokenizer, BART's encoder, BART's decoder, VQ-GAN, CLIP. Under the arrows stand the "
-    "shapes that pass. A red arrow leads from BART's decoder back to itself, 64 times.",
+    "Six boxes in a row: prompt, tokenizer, BART's encoder, BART's decoder, VQ-GAN, CLIP. Under the arrows are the "
+    "shapes of the tensors. A red arrow leads from BART's decoder back to itself, 64 times.",
 )
 
 # %% [markdown]
-# Most of it you know. New are the two rows in ids and states, and what happens to BART's output before a code is
-# chosen. BART gives 1,024 logits, one for each code; softmax makes probabilities of them. Drawing by lot, where what is
-# likelier is chosen more often, is called **sampling**. There are four knobs, and they all act between logits and lot:
+# You know most of this. Two things are new: ids and states have two rows, and BART's output is changed before a code is
+# chosen. BART gives 1,024 logits, one for each code, and softmax turns them into probabilities. Choosing a code at
+# random with these probabilities is called **sampling**. Four settings act between the logits and the sampling:
 #
 # $$\boldsymbol\ell = \boldsymbol\ell_\varnothing + g\,(\boldsymbol\ell_t - \boldsymbol\ell_\varnothing) \qquad\qquad
 # p_c = \frac{e^{\ell_c/\tau}}{\sum_{j \in S} e^{\ell_j/\tau}} \;\text{ for } c \in S, \text{ else } 0$$
@@ -157,25 +159,25 @@ show(
 # |---|---|---|
 # | $\boldsymbol\ell_t$ | logits with the caption | (1024,) |
 # | $\boldsymbol\ell_\varnothing$ | logits of the same network when it reads an empty caption | (1024,) |
-# | $g$ | guidance; 1 changes nothing, more exaggerates what the caption adds | a number |
-# | $\tau$ | temperature; it divides the logits | a number above 0; 0 stands for the likeliest code always |
-# | $S$ | the codes that stay in the lot: the $k$ likeliest, or those that together reach the probability $p$ | a set |
+# | $g$ | guidance; 1 changes nothing, more strengthens the effect of the caption | a number |
+# | $\tau$ | temperature; the logits are divided by it | a number above 0; 0 means: always take the likeliest code |
+# | $S$ | the codes that can be chosen: the $k$ likeliest, or those that together reach the probability $p$ | a set |
 # | $p_c$ | probability of code $c$ | (1024,), sums to 1 |
 #
-# In words: guidance (lesson 3) pushes the choice of each code away from what would be written without the caption. The
-# temperature, what logits are divided by before a softmax, sharpens the lot below 1 and flattens it above. With
-# **top-k** only the $k$ likeliest codes stay in it. With **top-p** only the likeliest ones stay that together reach the
-# probability $p$: few where the model is sure, many where it is not. The order counts: top-k cuts the logits first,
-# then temperature and softmax make probabilities of the rest, and top-p adds these up and cuts last. What stays is
-# scaled to the sum 1 again.
+# In words: guidance (lesson 3) moves the logits away from those without the caption. A temperature below 1 makes the
+# distribution sharper, and one above 1 makes it flatter. With **top-k** only the $k$ likeliest codes are kept. With
+# **top-p** the likeliest codes that together reach the probability $p$ are kept: few where the model is certain, many
+# where it is not. The order matters: first top-k removes codes, then temperature and softmax give probabilities of the
+# rest, and top-p is applied last. The probabilities of the kept codes are rescaled to sum to 1.
 #
-# One lot, six ways. It is the lot for a cell in the middle of a blue strawberry: the fourteen codes that are likeliest
-# without the caption or with it, each in the colour that the decoder gives it.
+# The next figure shows the distribution for a cell in the middle of a blue strawberry, in six variants. The bars are
+# the fourteen codes that are likeliest without the caption or with it, each in the colour to which the decoder turns
+# it.
 
 
 # %%
 def small(pictures: Tensor, side: int = 64) -> Tensor:
-    """Pictures at most `side` wide, in 16 shades of each colour: enough for a figure, and the notebook stays small."""
+    """Pictures at most `side` wide, in 16 shades of each colour, to keep the notebook's file small."""
     return posterize(pictures, side, shades=16)
 
 
@@ -192,7 +194,7 @@ PROMPT = "a photo of a blue strawberry on the beach"
 
 @torch.no_grad()
 def two_logits(prompt: str, codes: Tensor) -> tuple[Tensor, Tensor]:
-    """Logits (64, 1024) for each place of a picture with codes (8, 8): with the caption, and with an empty one."""
+    """Logits (64, 1024) for each cell of a picture with codes (8, 8): with the caption, and with an empty one."""
     texts = torch.stack([laptop.tokenizer.encode([prompt], 32)[0], laptop.tokenizer.nothing(32)]).to(DEVICE)
     logits = laptop.bart(texts, codes.flatten().expand(2, -1))[:, :, :1024]  # (2, 64, 1024)
     return logits[0].cpu(), logits[1].cpu()
@@ -224,32 +226,32 @@ for axis, (name, lot) in zip(axes.flat, lots.items(), strict=True):
     axis.grid(False)
 show(
     made,
-    "Six bar charts of the same fourteen codes, on one scale. Without the caption pale grey-green codes stand first, "
+    "Six bar charts of the same fourteen codes, on one scale. Without the caption pale grey-green codes come first, "
     "with low bars; with it blue ones rise instead; guidance 3 leaves hardly more than four of them; temperature 2 "
     "flattens these; top-k 4 leaves four, top-p 0.7 two.",
 )
 
 # %% [markdown]
-# The first row is the important one. Without the caption other codes are likeliest, pale grey-green ones, and none is
-# likely. The caption lifts the blue of a strawberry. Guidance takes that difference and goes on in the same direction.
-# In the second row the same lot is flattened, or cut off.
+# The first row is the important one. Without the caption other codes are likeliest, pale grey-green ones, but all with
+# low probabilities. The caption raises the codes of a blue strawberry. Guidance multiplies this difference. In the
+# second row the same distribution is flattened, or its unlikely codes are removed.
 #
 # ## 3 · Look inside
 #
 # ### Line by line
 #
-# Five steps make the machine. They are shown with the small model on every computer, so that you can compare shapes.
+# The pipeline has five steps. They use the small model on every computer, so that you can compare the shapes.
 #
-# *Step 1.* The sentence becomes ids. An empty sentence becomes ids as well: that is the second row.
+# *Step 1.* The tokenizer turns the sentence into ids. The second row has the ids of an empty sentence.
 
 # %% tags=["checked"]
 ids = laptop.tokenizer.encode([PROMPT], 32)  # (1, 32)
-nothing = laptop.tokenizer.nothing(32)[None]  # (1, 32): start, end, and filler
+nothing = laptop.tokenizer.nothing(32)[None]  # (1, 32): start, end, and padding
 both = torch.cat([ids, nothing])  # (2, 32)
 print("ids", tuple(both.shape), "\n", both[:, :12].tolist())
 
 # %% [markdown]
-# *Step 2.* BART's encoder reads both rows. The mask says where words are and where there is only filler.
+# *Step 2.* BART's encoder reads both rows. The mask says which ids are tokens of the text and which are padding.
 
 # %% tags=["checked"]
 with torch.no_grad():
@@ -258,21 +260,23 @@ with torch.no_grad():
 print("states", tuple(states.shape), "for", mask.sum(1).tolist(), "tokens")
 
 # %% [markdown]
-# *Step 3.* BART's decoder writes. The loop runs 64 times. Each time it reads the codes so far twice, once beside the
-# caption and once beside nothing, mixes the two by guidance, divides by the temperature, and draws one code by lot.
+# *Step 3.* BART's decoder writes the codes. The loop runs 64 times. Each time the decoder reads the codes so far twice,
+# once with the caption and once with the empty sentence. The two results are combined by guidance and divided by the
+# temperature, and one code is sampled.
 #
-# The lot works like a wheel of fortune. Lay the probabilities end to end, from 0 to 1; take a random number between 0
-# and 1; the code in whose stretch it falls is chosen. The random numbers are made beforehand, from the seed, a row for
-# each picture. So a picture does not depend on how many others are drawn beside it.
+# The sampling works like a wheel of fortune. Put the probabilities end to end, so that each code gets an interval
+# between 0 and 1. Take a random number between 0 and 1, and choose the code in whose interval it lies. The random
+# numbers are computed beforehand from the seed, one row for each picture. So a picture does not depend on how many
+# others are drawn with it.
 #
-# The library does the same with a memory for what it has read (lesson 3). Here everything is read anew each time, which
-# is slower and easier to see.
+# The library does the same with a cache (lesson 3). Here the decoder reads all codes again in each step, which is
+# slower but simpler.
 
 
 # %%
 @torch.no_grad()
 def write(states: Tensor, mask: Tensor, uniforms: Tensor, guidance: float, temperature: float) -> Tensor:
-    """Codes (n, 64) by lot: states (2p, t, d) of p captions and p empty ones, uniforms (n, 64), n = p · m."""
+    """Sample codes (n, 64): states (2p, t, d) of p captions and p empty ones, uniforms (n, 64), n = p · m."""
     codes = torch.empty(len(uniforms), 0, dtype=torch.long, device=uniforms.device)
     start = torch.full((len(uniforms), 1), laptop.bart.config.decoder_start, device=uniforms.device)
     for step in range(uniforms.shape[1]):
@@ -292,12 +296,12 @@ codes = write(states, mask, uniforms, guidance=1.5, temperature=0.8)
 print("codes", tuple(codes.shape), codes.dtype)
 
 # %% [markdown]
-# *Step 4.* The VQ-GAN looks the codes up in its book, and paints. *Step 5.* CLIP compares each picture with the
-# prompt, and the best comes first.
+# *Step 4.* The VQ-GAN looks up the codes' vectors in its codebook and decodes them to pictures. *Step 5.* CLIP compares
+# each picture with the prompt, and the pictures are sorted by score.
 
 # %% tags=["checked"]
 clip = laptop.clip
-assert clip is not None  # a pipeline may go without one; this one has it
+assert clip is not None  # a pipeline may have no CLIP; this one has it
 with torch.no_grad():
     vectors = laptop.vqgan.quantize.lookup(codes.unflatten(1, (8, 8)))  # (3, 32, 8, 8)
     pictures = laptop.vqgan.decode(vectors).clamp(0, 1)  # (3, 3, 64, 64)
@@ -322,12 +326,12 @@ show(
 # %% [markdown]
 # They look the same. Whether they *are* the same is the first claim of section 4.
 #
-# ### The knobs
+# ### The settings
 #
-# Now turn the knobs. For each setting the machine draws captions with a held-out combination, things that training
-# never showed together, two pictures of each. Two numbers are taken. The *judge*, a network that takes no part in
-# drawing, counts the pictures in which subject, setting, colour and style are all as asked. And **variety** is the
-# share of cells in which two pictures of the same caption have different codes: 0 if they are the same picture.
+# Now change the settings. For each value the pipeline draws captions with a held-out combination, which was not in the
+# training data, two pictures of each. Two numbers are measured. The *judge*, a classifier that is not used in drawing,
+# counts the pictures in which subject, setting, colour and style all match the caption. And **variety** is the share of
+# cells in which two pictures of the same caption have different codes: 0 if they are the same picture.
 
 # %%
 judge, world = preset.load_classifier("judge").to(DEVICE), evaluation_world(preset)
@@ -350,7 +354,7 @@ def measure(how: SamplingOptions) -> tuple[float, float, Tensor]:
 
 
 def draw_sweep(name: str, settings: list[SamplingOptions], usual: int | None = None) -> Figure:
-    """Pictures at each setting, and under them the judge's share and the variety; `usual` marks the preset's own."""
+    """Pictures at each setting, and below them the judge's share and the variety; `usual` marks the preset's own."""
     results = [measure(how) for how in settings]
     values = [dict(how)[name] for how in settings]
     made, (above, below) = figure(9.4, 4.5, 2, 1, height_ratios=(2, 1.35))
@@ -366,7 +370,7 @@ def draw_sweep(name: str, settings: list[SamplingOptions], usual: int | None = N
     below.set(xlim=(-0.5, len(settings) - 0.5), ylim=(-0.05, 1.05), xticks=range(len(settings)), xticklabels=labels)
     if usual is not None:
         below.axvspan(usual - 0.3, usual + 0.3, color="#E5E7EB", zorder=0)
-    below.set_xlabel(name.replace("_", "-") + (" (grey: what the model usually does)" if usual is not None else ""))
+    below.set_xlabel(name.replace("_", "-") + (" (grey: the preset's own value)" if usual is not None else ""))
     below.legend(loc="lower center", ncols=2)
     return made
 
@@ -374,7 +378,7 @@ def draw_sweep(name: str, settings: list[SamplingOptions], usual: int | None = N
 # %% [markdown]
 # #### Guidance
 #
-# At 0 the caption is not heard at all. At 1 it is heard as BART learned it. What happens far above?
+# At 0 the caption has no effect. At 1 it has the same effect as in BART's training. What happens at much larger values?
 
 # %%
 guidances: list[SamplingOptions] = [
@@ -382,18 +386,18 @@ guidances: list[SamplingOptions] = [
 ]
 show(
     draw_sweep("guidance", guidances),
-    "Two prompts at seven values of guidance, and two curves. At 0 the pictures show other things and none is right; "
+    "Two prompts at seven values of guidance, and two curves. At 0 the pictures show other things and all are wrong; "
     "the share that is right is highest at 1.5 and falls from 3 on, with broken pictures, to about a half at 12.",
 )
 
 # %% [markdown]
-# The first steps are worth a lot. It is best around 1.5, and from 3 on it falls. The pictures break: the caption is
-# shouted, colours overflow, shapes come apart. BART never saw such sentences of codes in training, so it does not know
-# how to go on.
+# The share that is right rises quickly at first. It is highest around 1.5 and falls from 3 on. There the pictures
+# break: colours overflow, and shapes come apart. Such sequences of codes were not in BART's training data, so it
+# predicts the following codes badly.
 #
 # #### Temperature
 #
-# At 0 there is no lot: the likeliest code is always taken, and all pictures of a prompt are one.
+# At 0 there is no sampling: the likeliest code is always taken, and all pictures of a prompt are the same.
 
 # %%
 heat = (0.0, 0.4, 0.8, 1.2, 1.6, 2.0, 2.5)
@@ -406,20 +410,20 @@ show(
 )
 
 # %% [markdown]
-# Here is the trade that every such machine makes: more variety, more mistakes. Up to about 1 the variety is nearly
-# free. At 2 unlikely codes come up often enough to spoil many pictures, for 64 codes must *all* be sensible.
+# Every such model has this trade-off: more variety means more mistakes. Up to about 1 you get more variety with hardly
+# more mistakes. At 2 unlikely codes are chosen often enough to spoil many pictures, because *all* 64 codes must fit.
 #
 # #### Top-k and top-p
 #
-# Both cut off the tail of unlikely codes. At the usual temperature there is not much of a tail, so
-# we set it to 2, where it does harm.
+# Both remove the tail of unlikely codes. At the preset's temperature this tail is small, so the next cells use a
+# temperature of 2, where the tail causes many mistakes.
 
 # %%
 top_ks: list[SamplingOptions] = [{"top_k": value, "temperature": 2.0} for value in (1, 4, 16, 64, 256, None)]
 show(
     draw_sweep("top_k", top_ks),
-    "Two prompts at six values of top-k, all at temperature 2, and two curves. With few codes in the lot the pictures "
-    "are sound and alike; with all of them they are varied and often wrong.",
+    "Two prompts at six values of top-k, all at temperature 2, and two curves. With few codes the pictures are sound "
+    "and alike; with all codes they are varied and often wrong.",
 )
 
 # %%
@@ -431,15 +435,15 @@ show(
 )
 
 # %% [markdown]
-# Either of them rescues a lot that is too hot. Top-p is said to be the better of the two, because it cuts only where
-# there is something to cut. Can you see that here? Compare the variety where equally many pictures are right. With so
-# few captions the two are about even.
+# Both correct a temperature that is too high. Top-p is often recommended over top-k, because it adapts to how certain
+# the model is. Can you see that here? Compare the variety where equally many pictures are right. With so few captions
+# there is hardly a difference.
 #
 # #### How many candidates?
 #
-# A picture that is drawn so that CLIP has something to choose from is a **candidate**. Draw 16
-# of them to each caption, carelessly (guidance 1, temperature 1.4), and let CLIP choose the best of 1, 2, 4, 9, 16. For
-# comparison: how often is at least one of them right? That is what a perfect ranker would reach.
+# Each of the pictures from which CLIP chooses is a **candidate**. The next cell draws 16 of them for each caption, with
+# settings that cause many mistakes (guidance 1, temperature 1.4), and lets CLIP choose the best of 1, 2, 4, 9 and 16.
+# For comparison it computes how often at least one of them is right. That is what a perfect ranker would reach.
 
 # %%
 careless = pipe.draw(captions, n=16, seed=3, guidance=1.0, temperature=1.4)
@@ -471,11 +475,11 @@ show(
 )
 
 # %% [markdown]
-# CLIP finds a good part of what can be found, and the first few candidates are worth the most. It is not perfect: it
-# may prefer a picture that the judge does not accept, and among more candidates there are more such pictures. Here the
-# best of 16 is right less often than the best of 9.
+# CLIP gains a good part of what a perfect ranker could gain, and the first few candidates help most. CLIP is not
+# perfect: it may prefer a picture that the judge does not accept, and more candidates contain more such pictures. Here
+# the best of 16 is right less often than the best of 9.
 #
-# Now turn them all at once.
+# Now change all settings yourself.
 
 
 # %%
@@ -498,10 +502,10 @@ explore(
 # %% [markdown]
 # ### Completion
 #
-# BART writes from the upper left to the lower right, and each code depends on those before. So you can hand it the
-# beginning. A **completion** is the rest of a picture whose upper part is given: the given rows are turned into codes
-# by the VQ-GAN's encoder, and BART goes on from there. Below, the upper halves of two painted pictures go on under five
-# prompts each.
+# BART writes from the upper left to the lower right, and each code depends on those before it. So you can also give it
+# the first codes of a picture. A **completion** is the rest of a picture whose upper part is given: the VQ-GAN's
+# encoder turns the given rows into codes, and BART writes the remaining ones. Below, the upper halves of two painted
+# pictures are completed with five prompts each.
 
 # %%
 given = [
@@ -523,7 +527,7 @@ for line, (described, endings, pattern) in zip(axes, given, strict=True):
     kept = painted.clone()
     kept[:, SIZE // 2 :] = 0.93
     hang(line[0], painted, "painted")
-    hang(line[1], kept, "what it is given")
+    hang(line[1], kept, "the given half")
     for axis, ending in zip(line[2:], endings, strict=True):
         hang(axis, pipe.complete(painted, pattern.format(ending), n=6, seed=0).pictures[0], ending)
 show(
@@ -534,18 +538,18 @@ show(
 )
 
 # %% [markdown]
-# Where prompt and given half agree, the seam is hard to find. Where they contradict each other, the lower half follows
-# the prompt in seven of eight cases: a tower goes on in the snow, and a white cat's head sits on a car. Only the moon
-# does not come, and the meadow goes on. The given codes stay as they are, though the VQ-GAN shades them by
-# their new neighbours, and the whole may be a thing that is neither. That is teacher forcing from the outside: BART
-# goes on from every code it reads, whoever wrote it.
+# If the prompt agrees with the given half, the seam is hard to see. If they contradict each other, the lower half
+# follows the prompt in seven of eight cases: a tower continues in the snow, and a white cat's head is on a car. Only
+# the moon does not appear; the meadow continues instead. The given codes do not change, but the VQ-GAN decodes them a
+# little differently next to other codes, and the whole picture may show something that fits neither. As in teacher
+# forcing, BART continues from the codes that it is given, even if it would have written others.
 #
-# ### A morph that is none
+# ### Between two pictures
 #
-# On the VAE's plane of lesson 2c you could walk from one thing to another. Can you do that in the space of codes? Four
-# ways from a car to a house, the best of each prompt at both ends. Mix the pixels. Mix the vectors and take the nearest
-# code of the book. Exchange the codes one after the other, in random order. And, since the sentence is vectors too: mix
-# what BART's encoder makes of the two *captions*, and let it write with the same random numbers.
+# In the latent space of the VAE of lesson 2c you could move from one thing to another. Can you do that with codes? The
+# next cell tries four ways from a car to a house. It mixes the pixels. It mixes the codebook vectors and takes the
+# nearest codes. It exchanges the codes one after the other, in random order. And it mixes the encoder states of the two
+# *captions* and lets BART write codes with the same random numbers.
 
 # %%
 ENDS = ("a cartoon of a red car on the beach", "a cartoon of a blue house on the beach")
@@ -573,24 +577,25 @@ names = [small_judge.config.attributes["subject"][number] for number in sure.ind
 titles = [f"{name} {value:.0%}" for name, value in zip(names, sure.values.tolist(), strict=True)]
 show(
     picture_grid(small(torch.cat(frames)), 7, titles, rows=["pixels", "vectors", "codes", "captions"], inches=1.12),
-    "Four rows of seven pictures from a red car to a blue house, each with what the judge takes it for. Pixels fade "
+    "Four rows of seven pictures from a red car to a blue house, each with the judge's answer. Pixels fade "
     "into each other; vectors and codes make a patchwork in the middle; with mixed captions all frames are whole.",
 )
 
 # %% [markdown]
-# Above each frame stands what the judge takes it for, and how sure it is. No row is a morph. Mixed pixels are a double
-# exposure. Mixed vectors and exchanged codes give patchworks, as in lesson 2d: each cell is a whole word, and together
-# they are no sentence. The last row is another thing. Its frames are whole pictures, since BART wrote every one of them
-# from beginning to end. Colours may shade over on the way, for it knows cars of many colours. But from one frame to the
-# next the car is a house: half a car is in nothing that it has learned. The space of codes has no between. The space of
-# captions has one, and BART steps over it.
+# Above each frame is the subject that the judge finds, with its probability. No row is a morph. Mixed pixels look like
+# a double exposure. Mixed vectors and exchanged codes give patchworks, as in lesson 2d: each cell is a valid code, but
+# together they do not form a picture. In the last row every frame is a whole picture, because BART wrote each one from
+# beginning to end. Colours may change gradually, because the training data has cars of many colours. But from one frame
+# to the next the car becomes a house: the training data has nothing between a car and a house. So you can interpolate
+# between the states of two captions, but the pictures still change in one step.
 #
 # ## 4 · Break it
 #
 # ### Claim 1: “Piecing the blocks together.”
 #
-# Do your five steps and `Pipeline.draw` give the same? The rule: "holds" if all codes are identical for the same seed,
-# and no number of the pictures differs by more than 0.0001. "Not quite" if the codes agree but the pictures do not.
+# Do your five steps and `Pipeline.draw` give the same pictures? The rule: "holds" if all codes are identical for the
+# same seed, and no number of the pictures differs by more than 0.0001. "Not quite" if the codes agree but the pictures
+# do not.
 
 
 # %%
@@ -623,13 +628,14 @@ verdict(
 )
 
 # %% [markdown]
-# That is all there is to `Pipeline.draw`. The rest of the library makes it quick, checks what it is given, and says it
-# in sentences when something is wrong.
+# That is everything `Pipeline.draw` computes. The rest of the library makes it fast, checks its input and explains
+# errors.
 #
-# ### What it never saw
+# ### Combinations that were held out
 #
-# A model that only remembers could not draw what was held out. So compare: captions like those of training, and
-# captions with a held-out combination, three pictures each, not chosen by CLIP.
+# A model that only reproduces its training pictures could not draw held-out combinations. So compare captions like
+# those of the training data with captions that name a held-out combination, three pictures of each, without ranking by
+# CLIP.
 
 # %%
 kinds: dict[str, HeldOut] = {"seen": "never", "held out": "only"}
@@ -660,7 +666,7 @@ firsts = pipe.draw([caption(scene, complete=True) for scene in asked], n=4, seed
 made, axes = figure(9.6, 4.2, 2, 5)
 for axis, each, (subject, _, value) in zip(axes.flat, firsts, inside, strict=True):
     hang(axis, each.pictures[0], f"{subject} × {value}", side=128)
-show(made, "Ten pictures of things that training never showed together, such as a green cat and a house in the desert.")
+show(made, "Ten pictures of held-out combinations, such as a green cat and a house in the desert.")
 
 # %%
 made, axis = figure(7.0, 2.6)
@@ -679,14 +685,14 @@ print(f"in the model card, 4,500 each: seen {card['seen']['all']:.1%}, held out 
 assert bars["held out"][-1] > 0.5
 
 # %% [markdown]
-# By chance all four would be right once in thousands of pictures. So the model has not learned pictures by heart. It
-# has learned *blue*, *strawberry* and *on the beach*, and that they go together as words do. Composition is what
-# text-to-image is about, and here you can measure it because somebody kept a list.
+# By chance all four would be right once in thousands of pictures. So the model has not just memorised its training
+# pictures. It has learned *blue*, *strawberry* and *on the beach* separately, and it can combine them. You can measure
+# this here because the held-out combinations are known.
 #
 # ### Where it fails
 #
-# Nothing is hidden: here are pictures from the same measurement that the judge did not accept, with what was asked for
-# and what it saw instead.
+# Here are pictures from the same measurement that the judge did not accept. Above each is what the caption asks for and
+# what the judge saw instead.
 
 # %%
 wrong = []
@@ -714,9 +720,9 @@ show(
 print(f"{len(wrong)} of {2 * number} pictures; shown: {min(7, len(wrong))}")
 
 # %% [markdown]
-# Some are half of two things. Some are right to your eye, and the judge is too strict. And some prompts are beyond the
-# model from the start, because nothing like them was in its world: numbers, two things side by side, what is *not*
-# there.
+# Some pictures are a mixture of two things. Others look right to you, and the judge is wrong. And some prompts are
+# beyond the model, because its training data has nothing like them: numbers, two things side by side, and things that
+# are *not* there.
 
 # %%
 BEYOND = [
@@ -735,18 +741,17 @@ for place, each in enumerate(pipe.draw(BEYOND, n=2, seed=0)):
     axes[2 * place].set_title(
         f"“{' '.join(words[:half])}\n{' '.join(words[half:])}”", loc="left", fontsize=8.5, fontweight="normal"
     ).set_in_layout(False)
-show(made, "Two pictures each of five prompts that are beyond the model: it draws one thing where two were asked for.")
+show(made, "Two pictures each of five prompts beyond the model: it draws one thing where the prompt names two.")
 
 # %% [markdown]
-# Two become one, colours wander from one thing to the other, and what shall be missing is there. DALL·E Mini, with
-# many times the weights and millions of photographs, was weak at the same things.
+# The model draws one thing instead of two, gives one thing the colour of the other, and draws the roof that should be
+# missing. DALL·E Mini, with many times as many weights and millions of training pictures, had the same weaknesses.
 #
 # ### Claim 2: “AI model drawing images from any prompt!”
 #
-# It says so on the first slide. Two questions: does any prompt get a picture, and does the model know the words that
-# this picture would take? (How often it draws rightly what it knows was measured above.) The rule: "holds" if all
-# prompts are drawn, and the model has all the words of twelve everyday ones. "Not quite" if all are drawn, but words
-# are missing.
+# This is on the first slide. Does any prompt get a picture, and does the model know the words of the prompt? (How often
+# it draws known words correctly was measured above.) The rule: "holds" if all prompts are drawn, and the model has all
+# the words of twelve everyday ones. "Not quite" if all are drawn, but words are missing.
 
 # %%
 EVERYDAY = [
@@ -778,30 +783,31 @@ verdict(
 )
 
 # %% [markdown]
-# A machine of this kind cannot say no. Whatever you write becomes ids, ids become states, and states become codes: a
-# picture always comes. Whether it is *yours* depends on what it was trained on. The small one knows some sixty
-# words, and says which ones it does not know. The published model knew millions of captions, and never said.
+# This pipeline draws a picture for any text, because every text has ids and the decoder always writes codes. Whether
+# the picture shows what you asked for depends on the training data. The small model knows about sixty words, and the
+# library lists the words of a prompt that it does not know. The published model was trained on millions of captions,
+# and it gives no such list.
 #
 # ### The published weights
 #
-# The blocks that you built are the published architecture. So the published weights fit into them: DALL·E Mini, with
-# 0.4 billion weights, and DALL·E Mega, with 2.6 billion. `atelier download dalle-mini` fetches them once, checks them
-# and puts them where presets are found. With a GPU and a network the next cell does all that, and draws. If you do not
-# want that, write `False` into its first line.
+# The blocks that you built have the published architecture. So you can load the published weights: DALL·E Mini, with
+# 0.4 billion weights, and DALL·E Mega, with 2.6 billion. `atelier download dalle-mini` downloads DALL·E Mini once,
+# checks it and stores it as a preset. On a computer with a GPU and an internet connection, the next cell does this and
+# draws. If you do not want that, set `DOWNLOAD` to `False` in its first line.
 
 # %% tags=["ignored"]
-DOWNLOAD = HAS_GPU  # True fetches the published DALL·E Mini, about 2 GB, once; without a GPU it draws for minutes
+DOWNLOAD = HAS_GPU  # True downloads DALL·E Mini, about 2 GB, once; without a GPU it takes minutes to draw
 MINI = "dalle-mini"
 
 
 def published() -> Pipeline | None:
-    """DALL·E Mini with its published weights: from the cache, or from the network if DOWNLOAD says so; or None."""
+    """DALL·E Mini with its published weights, downloaded only if DOWNLOAD is True; None if it is not available."""
     if MINI not in find_presets():
         if not DOWNLOAD:
             return None
         try:
             download(MINI)
-        except ValueError:  # no network: the error says which file could not be had
+        except ValueError:  # no network: the error names the file that could not be downloaded
             return None
     return Pipeline.from_pretrained(MINI)
 
@@ -818,13 +824,13 @@ else:
 # %% [markdown]
 # ## 5 · Your turn
 #
-# This time the exercises are a small project: your prompts, your pictures, your measure.
+# This time the exercises are a small project with your own prompts, pictures and measure.
 
 # %% [markdown]
 # ### Exercise 5.1 · Your own gallery (★☆☆, 6 minutes)
 #
 # Write five different prompts that use only words the small model knows (`laptop.words` lists them). At least three of
-# them must name a held-out combination (`HELD_OUT` lists them; ten lie in the small world). Afterwards look:
+# them must name a held-out combination (`HELD_OUT` lists them; ten are in the small world). Then look at the pictures:
 # `pipe.draw(prompts, n=9)` gives a list of drawings, and each has a `grid()`.
 
 # %% tags=["stub"]
@@ -834,11 +840,11 @@ prompts = None  # ["a cartoon of …", …]
 check("5.1", prompts)
 
 # %% [markdown] tags=["hint"]
-# `[held for held in HELD_OUT if held[0] in world.subjects]` shows combinations with subjects of the small world: a
-# subject, what kind of thing it may not go together with in training, and which one.
+# `[held for held in HELD_OUT if held[0] in world.subjects]` lists the combinations with subjects of the small world: a
+# subject, an attribute such as "colour", and the value of it that was held out for this subject.
 
 # %% [markdown] tags=["hint"]
-# A prompt names the style, the colour and subject, and the place: "a cartoon of a green cat in the city".
+# A prompt names the style, the colour and subject, and the setting: "a cartoon of a green cat in the city".
 
 # %% tags=["solution"]
 prompts = [
@@ -850,10 +856,10 @@ prompts = [
 ]
 
 # %% [markdown]
-# ### Exercise 5.2 · The knobs (★★☆, 10 minutes)
+# ### Exercise 5.2 · The settings (★★☆, 10 minutes)
 #
-# Write what stands between BART and the lot, for one code of one picture: guidance first, then only the `top_k`
-# likeliest codes, then temperature and softmax. `top_k=None` keeps all.
+# Write the steps between BART's logits and the sampling, for one code of one picture: first guidance, then keep only
+# the `top_k` likeliest codes, then temperature and softmax. `top_k=None` keeps all codes.
 
 
 # %% tags=["stub"]
@@ -866,11 +872,11 @@ def lot(conditional: Tensor, unconditional: Tensor, guidance: float, temperature
 check("5.2", lot)
 
 # %% [markdown] tags=["hint"]
-# The two formulas stand in section 2. A code that leaves the lot must have the probability 0, and so the logit
-# $-\infty$, `-torch.inf`.
+# The two formulas are in section 2. A code that is removed must have the probability 0, so its logit must be $-\infty$,
+# `-torch.inf`.
 
 # %% [markdown] tags=["hint"]
-# `values = guided.topk(top_k).values` are the largest logits, the largest first. Everything below `values[-1]` goes:
+# `values = guided.topk(top_k).values` are the largest logits, the largest first. Remove everything below `values[-1]`:
 # `guided.masked_fill(guided < values[-1], -torch.inf)`.
 
 
@@ -886,8 +892,8 @@ def lot(conditional: Tensor, unconditional: Tensor, guidance: float, temperature
 # %% [markdown]
 # ### Exercise 5.3 · Your own measure (★★☆, 10 minutes)
 #
-# Variety, as it was measured above, knows only two pictures. Write it for $n$: the share of cells in which two pictures
-# have different codes, as the mean over all pairs of *different* pictures.
+# Above, variety was measured for two pictures. Write it for $n$ pictures: the share of cells in which two pictures have
+# different codes, as the mean over all pairs of *different* pictures.
 
 
 # %% tags=["stub"]
@@ -904,8 +910,8 @@ check("5.3", variety)
 # one, shape (n, n, cells).
 
 # %% [markdown] tags=["hint"]
-# Among these n × n comparisons are n of a picture with itself, which always give 0. Divide the sum by the number of
-# pairs of different pictures, n · (n − 1), and by the number of cells.
+# In n of these n × n comparisons a picture is compared with itself, which always gives 0. Divide the sum by the number
+# of pairs of different pictures, n · (n − 1), and by the number of cells.
 
 
 # %% tags=["solution"]
@@ -919,15 +925,15 @@ def variety(codes: Tensor) -> float:
 # %% [markdown]
 # ### Exercise 5.4 · Your own pictures (★★★, 15 minutes)
 #
-# The model learns from any folder of pictures that has a table `captions.csv` beside them, with the columns `file_name`
-# and `text`. Write the function that makes this table. Captions may have commas and quotation marks in them, and words
-# of any language. Then, with a folder of your own: `atelier train bart --data FOLDER`. (How few pictures are too few?
-# Start with a hundred.)
+# You can train the model on any folder of pictures that contains a table `captions.csv` with the columns `file_name`
+# and `text`. Write the function that makes this table. Captions may contain commas, quotation marks and words of any
+# language. Then train on a folder of your own: `atelier train bart --data FOLDER`. (How few pictures are too few? Start
+# with a hundred.)
 
 
 # %% tags=["stub"]
 def write_captions(folder: str, captions: dict[str, str]) -> None:
-    """Write captions.csv into a folder of pictures: file's name → caption."""
+    """Write captions.csv into a folder of pictures; `captions` maps file names to captions."""
     raise NotImplementedError
 
 
@@ -935,8 +941,8 @@ def write_captions(folder: str, captions: dict[str, str]) -> None:
 check("5.4", write_captions)
 
 # %% [markdown] tags=["hint"]
-# Do not put commas between the two yourself: Python's `csv` module knows how to protect a comma or a quotation mark
-# inside a caption.
+# Do not write the commas between the columns yourself: Python's `csv` module quotes captions that contain commas or
+# quotation marks.
 
 # %% [markdown] tags=["hint"]
 # `csv.writer(table)` has `writerow([…])`. The first row is the two columns' names. Open the file with `newline=""` and
@@ -945,7 +951,7 @@ check("5.4", write_captions)
 
 # %% tags=["solution"]
 def write_captions(folder: str, captions: dict[str, str]) -> None:
-    """Write captions.csv into a folder of pictures: file's name → caption."""
+    """Write captions.csv into a folder of pictures; `captions` maps file names to captions."""
     import csv
     from pathlib import Path
 
@@ -958,49 +964,51 @@ def write_captions(folder: str, captions: dict[str, str]) -> None:
 # %% [markdown]
 # ## 6 · What we have, what is missing
 #
-# - Five steps join the blocks, and they draw, code for code, what the library draws.
-# - Guidance makes the caption heard, until it is shouted. Temperature, top-k and top-p trade variety for mistakes. A
-#   ranker turns a few more candidates into fewer mistakes.
-# - A picture is written from top to bottom, so its upper half can be given. Between two pictures' codes there is
-#   nothing to see.
-# - What was never shown together is drawn nearly as well as what was. What was never shown at all is not drawn.
-# - What is missing? Size: more pictures, more words, more codes, a larger BART. Nothing in your five steps would
-#   change. The models that came after, which paint all pixels at once and from noise, are another course.
+# - Five steps join the blocks, and they give exactly the same codes as the library.
+# - Guidance strengthens the effect of the caption, and too much of it breaks the pictures. Temperature, top-k and top-p
+#   balance variety against mistakes. Ranking a few more candidates gives fewer mistakes.
+# - A picture is written from top to bottom, so its upper half can be given. Mixing the codes of two pictures does not
+#   give a morph.
+# - Held-out combinations are drawn nearly as well as those of the training data. Things that are not in the training
+#   data are not drawn.
+# - What is missing is size: more pictures, more words, more codes, a larger BART. Your five steps would stay the same.
+#   Later models, which start from noise and change all pixels at once, are a subject for another course.
 #
-# Five questions to see what has stayed. After them stand all terms of the course, for looking up.
+# Five questions to check what you remember. After them is a glossary of all terms of the course.
 
 # %% [markdown] tags=["quiz"]
 # **1.** Guidance 12 makes the pictures worse than guidance 1.5. Why?
-# - [ ] The caption is heard too weakly — it is heard too strongly: the difference that it makes is taken twelve times.
-# - [x] The logits are pushed far beyond what BART ever gave in training, so that codes are chosen which do not go
-#   together — the caption is shouted, and the picture suffers.
-# - [ ] At 12 the empty caption takes over — at 0 it would.
+# - [ ] The caption has too little effect — it has too much: the difference that it makes is multiplied by twelve.
+# - [x] The guided logits are far from any that BART gives by itself, so the chosen codes do not fit together — the
+#   caption has more effect, but the picture breaks.
+# - [ ] At 12 only the empty caption has an effect — that is so at 0.
 
 # %% [markdown] tags=["quiz"]
 # **2.** At temperature 0, what is the variety of nine pictures of a prompt?
 # - [x] 0 — the likeliest code is always taken, so all nine are the same picture.
-# - [ ] 1 — that would be nine pictures which agree in no cell.
-# - [ ] It depends on the seed — random numbers are drawn, but they decide nothing.
+# - [ ] 1 — that would mean that no two of the nine pictures agree in any cell.
+# - [ ] It depends on the seed — random numbers have no effect at temperature 0.
 
 # %% [markdown] tags=["quiz"]
-# **3.** A model is very sure in one cell and unsure in the next. Which cut keeps one code in the first lot and many in
-# the second?
+# **3.** A model is very certain in one cell and uncertain in the next. Which setting keeps one code in the first cell
+# and many in the second?
 # - [ ] Top-k — it keeps the same number of codes in both.
 # - [x] Top-p — it keeps as many as it takes to reach the probability p.
-# - [ ] A low temperature — it sharpens both lots, and cuts none off.
+# - [ ] A low temperature — it sharpens both distributions, but removes no code.
 
 # %% [markdown] tags=["quiz"]
 # **4.** You double the number of candidates from 9 to 18. What do you gain?
-# - [ ] Twice as many right pictures at the first place — the curve flattens: the first few candidates are worth most.
-# - [ ] A picture that the judge accepts, for the judge chooses — CLIP chooses; the judge only measures.
-# - [x] Hardly anything, perhaps a loss — most of what could be gained has been gained, and among more pictures there
-#   are more that deceive CLIP: from 9 to 16 its curve falls.
+# - [ ] Twice as many right pictures at the first rank — the curve flattens: the first few candidates help most.
+# - [ ] A picture that the judge accepts, because the judge chooses — CLIP chooses; the judge only measures.
+# - [x] Hardly anything, perhaps a loss — more pictures also contain more wrong ones with high scores: from 9 to 16
+#   CLIP's curve falls.
 
 # %% [markdown] tags=["quiz"]
-# **5.** Why is "a blue strawberry" a test, and "a red strawberry" none?
-# - [x] Because training never showed blue and strawberry together — a model that remembers pictures would fail at it.
-# - [ ] Because blue is harder to draw than red — it is not; blue cars were in training.
-# - [ ] Because the judge has never seen a blue strawberry — the judge alone has seen all combinations.
+# **5.** Why does "a blue strawberry" test the model, while "a red strawberry" does not?
+# - [x] Because the training data has no blue strawberry — a model that only reproduces its training pictures would
+#   fail.
+# - [ ] Because blue is harder to draw than red — it is not; the training data has blue cars.
+# - [ ] Because the judge was not trained on blue strawberries — it was: only the judge was trained on all combinations.
 
 # %%
 glossary()
