@@ -19,7 +19,7 @@ from tiny_preset import tiny_preset
 
 
 def main(options: dict) -> None:
-    """Train a tiny VQ-GAN on a folder of pictures, and write step and weights of each process."""
+    """Train a tiny VQ-GAN on a folder of pictures, and write the step, weights and averaged weights of each process."""
     torch.set_num_threads(1)
     accelerator = Accelerator(cpu=True, mixed_precision="no")
     rank, folder = accelerator.process_index, Path(options["folder"])
@@ -46,7 +46,8 @@ def main(options: dict) -> None:
         intervals=Intervals(metrics_steps=1, checkpoint_seconds=1e9, sample_seconds=1e9),
         show_progress=False,
     )
-    torch.save({"step": outcome.step, **recipe.vqgan.state_dict()}, folder / f"weights-{rank}.pt")
+    averaged = {f"averaged.{name}": tensor for name, tensor in outcome.averaged.state_dict().items()}
+    torch.save({"step": outcome.step, **recipe.vqgan.state_dict(), **averaged}, folder / f"weights-{rank}.pt")
 
 
 if __name__ == "__main__":

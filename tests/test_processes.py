@@ -18,8 +18,12 @@ from atelier.world import small_world
 TESTS = Path(__file__).parent
 STEPS = 6
 BATCH = 8  # pictures in a batch of all processes together
-# Whitening subtracts the mean, so the gradients of these are rounding errors, which Adam scales up.
-WITHOUT_GRADIENT = {"encoder.conv_out.bias", "quant_conv.0.bias"}
+# Whitening subtracts the mean, so the gradients of these are rounding errors, which Adam scales up. The averages have
+# the whitening folded into their `quant_conv`.
+WITHOUT_GRADIENT = {
+    *("encoder.conv_out.bias", "quant_conv.0.bias"),
+    *("averaged.encoder.conv_out.bias", "averaged.quant_conv.bias"),
+}
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +69,7 @@ def in_two(tmp_path_factory, pictures) -> list[dict[str, Any]]:
 
 
 def test_two_processes_train_as_one_with_the_same_batches(tmp_path, pictures, in_two):
-    """Weights, statistics of the codebook and whitening depend on the pictures of all processes."""
+    """Weights, their averages, the codebook's statistics and whitening depend on the pictures of all processes."""
     (one,) = run(tmp_path / "one", 1, data=str(pictures), steps=STEPS)
     assert_alike(*in_two, tolerance=0.0)
     assert_alike(one, in_two[0], tolerance=2e-4)

@@ -230,9 +230,10 @@ class _Session:
         self.layout = torch.channels_last if channels_last else torch.contiguous_format
         for module in [*recipe.parts.values(), *recipe.frozen.values()]:
             module.to(device=device, memory_format=self.layout)  # ty: ignore[no-matching-overload]
-        self.averaged = AveragedWeights(recipe.exported, recipe.settings.ema_decay)
         self.optimizers = {name: recipe.settings.optimizer(part) for name, part in recipe.parts.items()}
         self.wrapped = {name: self.accelerator.prepare_model(part) for name, part in recipe.parts.items()}
+        # After `prepare_model`, which gives the tensors of a module other storage when several processes train it.
+        self.averaged = AveragedWeights(recipe.exported, recipe.settings.ema_decay)
 
     # ------------------------------------------------------------------ start
 
