@@ -33,9 +33,12 @@ def pytest_make_collect_report(
     return _fail_if_skipped((yield), collector)
 
 
-@pytest.fixture
-def precision_may_change() -> Generator[None]:
-    """Let a test use another precision: the first Accelerator fixes that of the process."""
+@pytest.fixture(autouse=True)
+def _precision_may_change() -> Generator[None]:
+    """Let every test choose its precision, which the first Accelerator fixes for the process.
+
+    Without this, tests would fail on a CPU with instructions for bfloat16, where `auto` is another precision than "no".
+    """
     AcceleratorState._reset_state()
     yield
     AcceleratorState._reset_state()

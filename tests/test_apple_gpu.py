@@ -53,7 +53,6 @@ def test_painting_needs_no_float64_and_gives_the_same_pictures() -> None:
         assert [caption(scene) for scene in scenes]
 
 
-@pytest.mark.usefixtures("precision_may_change")
 @pytest.mark.parametrize("block", ["vqgan", "bart", "clip", "classifier", "judge"])
 def test_every_block_is_trained(tmp_path: Path, block: str) -> None:
     preset = filled_preset(tmp_path / "tiny")

@@ -359,7 +359,6 @@ def test_sample_pictures_do_not_make_their_batch_again(tmp_path):
     assert asked == [0, 0, 1, 2, 3, 4]
 
 
-@pytest.mark.usefixtures("precision_may_change")
 def test_frozen_blocks_run_in_mixed_precision_and_samples_do_not_cache_casts(tmp_path):
     seen = []
 

@@ -23,6 +23,7 @@ ROOT = HERE.parents[1]
 PAGES = (  # pages, and the files that they link to
     "CONTRIBUTING.md",
     "CITATION.cff",
+    "NOTICE",
     "data/README.md",
     "data/prompts.txt",
     "data/laptop/README.md",
