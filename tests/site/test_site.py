@@ -141,7 +141,7 @@ def test_every_lesson_module_term_and_claim_is_on_the_site(site: Path) -> None:
 def test_a_class_in_the_reference_has_its_docstring_and_its_source(site: Path) -> None:
     text = (site / "api" / "atelier.blocks.vq.html").read_text(encoding="utf-8")
     assert 'id="atelier.blocks.vq.VectorQuantizer"' in text
-    assert "Replaces every vector by its nearest code" in text
+    assert "Replaces each vector of a map by the nearest code" in text
     assert "../_modules/atelier/blocks/vq.html#VectorQuantizer" in text
     assert "Alias for field number" not in text
 
