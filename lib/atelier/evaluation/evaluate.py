@@ -120,7 +120,7 @@ def evaluate(
         report: called with progress.
 
     Raises:
-        ValueError: the preset's judge does not fit its world.
+        AtelierError: the preset's judge does not fit its world.
     """
     world, judge = evaluation_world(preset), preset.load_classifier("judge").to(pipeline.device)
     psnr, codes_used, reconstructed = reconstruction(pipeline.vqgan, judge, world, pictures, report)
@@ -335,7 +335,7 @@ def retrieval(
         report: called with progress.
 
     Raises:
-        ValueError: the pipeline has no CLIP.
+        AtelierError: the pipeline has no CLIP.
     """
     clip = pipeline.clip
     if clip is None:

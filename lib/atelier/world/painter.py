@@ -47,7 +47,7 @@ def paint(
         (n, 3, size, size) float32 in [0, 1].
 
     Raises:
-        ValueError: a scene has a name outside the vocabulary.
+        AtelierError: a scene has a name outside the vocabulary.
     """
     for scene in scenes:
         check(scene)
