@@ -1,222 +1,216 @@
-"""The page with the DRAW button: `atelier serve`. It needs no network and gives no access to the machine's files."""
+"""The page with the DRAW button, as a web application. It keeps nothing about its visitors and writes no files.
+
+    GET  /           the page; its files are in the folder static
+    GET  /presets    what can be drawn, and with which presets
+    POST /draw       a drawing, row by row: one JSON object in a line
+    POST /look       the attention of a picture's codes to the words of its prompt
+    POST /save       pictures as a PNG file with their settings
+
+A picture is its codes: a browser that has them can ask for everything else, so the server need not remember a drawing.
+"""
 
 from __future__ import annotations
 
-import html
-from collections.abc import Iterator
-from functools import lru_cache
-from typing import Any
+import asyncio
+import json
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
+from contextlib import aclosing, asynccontextmanager, suppress
+from pathlib import Path
+from typing import Any, TypeVar
+from urllib.parse import quote
 
-import gradio as gr
+from anyio.to_thread import run_sync
+from starlette.applications import Starlette
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
+from starlette.routing import Mount, Route
+from starlette.staticfiles import StaticFiles
+from starlette.types import Message, Receive, Scope, Send
 
-from atelier.drawing.attention import attention_to_words
-from atelier.drawing.pipeline import Drawing, Pipeline, best_preset
+from atelier.drawing.drawing import Drawing
 from atelier.errors import AtelierError
-from atelier.page.gallery import COUNTS, grid_link, inside_html, pictures_html, settings
-from atelier.weights.preset import load_preset, log_skipped, readable_presets
+from atelier.page.access import Access, Guard
+from atelier.page.faults import PageError
+from atelier.page.presets import Presets
+from atelier.page.replies import drawing_reply, look_reply, save_reply
+from atelier.page.requests import DrawRequest, draw_request, look_request, save_request
+from atelier.page.turns import Turns
 
-MOST_CHARACTERS = 500
-LARGEST_SEED = 2**31 - 1
-EXAMPLES = (
-    "the Eiffel tower landing on the moon",
-    "a stained glass window with an image of a blue strawberry",
-    "sunset over a lake in the mountains",
-    "a photo of the food of china",
-    "a cartoon of a green cat in the snow",
-)
-# System fonts: the fonts of Gradio's themes would be loaded from the network.
-FONTS = ["ui-sans-serif", "system-ui", "sans-serif"]
-MONO = ["ui-monospace", "monospace"]
-CSS = """
-.gradio-container { max-width: 1000px !important; margin: 0 auto; }
-#draw { min-width: 8rem; font-weight: 700; letter-spacing: .06em; color: #1F2937; }
-#title h1 { margin-bottom: 0; }
-footer { display: none !important; }
-"""
-LAUNCH_OPTIONS: dict[str, Any] = {  # the appearance of the page
-    "theme": gr.themes.Soft(primary_hue="amber", font=FONTS, font_mono=MONO),
-    "css": CSS,
-    "footer_links": [],
-}
+STATIC = Path(__file__).parent / "static"
+MOST_BYTES = 200_000  # of a request
+PATIENCE = 20.0  # seconds for a visitor to send a request, or to take a part of an answer
+
+Work = TypeVar("Work")
 
 
-class PageError(AtelierError):
-    """A request to the page cannot be fulfilled; the message says why in one sentence."""
-
-
-class PortError(PageError, OSError):
-    """The page cannot be served at an address and port."""
-
-
-@lru_cache(maxsize=2)
-def pipeline(preset: str) -> Pipeline:
-    """Load the pipeline of a preset; the last two are kept in memory."""
-    return Pipeline.from_pretrained(preset)
-
-
-def drawable_presets() -> list[str]:
-    """List the names of the complete and readable presets."""
-    readable, _ = readable_presets()
-    return [name for name, preset in readable.items() if preset.complete]
-
-
-def validated(
-    prompt: str, seed: float | None, guidance: float, temperature: float, n: int, preset: str
-) -> dict[str, Any]:
-    """Check a request, which may come from a program instead of the page's controls.
-
-    Returns:
-        The arguments of `Pipeline.stream`.
-
-    Raises:
-        PageError: if a value is out of range.
-    """
-    if not isinstance(prompt, str) or not prompt.strip():
-        raise PageError("The prompt is empty; say what to draw.")
-    if len(prompt) > MOST_CHARACTERS:
-        raise PageError(f"The prompt has {len(prompt):,} characters; give at most {MOST_CHARACTERS}.")
-    if preset not in drawable_presets():
-        raise PageError(f"There is no preset {str(preset)[:40]!r} here; choose one from the list.")
-    if n not in COUNTS:
-        raise PageError(f"Draw {', '.join(map(str, COUNTS))} pictures, not {n!r}.")
-    if seed is not None and not (_within(seed, 0, LARGEST_SEED) and seed == int(seed)):
-        raise PageError(f"The seed is {seed}; give a whole number from 0 to {LARGEST_SEED}, or leave it empty.")
-    if not _within(guidance, 0, 10) or not _within(temperature, 0, 2):
-        raise PageError("Give a guidance from 0 to 10 and a temperature from 0 to 2.")
-    seed = None if seed is None else int(seed)
-    return {"prompt": prompt, "seed": seed, "guidance": guidance, "temperature": temperature, "n": n}
-
-
-def _within(number: Any, low: float, high: float) -> bool:
-    return isinstance(number, int | float) and low <= number <= high
-
-
-Update = tuple[str, str, Drawing | None]
-
-
-def draw(prompt: str, seed: float | None, guidance: float, temperature: float, n: int, preset: str) -> Iterator[Update]:
-    """Stream a drawing to the page.
-
-    Yields:
-        The HTML of the pictures, the status line, and the drawing, which is None until it is finished.
-    """
-    try:
-        request = validated(prompt, seed, guidance, temperature, n, preset)
-        for step in pipeline(preset).stream(**request):
-            finished = step.progress >= 1
-            facts = settings(step, preset=preset, guidance=guidance, temperature=temperature)
-            yield pictures_html(step, facts), status(step, facts), step if finished else None
-    except AtelierError as fault:
-        yield "", f'<p role="alert"><b>{html.escape(str(fault))}</b></p>', None
-
-
-def status(step: Drawing, facts: dict[str, Any]) -> str:
-    """Make the status line: the progress, or for a finished drawing its seed, its remarks, and a link to save it."""
-    if step.progress < 1:
-        return f'<p role="status">drawing … {step.progress:.0%}</p>'
-    ranking = "the best first, by CLIP’s score" if step.scores else "not ranked"
-    remarks = " ".join(map(html.escape, step.remarks))
-    return f'<p role="status">Seed {step.seed}, {ranking}. {grid_link(step, facts)} {remarks}</p>'
-
-
-def look_inside(drawing: Drawing | None, place: int, preset: str) -> str:
-    """Show the codes of a picture and their attention to the words of the prompt.
+def build_app(presets: Presets, access: Access | None = None) -> Starlette:
+    """Build the application.
 
     Args:
-        drawing: the last drawing of the page; None if there is none.
-        place: of the picture in the drawing, from 1.
-        preset: that the drawing was made with.
-
-    Returns:
-        HTML.
+        presets: that it draws with.
+        access: who may use it; None: everybody who reaches this machine.
     """
-    if drawing is None:
-        return "Draw something first."
-    place = min(max(int(place), 1), len(drawing.pictures))
-    return inside_html(drawing, attention_to_words(pipeline(preset), drawing.prompt, drawing.codes), place - 1)
+    page = Page(presets)
+    routes = [
+        Route("/", lambda _: FileResponse(STATIC / "index.html")),
+        Route("/presets", page.describe),
+        Route("/draw", page.draw, methods=["POST"]),
+        Route("/look", page.look, methods=["POST"]),
+        Route("/save", page.save, methods=["POST"]),
+        Mount("/static", StaticFiles(directory=STATIC)),
+    ]
+    return Starlette(
+        routes=routes,
+        middleware=[Middleware(Guard, access=access or Access())],
+        exception_handlers={AtelierError: _sentence},
+    )
 
 
-def build_page(preset_first: str | None = None) -> gr.Blocks:
-    """Build the page without serving it.
+def _sentence(_: Request, fault: Exception) -> Response:
+    return JSONResponse({"error": str(fault)}, getattr(fault, "status", 400))
 
-    Args:
-        preset_first: the preset that is selected first; None selects the best.
 
-    Returns:
-        The page.
+class Page:
+    """The answers to the page's requests. Drawings have one queue, and quick requests another."""
 
-    Raises:
-        PresetError: if there is no such preset, or no complete preset.
-    """
-    if preset_first is None:
-        first = best_preset().folder.name  # also logs the presets that it skips
-    else:
-        first = preset_first if preset_first in drawable_presets() else load_preset(preset_first).name
-        log_skipped(readable_presets()[1])
-    defaults = pipeline(first).sampling
-    with gr.Blocks(title="Atelier", analytics_enabled=False) as page:
-        gr.Markdown("# Atelier\nType a prompt, press DRAW. Nine pictures, the best first.", elem_id="title")
-        last_drawing = gr.State(None)
-        with gr.Row(equal_height=True):
-            prompt = gr.Textbox(
-                value=EXAMPLES[0],
-                label="Prompt",
-                placeholder="a cartoon of a green cat in the snow",
-                lines=1,
-                scale=5,
-                max_length=MOST_CHARACTERS,
-                elem_id="prompt",
+    def __init__(self, presets: Presets) -> None:
+        self.presets = presets
+        self.drawings, self.quick = Turns(), Turns()
+
+    async def describe(self, _: Request) -> Response:
+        """Answer with what can be drawn."""
+        return JSONResponse(self.presets.described())
+
+    async def draw(self, request: Request) -> Response:
+        """Answer with a drawing, as it is drawn; see `drawing_reply`."""
+        wanted = draw_request(await read_json(request), self.presets)
+        visitor = visitor_of(request)
+        self.drawings.check_room(visitor)  # so that the answer has the right status
+        return Lines(self._draw(wanted, visitor), media_type="application/x-ndjson")
+
+    async def _draw(self, wanted: DrawRequest, visitor: str) -> AsyncGenerator[str]:
+        try:
+            finished = None
+            async for news in self._drawn(wanted, visitor):
+                finished = news
+                if isinstance(news, int):
+                    yield _line({"ahead": news})
+                elif news.progress < 1:
+                    yield _line(drawing_reply(news, wanted))
+            if isinstance(finished, Drawing):  # sent after the turn: who reads slowly keeps nobody waiting
+                yield _line(drawing_reply(finished, wanted))
+        except AtelierError as fault:
+            yield _line({"error": str(fault)})
+
+    async def _drawn(self, wanted: DrawRequest, visitor: str) -> AsyncGenerator[int | Drawing]:
+        """Yield how many are ahead while others draw, then the drawing, unfinished and finished."""
+        ticket = self.drawings.join(visitor)
+        try:
+            async for ahead in self.drawings.wait(ticket):
+                yield ahead
+            pipeline = await run_sync(self.presets.pipeline, wanted.preset)
+            steps = pipeline.stream(
+                wanted.prompt,
+                wanted.n,
+                wanted.seed,
+                wanted.rank,
+                first_codes=wanted.first_codes,
+                **wanted.sampling,
             )
-            button = gr.Button("DRAW", variant="primary", scale=1, elem_id="draw")
-        gr.Examples(
-            [[example] for example in EXAMPLES], inputs=prompt, label="Or take one of these", cache_examples=False
-        )
-        line = gr.HTML("", elem_id="status")
-        pictures = gr.HTML("", elem_id="pictures")
-        with gr.Accordion("Settings", open=False):
-            with gr.Row():
-                preset = gr.Dropdown(drawable_presets(), value=first, label="Preset")
-                count = gr.Radio(COUNTS, value=9, label="Pictures")
-                seed = gr.Number(None, label="Seed (empty: another each time)", precision=None, minimum=0)
-            with gr.Row():
-                guidance = gr.Slider(0, 10, defaults.guidance, step=0.1, label="Guidance: how much the prompt counts")
-                temperature = gr.Slider(0, 2, defaults.temperature, step=0.05, label="Temperature: how much chance")
-        with gr.Accordion("Look inside", open=False):
-            place = gr.Slider(1, 9, 1, step=1, label="Picture")
-            look = gr.Button("Show its codes, and the words they looked at", elem_id="look")
-            inside = gr.HTML("", elem_id="inside")
-        inputs = [prompt, seed, guidance, temperature, count, preset]
-        outputs = [pictures, line, last_drawing]
-        for event in (button.click, prompt.submit):
-            event(draw, inputs, outputs, show_progress="hidden", concurrency_id="draw", concurrency_limit=1)
-        look.click(look_inside, [last_drawing, place, preset], inside, show_progress="hidden")
-    return page
+            async for step in _in_thread(steps):
+                yield step
+        finally:
+            self.drawings.leave(ticket)
+
+    async def look(self, request: Request) -> Response:
+        """Answer with the attention of a picture's codes; see `look_reply`."""
+        wanted = look_request(await read_json(request), self.presets)
+        async with self._quick_turn(request):
+            pipeline = await run_sync(self.presets.pipeline, wanted.preset)
+            return JSONResponse(await run_sync(look_reply, pipeline, wanted))
+
+    async def save(self, request: Request) -> Response:
+        """Answer with a PNG file; see `save_reply`."""
+        wanted = save_request(await read_json(request), self.presets)
+        async with self._quick_turn(request):
+            pipeline = await run_sync(self.presets.pipeline, wanted.preset)
+            name, content = await run_sync(save_reply, pipeline, wanted)
+        headers = {"Content-Disposition": f"attachment; filename*=UTF-8''{quote(name)}"}
+        return Response(content, media_type="image/png", headers=headers)
+
+    @asynccontextmanager
+    async def _quick_turn(self, request: Request) -> AsyncGenerator[None]:
+        ticket = self.quick.join(visitor_of(request))
+        try:
+            await ticket.turn.wait()
+            yield
+        finally:
+            self.quick.leave(ticket)
 
 
-def serve(host: str = "127.0.0.1", port: int = 7860, preset: str | None = None, open_browser: bool = False) -> None:
-    """Serve the page until Ctrl-C.
+class Lines(StreamingResponse):
+    """Streams lines. It ends if a visitor does not take them in time, and closes their generator in any case."""
 
-    Args:
-        host: address to listen at; 0.0.0.0 allows other machines.
-        port: to listen at.
-        preset: the preset that is selected first; None selects the best.
-        open_browser: whether to open the page in a browser.
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request, as ASGI prescribes."""
+        with suppress(ClientDisconnect):
+            await super().__call__(scope, receive, send)
+
+    async def stream_response(self, send: Send) -> None:
+        """Send all lines."""
+
+        async def send_in_time(message: Message) -> None:
+            try:
+                async with asyncio.timeout(PATIENCE):
+                    await send(message)
+            except TimeoutError as fault:
+                raise ClientDisconnect from fault
+
+        async with aclosing(self.body_iterator):  # ty: ignore[invalid-argument-type]
+            await super().stream_response(send_in_time)
+
+
+def _line(value: dict[str, Any]) -> str:
+    return json.dumps(value) + "\n"
+
+
+async def _in_thread(steps: Iterator[Work]) -> AsyncIterator[Work]:
+    """Iterate in a thread, so that other visitors are answered meanwhile."""
+    step: Callable[[], Work | None] = lambda: next(steps, None)  # noqa: E731
+    while (value := await run_sync(step)) is not None:
+        yield value
+
+
+def visitor_of(request: Request) -> str:
+    """Whose request it is: the address, and the number that each page in a browser makes up."""
+    address = request.client.host if request.client else ""
+    return f"{address} {request.headers.get('x-visitor', '')[:40]}"
+
+
+async def read_json(request: Request) -> Any:
+    """Read the body of a request.
 
     Raises:
-        PresetError: as for `build_page`.
-        PortError: if the port is in use, or if the address is not this machine's.
+        PageError: if it is not JSON, too large, or does not arrive in time.
     """
-    page = build_page(preset).queue(max_size=64)
+    if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
+        raise PageError("Send the request as JSON, with the header Content-Type: application/json.", 415)
     try:
-        page.launch(
-            server_name=host,
-            server_port=port,
-            inbrowser=open_browser,
-            quiet=True,
-            max_file_size=1,
-            **LAUNCH_OPTIONS,
-        )
-    except OSError as fault:
-        raise PortError(
-            f"The page cannot be served at {host}:{port}; give another --port or --host. ({fault})"
-        ) from fault
+        async with asyncio.timeout(PATIENCE):
+            return json.loads(await _body(request))
+    except TimeoutError as fault:
+        raise PageError(f"The request did not arrive within {PATIENCE:g} seconds.", 408) from fault
+    except (ValueError, RecursionError) as fault:
+        if isinstance(fault, PageError):
+            raise
+        raise PageError("The request is not valid JSON.") from fault
+
+
+async def _body(request: Request) -> bytes:
+    body = b""
+    async for part in request.stream():
+        body += part
+        if len(body) > MOST_BYTES:
+            raise PageError(f"The request is too large; send at most {MOST_BYTES:,} bytes.", 413)
+    return body
