@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from atelier.drawing.pipeline import Drawing, Pipeline
 
 __all__ = ["Drawing", "Pipeline"]
+__version__ = "0.2.0"  # the only place where it is written
 
 
 def __getattr__(name: str) -> Any:

@@ -2,43 +2,82 @@
 
 from __future__ import annotations
 
+import io
 import json
+import sys
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, cast
 
 import typer
-from typer.core import TyperGroup
+from typer.core import TyperCommand, TyperGroup
 
-from atelier.errors import AtelierError, file_errors
+from atelier import __version__
+from atelier.arguments import user_path
+from atelier.errors import AtelierError, file_errors, missing_packages
 
-app = typer.Typer(help="DALL·E Mini from scratch: draw, train, measure.", no_args_is_help=True)
+if TYPE_CHECKING:
+    from tqdm.auto import tqdm
 
-PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
-STARTED = time.monotonic()  # the session of `train all` starts here, before the large imports
-BLOCK = "BLOCK"  # stands for the name of a block in the help
+
+class AtelierGroup(TyperGroup):
+    """All commands."""
+
+    def main(self, *args: Any, **options: Any) -> Any:
+        """Run a command. Characters that a terminal or a redirection cannot show are replaced, as “→” in cp1252."""
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, io.TextIOWrapper):
+                stream.reconfigure(errors="replace")
+        return super().main(*args, **options)
+
+
+app = typer.Typer(cls=AtelierGroup, no_args_is_help=True)
+
+STARTED = time.monotonic()  # before the large imports, which `train all --stop-after` counts too
+SPRITES = "sprites"
+BLOCK = "BLOCK"  # the placeholder for the name of a block in the help
 
 
 @contextmanager
 def errors_as_messages() -> Generator[None]:
     """Print the message of an AtelierError and exit with code 1; other exceptions show their traceback."""
     try:
-        yield
+        with missing_packages():
+            yield
     except AtelierError as fault:
         typer.echo(str(fault), err=True)
         raise typer.Exit(1) from fault
 
 
+def show_progress(bar: tqdm, what: str, done: int, total: int) -> None:
+    """Show in a progress bar what is done, and how much of it."""
+    bar.set_description(what, refresh=False)
+    bar.total, bar.n = total, done
+    bar.refresh()
+
+
+def print_version(wanted: bool) -> None:
+    """Print the version and exit, if it is wanted."""
+    if wanted:
+        typer.echo(f"atelier {__version__}")
+        raise typer.Exit
+
+
 @app.callback()
-def main() -> None:
+def main(
+    version: Annotated[
+        bool, typer.Option("--version", callback=print_version, is_eager=True, help="Show the version and exit.")
+    ] = False,
+) -> None:
     """DALL·E Mini from scratch: draw, train, measure."""
 
 
 class TrainGroup(TyperGroup):
-    """The commands `atelier train NAME`: `all`, `sprites`, and one command for every other name, which is a block's."""
+    """The commands `atelier train NAME`: `all`, `sprites`, and one command for all other names, those of blocks."""
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         """Find the command for a name on the command line."""
@@ -48,16 +87,21 @@ class TrainGroup(TyperGroup):
 trainings = typer.Typer(cls=TrainGroup, no_args_is_help=True)
 app.add_typer(trainings, name="train")
 
-TrainedPreset = Annotated[str, typer.Option("--preset", help="A preset's name or folder: sizes and settings.")]
-Minutes = Annotated[float | None, typer.Option(help="Total training time, over all resumed sessions.")]
+TrainedPreset = Annotated[str, typer.Option("--preset", help="Name or folder of the preset with sizes and settings.")]
+Minutes = Annotated[float | None, typer.Option(help="Total minutes of training, over all resumed sessions.")]
 Steps = Annotated[
     int | None, typer.Option(help="Total steps. With --minutes, training ends at the limit that is reached first.")
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue from the last checkpoint.")]
-RunDir = Annotated[Path | None, typer.Option(help="Folder of the run. Default: runs/NAME of the preset.")]
+RunDir = Annotated[
+    Path | None, typer.Option(parser=user_path, help="Folder of the run. Default: runs/NAME of the preset.")
+]
 StopAfter = Annotated[float | None, typer.Option(help="Minutes after which this session saves a checkpoint and ends.")]
+DataFolder = Annotated[
+    Path | None, typer.Option("--data", parser=user_path, help="A folder of pictures with a captions.csv.")
+]
 Seed = Annotated[int, typer.Option(help="Seed of the random numbers.")]
-Precision = Annotated[str, typer.Option(help="auto, bf16 or no.")]
+Precision = Annotated[str, typer.Option(help="auto: bf16 if the device has instructions for it; bf16; or no: float32.")]
 
 
 @trainings.callback()
@@ -74,10 +118,13 @@ def train_block(
     resume: Resume = False,
     run_dir: RunDir = None,
     stop_after: StopAfter = None,
-    data: Annotated[Path | None, typer.Option(help="A folder of pictures with a captions.csv.")] = None,
+    data: DataFolder = None,
     seed: Seed = 0,
     batch_size: Annotated[int | None, typer.Option(help="Pictures in a batch. Default: the preset's.")] = None,
     precision: Precision = "auto",
+    warm_start: Annotated[
+        bool, typer.Option("--warm-start", help="Start from the preset's weights of this block, not from random ones.")
+    ] = False,
 ) -> None:
     """Train one block: tokenizer, classifier, judge, vqgan, bart or clip."""
     with errors_as_messages():
@@ -97,6 +144,7 @@ def train_block(
             seed=seed,
             batch_size=batch_size,
             precision=precision,
+            warm_start=warm_start,
         )
         with file_errors(run_dir or Path("runs")):
             outcome = run_training(request)
@@ -112,10 +160,11 @@ def train_all(
     resume: Resume = False,
     run_dir: RunDir = None,
     stop_after: StopAfter = None,
+    data: DataFolder = None,
     seed: Seed = 0,
     precision: Precision = "auto",
 ) -> None:
-    """Train all blocks that a preset lacks, one after the other."""
+    """Train all blocks that a preset lacks, or with --data all that learn from a folder of pictures."""
     with errors_as_messages():
         from accelerate import PartialState
 
@@ -127,6 +176,7 @@ def train_all(
             steps=steps,
             minutes=minutes,
             stop_after=stop_after,
+            data=data,
             resume=resume,
             seed=seed,
             precision=precision,
@@ -142,12 +192,14 @@ def train_all_sprites(
     minutes: Minutes = None,
     steps: Steps = None,
     resume: Resume = False,
-    run_dir: Annotated[Path, typer.Option(help="Folder of the run.")] = Path("runs/sprites"),
+    run_dir: Annotated[Path, typer.Option(parser=user_path, help="Folder of the run.")] = Path("runs/sprites"),
     seed: Seed = 0,
     only: Annotated[str | None, typer.Option(help="Train only this model and the models that it needs.")] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder of the trained models. Default: RUN_DIR/models.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(parser=user_path, help="Folder of the trained models. Default: RUN_DIR/models.")
+    ] = None,
 ) -> None:
-    """Train the small models of part 2."""
+    """Train the small models of lessons 2a to 2e."""
     with errors_as_messages():
         from atelier.evaluation.sprites import record_measurements
         from atelier.training.sprites import SpriteRequest, train_sprites
@@ -163,12 +215,32 @@ def train_all_sprites(
 PresetOption = Annotated[str | None, typer.Option(help="A preset's name or folder. Default: the best preset present.")]
 
 
-@app.command()
+class DrawCommand(TyperCommand):
+    """The command `atelier draw`."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Parse the arguments, and say what to do with a prompt that begins with a dash."""
+        words = list(args)
+        try:
+            return super().parse_args(ctx, args)
+        except Exception as fault:  # which class of usage errors it is depends on the version of typer
+            options = words[: words.index("--")] if "--" in words else words
+            if any(word.startswith("-") and " " in word.partition("=")[0] for word in options):
+                raise typer.BadParameter(
+                    "a prompt that begins with a dash goes after two dashes: atelier draw -- PROMPT", ctx
+                ) from fault
+            raise
+
+
+@app.command(cls=DrawCommand)
 def draw(
     prompt: Annotated[str, typer.Argument(help="What to draw.")],
     n: Annotated[int, typer.Option(help="Number of pictures.", min=1, max=100)] = 9,
     seed: Annotated[int | None, typer.Option(help="With the same seed the same pictures are drawn.")] = None,
-    out: Annotated[Path, typer.Option(help="File of the grid of pictures.")] = Path("drawing.png"),
+    place: Annotated[
+        int | None, typer.Option(help="Draw one picture of a seed again, alone: its place as printed.", min=1)
+    ] = None,
+    out: Annotated[Path, typer.Option(parser=user_path, help="File of the grid of pictures.")] = Path("drawing.png"),
     preset: PresetOption = None,
     guidance: Annotated[
         float | None, typer.Option(help="Strength of the prompt's influence; 1 switches guidance off.")
@@ -188,29 +260,23 @@ def draw(
         from tqdm.auto import tqdm
 
         from atelier.decoding import SamplingOptions
+        from atelier.drawing.drawing import picture_path
         from atelier.drawing.pipeline import Pipeline
 
-        if out.suffix.lower() not in PICTURE_SUFFIXES:
-            raise AtelierError(
-                f"{out} does not have the ending of a picture file; use one of {', '.join(PICTURE_SUFFIXES)}."
-            )
+        out = picture_path(out)  # a wrong ending is refused before anything is drawn
         pipeline = Pipeline.from_pretrained(preset, ranker=ranker)
-        options: SamplingOptions = {}
-        if guidance is not None:
-            options["guidance"] = guidance
-        if temperature is not None:
-            options["temperature"] = temperature
-        if top_k is not None:
-            options["top_k"] = top_k
-        if top_p is not None:
-            options["top_p"] = top_p
+        given = {"guidance": guidance, "temperature": temperature, "top_k": top_k, "top_p": top_p}
+        options = cast(SamplingOptions, {name: value for name, value in given.items() if value is not None})
         with tqdm(total=100, unit="%", bar_format="{desc} {percentage:3.0f}% |{bar}| {elapsed}", desc="drawing") as bar:
-            for drawing in pipeline.stream(prompt, n, seed, rank, **options):
+            for drawing in pipeline.stream(prompt, n, seed, rank, place=place, **options):
                 bar.update(round(100 * drawing.progress) - bar.n)
         for remark in drawing.remarks:
             typer.echo(remark, err=True)
         if drawing.scores is not None:
             typer.echo("scores  " + "  ".join(f"{score:.2f}" for score in drawing.scores))
+            typer.echo("places  " + "  ".join(f"{place:5}" for place in drawing.places))
+        elif rank:
+            typer.echo(f"The pictures are not ranked: the preset {pipeline.name} has no CLIP.", err=True)
         typer.echo(
             f"{drawing.save(out)}  ({len(drawing.pictures)} pictures, preset {pipeline.name}, seed {drawing.seed})"
         )
@@ -220,7 +286,7 @@ def draw(
 def evaluate(
     preset: PresetOption = None,
     prompts: Annotated[
-        int, typer.Option(help="Number of captions of each kind; nine pictures are drawn for each.", min=1)
+        int, typer.Option(help="Number of captions of each kind; nine pictures are drawn for each.", min=2)
     ] = 500,
     pictures: Annotated[int, typer.Option(help="Number of painted pictures to reconstruct.", min=1)] = 1000,
     json_: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")] = False,
@@ -230,59 +296,63 @@ def evaluate(
     with errors_as_messages():
         from tqdm.auto import tqdm
 
-        from atelier.drawing.pipeline import Pipeline, best_preset
+        from atelier.drawing.pipeline import Pipeline
         from atelier.evaluation.card import table, write_card
         from atelier.evaluation.evaluate import evaluate as measure
+        from atelier.evaluation.sprite_drawings import draws_sprites, evaluate_sprites, sprite_table
         from atelier.weights.preset import load_preset
 
-        measured = best_preset() if preset is None else load_preset(preset)
+        chosen = load_preset(preset)
+        if draws_sprites(chosen):
+            found = evaluate_sprites(chosen, prompts)
+            text = {name: asdict(estimate) for name, estimate in found.items()}
+            typer.echo(json.dumps(text) if json_ else sprite_table(found))
+            return
         with tqdm(total=0, bar_format="{desc} {n_fmt}/{total_fmt} {elapsed}") as bar:
-
-            def report(what: str, done: int, total: int) -> None:
-                bar.set_description(what, refresh=False)
-                bar.total, bar.n = total, done
-                bar.refresh()
-
-            evaluation = measure(measured, Pipeline.from_pretrained(measured.folder), prompts, pictures, report)
+            pipeline = Pipeline.from_pretrained(chosen)
+            evaluation = measure(chosen, pipeline, prompts, pictures, partial(show_progress, bar))
         typer.echo(json.dumps(evaluation.as_dict()) if json_ else table(evaluation))
         if card:
-            with file_errors(measured.folder):
-                write_card(measured, evaluation, prompts, pictures)
+            with file_errors(chosen.folder):
+                write_card(chosen, evaluation, prompts, pictures)
 
 
 @app.command()
 def words(preset: PresetOption = None) -> None:
     """List the words of the captions that a preset was trained on."""
     with errors_as_messages():
-        from atelier.drawing.pipeline import best_preset
         from atelier.weights.preset import load_preset
         from atelier.world import named_world, vocabulary
 
-        known = best_preset() if preset is None else load_preset(preset)
-        if known.world:
-            for kind, phrases in vocabulary(named_world(known.world)).items():
-                typer.echo(f"{kind:10} {', '.join(phrases)}")
-        elif known.words:
-            typer.echo(", ".join(known.words))
+        chosen = load_preset(preset)
+        if chosen.world:
+            for kind, phrases in vocabulary(named_world(chosen.world)).items():
+                if phrases:
+                    typer.echo(f"{kind:10} {', '.join(phrases)}")
+        elif chosen.words:
+            typer.echo(", ".join(chosen.words))
         else:
-            typer.echo(f"The {known.name} preset was not trained on a closed list of words.")
+            typer.echo(f"The {chosen.name} preset was not trained on a closed list of words.")
 
 
 @app.command()
 def paint(
-    folder: Annotated[Path, typer.Argument(help="Folder for the pictures and captions.csv.")],
+    folder: Annotated[Path, typer.Argument(parser=user_path, help="Folder for the pictures and captions.csv.")],
     n: Annotated[int, typer.Option(help="Number of pictures.", min=1)] = 256,
     size: Annotated[int, typer.Option(help="Pixels on a side.", min=8, max=1024)] = 128,
-    world: Annotated[str, typer.Option(help="full_world or small_world.")] = "full_world",
+    world: Annotated[str, typer.Option(help="full_world, studio_world, small_world or sprites.")] = "full_world",
     seed: Annotated[int, typer.Option(help="Seed of the random scenes.")] = 0,
 ) -> None:
     """Paint captioned pictures into a folder, for example to train on with --data."""
     with errors_as_messages():
         from atelier.training.data import save_captioned
-        from atelier.world import named_world
+        from atelier.world import caption, named_world, paint, paint_sprites, sprite_caption, varied_sprites
 
         with file_errors(folder):
-            save_captioned(named_world(world).sample(n, seed), folder, size)
+            if world == SPRITES:
+                save_captioned(varied_sprites(n, seed), folder, size, paint_sprites, sprite_caption)
+            else:
+                save_captioned(named_world(world).sample(n, seed), folder, size, paint, caption)
         typer.echo(f"{n} pictures and their captions are in {folder}.")
 
 
@@ -290,23 +360,31 @@ def paint(
 def serve(
     port: Annotated[int, typer.Option(help="Port to listen at.", min=1, max=65535)] = 7860,
     host: Annotated[str, typer.Option(help="Address to listen at; 0.0.0.0 allows other machines.")] = "127.0.0.1",
-    preset: Annotated[str | None, typer.Option(help="Preset that is selected first.")] = None,
+    preset: Annotated[str | None, typer.Option(help="Name or folder of the preset that is selected first.")] = None,
     browse: Annotated[bool, typer.Option("--browse", help="Open the page in a browser.")] = False,
+    password: Annotated[
+        str, typer.Option(envvar="ATELIER_PASSWORD", help="A password that visitors must give, with any user name.")
+    ] = "",
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(help="A name under which the page may be asked for, besides addresses and this machine's names."),
+    ] = None,
 ) -> None:
     """Serve the page with the DRAW button until Ctrl-C."""
     with errors_as_messages():
-        try:
-            from atelier.page.app import serve as serve_page
-        except ModuleNotFoundError as fault:
-            raise AtelierError(f"The page needs the package {fault.name}; install it: pip install gradio.") from fault
+        from atelier.page.access import Access
+        from atelier.page.server import serve as serve_page
 
-        serve_page(host, port, preset, browse)
+        for sentence in serve_page(host, port, preset, browse, Access(tuple(allow_host or ()), password)):
+            typer.echo(sentence)
 
 
 @app.command()
 def download(
     name: Annotated[str, typer.Argument(help="dalle-mini or dalle-mega.")],
-    source: Annotated[str, typer.Option(help="Publication: flax, the original, or min-dalle.")] = "flax",
+    source: Annotated[
+        str, typer.Option(help="Which published files: flax, the original project's, or min-dalle.")
+    ] = "flax",
     dtype: Annotated[str, typer.Option(help="Type of the stored weights: float16, bfloat16 or float32.")] = "float16",
 ) -> None:
     """Download a published model and convert it to a preset; `draw --preset NAME` draws with it."""
@@ -316,13 +394,7 @@ def download(
         from atelier.weights.published.download import download as fetch
 
         with tqdm(total=0, unit="B", unit_scale=True, desc=name) as bar:
-
-            def report(what: str, done: int, total: int) -> None:
-                bar.set_description(what, refresh=False)
-                bar.total, bar.n = total, done
-                bar.refresh()
-
-            preset, remarks = fetch(name, source, dtype, report)
+            preset, remarks = fetch(name, source, dtype, partial(show_progress, bar))
         for remark in remarks:
             typer.echo(remark, err=True)
         typer.echo(f'{preset.folder}  (atelier draw --preset {name} "…")')
@@ -330,19 +402,37 @@ def download(
 
 @app.command()
 def export_clip(
-    folder: Annotated[Path, typer.Argument(help="Folder for the files.")],
+    folder: Annotated[Path, typer.Argument(parser=user_path, help="Folder for the files.")],
     preset: PresetOption = None,
 ) -> None:
     """Write a preset's CLIP in open_clip's format."""
     with errors_as_messages():
-        from atelier.drawing.pipeline import best_preset
         from atelier.weights.preset import load_preset
         from atelier.weights.published.openclip import export_clip as export
 
-        exported = best_preset() if preset is None else load_preset(preset)
+        chosen = load_preset(preset)
         with file_errors(folder):
-            export(exported.load_clip(), exported.load_clip_tokenizer(), folder)
+            export(chosen.load_clip(), chosen.load_clip_tokenizer(), folder)
         typer.echo(f'{folder}  (open_clip.create_model_and_transforms("local-dir:{folder}"))')
+
+
+@app.command()
+def export_onnx(
+    out: Annotated[Path, typer.Option(parser=user_path, help="Folder for the files.")],
+    preset: PresetOption = None,
+    dtype: Annotated[str, typer.Option(help="Type of the stored weights: float32, float16 or int8.")] = "float16",
+) -> None:
+    """Write a preset's networks in ONNX, a format that other programs, such as a browser, can draw with."""
+    with errors_as_messages():
+        from atelier.export.preset import export_onnx as export
+        from atelier.weights.preset import load_preset
+
+        chosen = load_preset(preset)
+        with file_errors(out):
+            sizes = export(chosen, out, dtype, partial(typer.echo, err=True))
+        for name, size in sizes.items():
+            typer.echo(f"{size:>11,}  {name}")
+        typer.echo(f"{sum(sizes.values()):>11,}  bytes in {out}  (preset {chosen.name}, weights in {dtype})")
 
 
 @app.command()
@@ -358,6 +448,6 @@ def doctor(
         if not as_json:
             typer.echo(finding)
     if as_json:
-        typer.echo(json.dumps([asdict(finding) for finding in findings], indent=1, ensure_ascii=False))
+        typer.echo(json.dumps([asdict(finding) for finding in findings], indent=1))
     if not all(finding.good for finding in findings):
         raise typer.Exit(1)

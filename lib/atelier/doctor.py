@@ -15,6 +15,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from atelier.errors import OPTIONAL_PACKAGES
+from atelier.folders import checkout_folder, shipped_folder
+
 LEAST_PYTHON = (3, 11)
 PACKAGES = {  # distribution → the module to import
     "torch": "torch",
@@ -29,9 +32,10 @@ PACKAGES = {  # distribution → the module to import
 PROMPT = "the Eiffel tower landing on the moon"
 MOST_SECONDS = 60.0  # for nine pictures; on a slower machine the lessons take too long
 GIGABYTE = 1e9
+PUBLISHED = ("dalle-mini", "dalle-mega")
+LESSONS_ONLY = ("jupyter", "kernel")  # checks that an installed package, which has no lessons, does not need
 LEAST_DISK, LEAST_MEMORY, LEAST_GPU_MEMORY = 1.0, 2.0, 1.0  # gigabytes
 PORTS = {8888: "JupyterLab", 7860: "the page"}
-REBUILD = "Make the environment again: make clean setup (without make, see README.md, “Two commands”)."
 
 
 @dataclass(frozen=True)
@@ -58,10 +62,19 @@ class Finding:
 def examine() -> Iterator[Finding]:
     """Run all checks, from Python to a drawing. A check that raises an exception yields a finding, too."""
     for what, check in CHECKS.items():
+        if what in LESSONS_ONLY and not checkout_folder():
+            continue
         try:
             yield from check()
         except Exception as error:  # a broken installation may raise any exception, and the other checks should run
-            yield Finding(what, False, f"{type(error).__name__}: {error}".splitlines()[0], REBUILD)
+            yield Finding(what, False, f"{type(error).__name__}: {error}".splitlines()[0], _install_again())
+
+
+def _install_again() -> str:
+    """What to do if packages are missing or broken."""
+    if checkout_folder():
+        return "Make the environment again: make clean setup (without make, see README.md, “Two commands”)."
+    return "Install the course again, into a new environment: python -m venv NAME, then pip install as the first time."
 
 
 def _python() -> Iterator[Finding]:
@@ -76,7 +89,9 @@ def _packages() -> Iterator[Finding]:
         try:
             version = importlib.metadata.version(distribution)
         except importlib.metadata.PackageNotFoundError:
-            yield Finding(distribution, False, "is not installed", REBUILD)
+            spared = not checkout_folder() and distribution in OPTIONAL_PACKAGES.values()  # lessons need all of them
+            text = f"is not installed{'; drawing does not need it' if spared else ''}"
+            yield Finding(distribution, spared, text, _install_again())
             continue
         try:
             importlib.import_module(module)
@@ -90,8 +105,8 @@ def _packages() -> Iterator[Finding]:
 
 def _import_remedy(module: str) -> str:
     if module == "torchvision":
-        return f"torch and torchvision must come from the same place, in versions that fit together. {REBUILD}"
-    return REBUILD
+        return f"torch and torchvision must come from the same place, in versions that fit together. {_install_again()}"
+    return _install_again()
 
 
 def _gpu() -> Iterator[Finding]:
@@ -137,19 +152,19 @@ def _memory() -> Iterator[Finding]:
 
 def _weights() -> Iterator[Finding]:
     from atelier.weights.preset import find_presets, load_preset
-    from atelier.weights.sprites import MODELS_FILE, SPRITE_MODELS, read_sprite_models
+    from atelier.weights.sprites import MODELS_FILE, SPRITE_MODELS, read_sprite_models, sprites_folder
     from atelier.weights.storage import PresetError, check_hash
 
     found = find_presets()
     if not found:
-        yield Finding("weights", False, "there is no preset", "Get the course again: its folder data/ is missing.")
+        yield Finding("weights", False, "there is no preset", _install_again())
     for name, folder in found.items():
         try:
             preset = load_preset(folder)
             for file in preset.files:
                 preset.check(file)
         except PresetError as error:
-            yield Finding("weights", False, str(error), _restore(name))
+            yield Finding("weights", False, str(error), _restore(folder))
         else:
             state = "complete, hashes right" if preset.complete else "not trained yet"
             yield Finding("weights", True, f"{name}: {preset.picture_size} pixels, {state}")
@@ -158,13 +173,18 @@ def _weights() -> Iterator[Finding]:
         for file in sprites.files:
             check_hash(sprites.folder / file, sprites.files, MODELS_FILE)
     except PresetError as error:
-        yield Finding("weights", False, str(error), _restore("sprites"))
+        yield Finding("weights", False, str(error), _restore(sprites_folder()))
     else:
         yield Finding("weights", True, f"sprites: {len(SPRITE_MODELS)} small models, hashes right")
 
 
-def _restore(name: str) -> str:
-    return f"If it was shipped with the course: git restore data/{name}. If you downloaded it: atelier download {name}."
+def _restore(folder: Path) -> str:
+    """What to do if the preset or the sprite models in a folder are damaged."""
+    if folder.name in PUBLISHED:
+        return f"Download it again: atelier download {folder.name}."
+    if folder.parent == shipped_folder():
+        return f"Get it again: git restore data/{folder.name}." if checkout_folder() else _install_again()
+    return f"Copy or train it again, or remove {folder}."
 
 
 def _jupyter() -> Iterator[Finding]:
@@ -179,7 +199,7 @@ def _jupyter() -> Iterator[Finding]:
             found[name] = "missing"
     bad = [name for name, least in needed.items() if found[name] == "missing" or Version(found[name]) < Version(least)]
     text = ", ".join(f"{name} {version}" for name, version in found.items())
-    remedy = f"The sliders of the lessons need a newer {' and '.join(bad)}. {REBUILD}"
+    remedy = f"The sliders of the lessons need a newer {' and '.join(bad)}. {_install_again()}"
     yield Finding("jupyter", not bad, text, remedy)
 
 

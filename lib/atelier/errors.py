@@ -4,6 +4,22 @@ from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
 
+OPTIONAL_PACKAGES = {  # module → distribution of every package in an extra of pyproject.toml that the library imports
+    "emoji": "emoji",
+    "ftfy": "ftfy",
+    "huggingface_hub": "huggingface_hub",
+    "ipywidgets": "ipywidgets",
+    "matplotlib": "matplotlib",
+    "onnx": "onnx",
+    "onnxscript": "onnxscript",
+    "open_clip": "open_clip_torch",
+    "starlette": "starlette",
+    "torchvision": "torchvision",
+    "transformers": "transformers",
+    "unidecode": "unidecode",
+    "uvicorn": "uvicorn",
+}
+
 
 class AtelierError(ValueError):
     """The base class of all errors for the user; the shell and the page show only the message, without a traceback.
@@ -15,6 +31,27 @@ class AtelierError(ValueError):
 
 class FileError(AtelierError, OSError):
     """A file or folder that the user named cannot be read or written."""
+
+
+class MissingPackageError(AtelierError):
+    """A package is not installed that only a part of the course needs."""
+
+
+@contextmanager
+def missing_packages() -> Generator[None]:
+    """Convert the ModuleNotFoundError of an optional package to a MissingPackageError, which says how to install it.
+
+    Raises:
+        MissingPackageError: if one of OPTIONAL_PACKAGES is imported in the context and is not installed.
+    """
+    try:
+        yield
+    except ModuleNotFoundError as fault:
+        distribution = OPTIONAL_PACKAGES.get((fault.name or "").partition(".")[0])
+        if distribution is None:
+            raise
+        sentence = f"This needs the package {distribution}, which is not installed: pip install {distribution}."
+        raise MissingPackageError(sentence) from fault
 
 
 @contextmanager

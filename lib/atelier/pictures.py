@@ -2,15 +2,45 @@
 
 from __future__ import annotations
 
+import struct
+import zlib
+
 import numpy as np
 import torch
 from PIL import Image, ImageOps
 from torch import Tensor
 
+from atelier.errors import AtelierError
+
+MOST_PIXELS = 2**26  # of an image that is read: 67 million, which take a few hundred megabytes
+
+
+def as_rgb(image: Image.Image) -> Image.Image:
+    """An image of any mode in RGB: transparent parts laid on white, more than 8 bits scaled to 8 bits."""
+    if image.mode.startswith(("I", "F")):  # whole numbers of 16 or 32 bits, or floats: Pillow would cut them off
+        values = np.asarray(image, dtype=np.float64)
+        most = 65535 if values.max(initial=0) > 255 else 255
+        image = Image.fromarray((values.clip(0, most) * (255 / most)).round().astype(np.uint8))
+    if image.has_transparency_data:
+        layer = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")
+        image = Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer)
+    return image.convert("RGB")
+
 
 def square(image: Image.Image, size: int) -> Tensor:
-    """The central square of an image, turned as its EXIF data state, as (3, size, size) bytes."""
-    upright = ImageOps.exif_transpose(image).convert("RGB")
+    """The central square of an image, turned as its EXIF data state, as (3, size, size) bytes; see `as_rgb`.
+
+    Raises:
+        AtelierError: if the image has no pixels or more than MOST_PIXELS, or if its file is damaged.
+    """
+    if not 0 < image.width * image.height <= MOST_PIXELS:
+        raise AtelierError(
+            f"The image has {image.width} × {image.height} pixels; give one with 1 to {MOST_PIXELS // 10**6} million."
+        )
+    try:
+        upright = as_rgb(ImageOps.exif_transpose(image))  # reads the file, which `Image.open` only opens
+    except (OSError, SyntaxError, ValueError, EOFError, zlib.error, struct.error) as fault:
+        raise AtelierError(f"The image cannot be read: {fault}.") from fault
     fitted = ImageOps.fit(upright, (size, size), method=Image.Resampling.LANCZOS)
     return torch.from_numpy(np.array(fitted)).permute(2, 0, 1)
 

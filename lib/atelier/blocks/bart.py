@@ -3,13 +3,14 @@
 One class covers two published models, which differ only in their config:
 
 * BART (Lewis et al. 2020, section 2): the sequence-to-sequence transformer of Vaswani et al. 2017 with GELU, learned
-  positions and one embedding table for everything. LayerNorm comes after each residual sum ("post-LN").
+  position embeddings, and one table that is the embedding of text and target and also the output layer. LayerNorm
+  comes after each residual sum ("post-LN").
 * DALL·E Mini (Dayma et al. 2021): the same structure with NormFormer's LayerNorms before and inside each sublayer
   (Shleifer et al. 2021, section 2), gated feed-forward layers (Shazeer 2020, equation 6), no biases in linear layers,
   and a separate target vocabulary, the codes of a VQ-GAN.
 
-In shapes, n is a batch, p the prompts of a batch, t text tokens, s target tokens, d the width, h the heads, and
-c = d / h the width of a head.
+In shapes, n is the batch size, p the number of prompts, t of text tokens, s of target tokens and h of heads; d is the
+width, and c = d / h the width of a head.
 """
 
 from collections.abc import Sequence
@@ -23,7 +24,7 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class BartConfig:
-    """Sizes and architecture of a `Bart`. The architecture's default is DALL·E Mini's.
+    """Sizes and architecture of a `Bart`. By default the architecture is that of DALL·E Mini.
 
     Args:
         text_vocabulary: rows of the text embedding.
@@ -38,7 +39,7 @@ class BartConfig:
         start_token: the decoder's input before the first code. None: the row after the last code.
         pad_token: text id that pads short texts; attention to it is masked.
         normformer: whether LayerNorms are placed before and after each sublayer and in the middle of the feed-forward
-            layer, as in NormFormer, or after each residual sum, as in BART.
+            layer, as in NormFormer, or only after each residual sum, as in BART.
         glu: whether the feed-forward layers are gated.
         bias: whether the linear layers have biases.
         shared_embedding: whether one table embeds text and target and is also the output layer. Text and target then
@@ -93,7 +94,7 @@ class BartConfig:
 
     @classmethod
     def dalle_mega(cls) -> Self:
-        """DALL·E Mega's translator, 2587.5 million parameters. Rows from 16385 on only pad its tables."""
+        """DALL·E Mega's translator, 2587.5 million parameters. The rows of its tables after row 16384 are unused."""
         sizes = cls(50272, 16415, 64, 256, width=2048, heads=32, inner_width=4096, encoder_layers=24, decoder_layers=24)
         return replace(sizes, start_token=16384)
 
@@ -132,7 +133,7 @@ class DecoderCache(Protocol):
         """One cache per decoder layer."""
         ...
 
-    def place(self, count: int) -> tuple[Tensor, Tensor | None]:
+    def positions_and_mask(self, count: int) -> tuple[Tensor, Tensor | None]:
         """The positions of the next tokens, and the keys that they may attend to.
 
         Args:
@@ -146,7 +147,7 @@ class DecoderCache(Protocol):
 
 
 class ShiftNorm(nn.Module):
-    """A LayerNorm with a learned shift but no learned scale, since a linear layer follows that can contain the scale.
+    """A LayerNorm with a learned shift but no learned scale, which the linear layer after it can absorb.
 
     The published files hold only `bias` for these norms.
     """
@@ -157,7 +158,7 @@ class ShiftNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalises the last dimension of x to mean 0 and variance 1, then adds the shift: (…, d) → (…, d)."""
-        return F.layer_norm(x, self.bias.shape, bias=self.bias.to(x.dtype))  # x may have a lower precision
+        return F.layer_norm(x, self.bias.shape, bias=self.bias.to(x.dtype))  # x can have a lower precision
 
 
 class Attention(nn.Module):
@@ -176,15 +177,15 @@ class Attention(nn.Module):
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
 
     def project(self, state: Tensor) -> KeysValues:
-        """The keys and values of a state (n, t, d)."""
+        """Computes the keys and values of vectors (n, t, d), split into heads."""
         return KeysValues(self.split(self.k_proj(state)), self.split(self.v_proj(state)))
 
-    def forward(self, x: Tensor, seen: KeysValues, mask: Tensor | None = None, causal: bool = False) -> Tensor:
-        """Computes the attention of x to `seen`.
+    def forward(self, x: Tensor, keys_values: KeysValues, mask: Tensor | None = None, causal: bool = False) -> Tensor:
+        """Computes the attention of x to keys and values.
 
         Args:
             x: the vectors that the queries are computed from, (n, s, d).
-            seen: keys and values of n sequences, (n, h, t, c) each.
+            keys_values: keys and values of n sequences, (n, h, t, c) each.
             mask: True where a query may attend to a key; of any shape that broadcasts to (n, h, s, t).
             causal: whether query i attends to keys 0 to i only; for s = t.
 
@@ -192,8 +193,10 @@ class Attention(nn.Module):
             (n, s, d).
         """
         q = self.split(self.q_proj(x))  # (n, h, s, c)
-        found = F.scaled_dot_product_attention(q, seen.keys, seen.values, attn_mask=mask, is_causal=causal)
-        return self.out_proj(found.transpose(1, 2).flatten(2))  # (n, s, d)
+        attended = F.scaled_dot_product_attention(
+            q, keys_values.keys, keys_values.values, attn_mask=mask, is_causal=causal
+        )
+        return self.out_proj(attended.transpose(1, 2).flatten(2))  # (n, s, d)
 
 
 class FeedForward(nn.Module):
@@ -220,7 +223,7 @@ class FeedForward(nn.Module):
 
 
 class Layer(nn.Module):
-    """The common part of encoder and decoder layers: self-attention, the feed-forward layer, and the residual sum."""
+    """What encoder and decoder layers have in common: self-attention, the feed-forward layer, and residual sums."""
 
     def __init__(self, config: BartConfig) -> None:
         super().__init__()
@@ -232,7 +235,7 @@ class Layer(nn.Module):
         self.ffn = FeedForward(config)
         self.final_layer_norm = nn.Identity() if config.normformer else nn.LayerNorm(config.width)
 
-    def join(self, residual: Tensor, x: Tensor, norm: nn.Module) -> Tensor:
+    def add_residual(self, residual: Tensor, x: Tensor, norm: nn.Module) -> Tensor:
         """Adds a sublayer's output x to the residual, both (n, t, d). NormFormer normalises x, BART the sum."""
         x = self.dropout(x)
         return residual + norm(x) if self.normformer else norm(residual + x)
@@ -244,8 +247,8 @@ class EncoderLayer(Layer):
     def forward(self, x: Tensor, mask: Tensor) -> Tensor:
         """(n, t, d) → (n, t, d); mask (n, 1, 1, t) is False at padding."""
         h = self.pre_self_attn_layer_norm(x)
-        x = self.join(x, self.self_attn(h, self.self_attn.project(h), mask), self.self_attn_layer_norm)
-        return self.join(x, self.ffn(x), self.final_layer_norm)
+        x = self.add_residual(x, self.self_attn(h, self.self_attn.project(h), mask), self.self_attn_layer_norm)
+        return self.add_residual(x, self.ffn(x), self.final_layer_norm)
 
 
 class DecoderLayer(Layer):
@@ -273,21 +276,22 @@ class DecoderLayer(Layer):
             (n, s, d).
         """
         h = self.pre_self_attn_layer_norm(x)
-        seen = self.self_attn.project(h)
+        keys_values = self.self_attn.project(h)
         if cache is not None:
-            seen = KeysValues(*cache.extend(*seen))
-        h = self.self_attn(h, seen, target_mask, causal=cache is None)
-        x = self.join(x, h, self.self_attn_layer_norm)
+            keys_values = KeysValues(*cache.extend(*keys_values))
+        h = self.self_attn(h, keys_values, target_mask, causal=cache is None)
+        x = self.add_residual(x, h, self.self_attn_layer_norm)
 
-        # All pictures of a prompt attend to the same text. With their queries in one row, the keys need not be copied.
+        # All pictures of a prompt attend to the same text. Their queries are put in one sequence, so that the prompt's
+        # keys and values need not be copied for each picture.
         h = self.pre_encoder_attn_layer_norm(x).reshape(len(text_mask), -1, x.shape[-1])  # (p, n / p · s, d)
         h = self.encoder_attn(h, text, text_mask).view_as(x)  # (n, s, d)
-        x = self.join(x, h, self.encoder_attn_layer_norm)
-        return self.join(x, self.ffn(x), self.final_layer_norm)
+        x = self.add_residual(x, h, self.encoder_attn_layer_norm)
+        return self.add_residual(x, self.ffn(x), self.final_layer_norm)
 
 
 class Stack(nn.Module):
-    """The common part of encoder and decoder: position embeddings, layers, and the norms before and after them."""
+    """What encoder and decoder have in common: position embeddings, layers, and the norms before and after them."""
 
     def __init__(self, config: BartConfig, length: int, layers: Sequence[Layer]) -> None:
         super().__init__()
@@ -298,7 +302,7 @@ class Stack(nn.Module):
         self.layers = nn.ModuleList(layers)
         self.final_ln = ShiftNorm(config.width) if config.normformer else nn.Identity()
 
-    def start(self, x: Tensor, positions: Tensor) -> Tensor:
+    def embed(self, x: Tensor, positions: Tensor) -> Tensor:
         """Adds the embeddings of positions (t,), counted from 0, to embedded tokens x (n, t, d)."""
         x = x + self.embed_positions(positions + self.position_offset)
         return self.dropout(self.layernorm_embedding(x))
@@ -352,13 +356,13 @@ class Bart(nn.Module):
         check_tokens("text", text, self.config.text_length)
         mask = self.text_mask(text) if mask is None else mask
         positions = torch.arange(text.shape[1], device=text.device)
-        x = self.encoder.start(self.text_embedding(text), positions)  # (n, t, d)
+        x = self.encoder.embed(self.text_embedding(text), positions)  # (n, t, d)
         for layer in self.encoder.layers:
             x = layer(x, mask[:, None, None, :])
         return self.encoder.final_ln(x)
 
     def project(self, state: Tensor) -> list[KeysValues]:
-        """Each decoder layer's keys and values of an encoder state (p, t, d): computed once and used in every step."""
+        """Computes each decoder layer's keys and values of an encoder state (p, t, d), once for all decoding steps."""
         return [cast(DecoderLayer, layer).encoder_attn.project(state) for layer in self.decoder.layers]
 
     def decode(
@@ -395,19 +399,21 @@ class Bart(nn.Module):
         """
         check_tokens("tokens", tokens, self.config.target_length)
         if len(tokens) % len(mask):
-            raise ValueError(f"{len(tokens)} target rows do not divide among {len(mask)} prompts; give each as many.")
+            raise ValueError(
+                f"{len(tokens)} target rows do not divide among {len(mask)} prompts; each needs the same number."
+            )
         text = self.project(state) if isinstance(state, Tensor) else state
         if cache is None:
             positions, target_mask = torch.arange(tokens.shape[1], device=tokens.device), None
         else:
-            positions, target_mask = cache.place(tokens.shape[1])
-        x = self.decoder.start(self._embed_target(tokens), positions)  # (n, s, d)
+            positions, target_mask = cache.positions_and_mask(tokens.shape[1])
+        x = self.decoder.embed(self._embed_target(tokens), positions)  # (n, s, d)
         for i, layer in enumerate(self.decoder.layers):
             x = layer(x, text[i], mask[:, None, None, :], target_mask, None if cache is None else cache.layers[i])
         return self.decoder.final_ln(x)
 
     def logits(self, hidden: Tensor) -> Tensor:
-        """The decoder's hidden states (…, d) → logits (…, target_rows)."""
+        """Applies the output layer: the decoder's hidden states (…, d) → logits (…, target_rows)."""
         shared = self.config.shared_embedding
         logits = F.linear(hidden, self.text_embedding.weight) if shared else self.lm_head(hidden)
         return logits if self.final_logits_bias is None else logits + self.final_logits_bias

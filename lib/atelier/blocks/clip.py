@@ -2,11 +2,11 @@
 
 Radford et al. 2021, "Learning Transferable Visual Models From Natural Language Supervision" (sections and figures below
 are this paper's). A vision transformer (Dosovitskiy et al. 2021, equations 1 to 4) and a causal text transformer, the
-two towers, each return one vector of length 1. They are trained so that among the pairs of a batch each picture is
-closest to its caption and each caption to its picture (section 2.3, figure 3). The parameters' names are those of
+two towers, each return a unit vector. They are trained so that among the pairs of a batch each picture is closest to
+its caption and each caption to its picture (section 2.3, figure 3). The parameters' names are those of
 open_clip, so its weights load strictly.
 
-In shapes, n is a batch, t the tokens of one sequence, d a tower's width, e the width of the common space.
+In shapes, n is the batch size, t the number of tokens, d a tower's width, and e the width of the common space.
 """
 
 import math
@@ -23,23 +23,23 @@ class CLIPConfig:
     """Sizes and variants of a `CLIP`.
 
     Args:
-        embed_dim: e, width of the space that both towers share.
+        embed_dim: e, the width of the common space.
         image_size: height and width of the pictures, in pixels.
         patch_size: height and width of the patches, the vision tower's tokens, in pixels.
         vision_width: d of the vision tower.
         vision_layers: layers of the vision tower.
-        vision_heads: its attention heads.
+        vision_heads: attention heads of the vision tower.
         vocabulary: rows of the text embedding.
         context_length: the largest number of text tokens.
         text_width: d of the text tower.
         text_layers: layers of the text tower.
-        text_heads: its attention heads.
-        mlp_ratio: width inside the feed-forward layers, in units of the tower's width.
+        text_heads: attention heads of the text tower.
+        mlp_ratio: width inside the feed-forward layers, divided by the tower's width.
         quick_gelu: x · sigmoid(1.702 x) instead of GELU, as for OpenAI's weights.
         end_token: id of the end of a text, at which the text tower's output is read. None: the largest id of each row,
             as in OpenAI's vocabulary.
-        pixel_mean: subtracted from red, green and blue, each from 0 to 1.
-        pixel_std: by which they are divided afterwards.
+        pixel_mean: mean of red, green and blue, which is subtracted from pixels from 0 to 1.
+        pixel_std: standard deviation of red, green and blue, by which they are then divided.
 
     Raises:
         ValueError: if a tower's width is not a multiple of its heads.
@@ -107,8 +107,8 @@ class SelfAttention(nn.Module):
         """(n, t, d) → (n, t, d)."""
         x = F.linear(x, self.in_proj_weight, self.in_proj_bias)  # (n, t, 3 · d)
         q, k, v = x.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)  # (n, heads, t, d / heads) each
-        found = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)
-        return self.out_proj(found.transpose(1, 2).flatten(2))  # (n, t, d)
+        attended = F.scaled_dot_product_attention(q, k, v, is_causal=self.causal)  # (n, heads, t, d / heads)
+        return self.out_proj(attended.transpose(1, 2).flatten(2))  # (n, t, d)
 
 
 class MLP(nn.Module):
@@ -143,7 +143,7 @@ class ResidualBlock(nn.Module):
 
 
 class Transformer(nn.Module):
-    """The layers of a tower. The more layers, the smaller their initial outputs, because the outputs are summed."""
+    """The layers of a tower. Their outputs are summed, so the more layers, the smaller the initial output weights."""
 
     def __init__(self, width: int, layers: int, heads: int, causal: bool, config: CLIPConfig) -> None:
         super().__init__()
@@ -209,7 +209,7 @@ class CLIP(nn.Module):
             pixels: (n, 3, image_size, image_size), from 0 to 1, not normalised.
 
         Returns:
-            Vectors of length 1, (n, e).
+            Unit vectors (n, e).
 
         Raises:
             ValueError: if the pictures have another shape.
@@ -227,7 +227,7 @@ class CLIP(nn.Module):
             ids: token ids (n, t), int64, t at most context_length. Ids after the end of a text have no influence.
 
         Returns:
-            Vectors of length 1, (n, e).
+            Unit vectors (n, e).
 
         Raises:
             ValueError: if ids have another shape, are too long, or a row has no end token.
@@ -241,7 +241,7 @@ class CLIP(nn.Module):
         return F.normalize(x @ self.text_projection, dim=-1)  # (n, e)
 
     def end_position(self, ids: Tensor) -> Tensor:
-        """The position of the end of text in each row of ids (n, t), (n,): the first that attends to the whole text."""
+        """The position (n,) of the first end token in each row of ids (n, t); its output represents the whole text."""
         if self.config.end_token is None:
             return ids.argmax(dim=-1)
         is_end = ids == self.config.end_token  # (n, t)
@@ -266,8 +266,8 @@ def contrastive_loss(image: Tensor, text: Tensor, scale: Tensor | float) -> Tens
     """The symmetric cross-entropy of n pairs (figure 3): 0 for certain and correct matches, ln n for uniform ones.
 
     Args:
-        image: the pictures' vectors of length 1, (n, e).
-        text: the vectors of their captions, (n, e), in the same order.
+        image: the pictures' unit vectors, (n, e).
+        text: the unit vectors of their captions, (n, e), in the same order.
         scale: the factor from cosine similarities to logits, `logit_scale.exp()`. Training keeps it at 100 or below
             (section 2.5).
 

@@ -59,11 +59,11 @@ class Discriminator(nn.Module):
 
     def __init__(self, config: GANConfig):
         super().__init__()
-        widths = [3, *(width // 2 for width in config.widths)]  # with the generator's widths it learns too fast
+        widths = [3, *(width // 2 for width in config.widths)]  # narrower than the generator, whose task is harder
         self.layers = nn.Sequential()
         for inputs, outputs in pairwise(widths):
-            # Spectral normalisation bounds the slope of the layer, so that the logits do not saturate and the
-            # generator always gets a gradient.
+            # Spectral normalisation bounds the slope of the layer. Without it the generator draws fewer kinds of
+            # sprites (lesson 2a).
             self.layers.extend([spectral_norm(nn.Conv2d(inputs, outputs, 4, stride=2, padding=1)), nn.LeakyReLU(0.2)])
         self.layers.extend([nn.Flatten(), spectral_norm(nn.Linear(widths[-1] * 4 * 4, 1))])
 
@@ -78,8 +78,8 @@ def discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor:
     D is the sigmoid of the logits.
 
     Args:
-        real_logits: for real pictures, (n,).
-        fake_logits: for generated pictures, (n,).
+        real_logits: the logits of real pictures, (n,).
+        fake_logits: the logits of generated pictures, (n,).
 
     Returns:
         A scalar in nats. Random guessing (all logits 0) gives 2 log 2 ≈ 1.386.
@@ -93,7 +93,7 @@ def generator_loss(fake_logits: Tensor) -> Tensor:
     Unlike the form of eq. 1, it has a large gradient as long as the discriminator recognises the generated pictures.
 
     Args:
-        fake_logits: for generated pictures, (n,).
+        fake_logits: the logits of generated pictures, (n,).
 
     Returns:
         A scalar in nats.

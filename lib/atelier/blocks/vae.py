@@ -57,7 +57,7 @@ def vae_loss(pictures: Tensor, reconstructions: Tensor, posterior: Posterior, be
         beta: weight of the divergence.
 
     Returns:
-        The mean over n in nats, a scalar.
+        The mean over n, a scalar; in nats if β is 1.
     """
     squared_error = (pictures - reconstructions).square().flatten(1).sum(1)  # (n,)
     return (squared_error / 2 + beta * kl_divergence(*posterior)).mean()

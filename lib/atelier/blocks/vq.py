@@ -1,4 +1,4 @@
-"""Vector quantisation: a map of vectors goes in, the nearest codes of a learned codebook come out; and the VQ-VAE.
+"""Vector quantisation, which replaces each vector of a feature map by the nearest code of a codebook; the VQ-VAE.
 
 Papers: van den Oord et al. 2017, "Neural Discrete Representation Learning" (sections and equations below are this
 paper's); Dhariwal et al. 2020, "Jukebox", section 3 (the restart of dead codes).
@@ -66,28 +66,28 @@ def straight_through(z_e: Tensor, z_q: Tensor) -> Tensor:
     return z_q.detach() + (z_e - z_e.detach())
 
 
-def vq_loss(z_e: Tensor, z_q: Tensor, beta: float, learned: bool) -> Tensor:
+def vq_loss(z_e: Tensor, z_q: Tensor, beta: float, by_gradient: bool) -> Tensor:
     """The second and third term of eq. 3, as means over all elements: ‖sg[z_e] − z_q‖² + β ‖z_e − sg[z_q]‖².
 
     Args:
         z_e: the encoder's vectors, of any shape.
         z_q: their codes, of the same shape, before `straight_through`.
         beta: weight of the commitment term, the third of eq. 3.
-        learned: whether the codebook is learned by gradient. If not, the second term, which moves it, is left out.
+        by_gradient: whether the codebook is learned by gradient. If not, the second term, which moves it, is left out.
 
     Returns:
         The loss, a scalar.
     """
     commitment = beta * F.mse_loss(z_e, z_q.detach())
-    return F.mse_loss(z_q, z_e.detach()) + commitment if learned else commitment
+    return F.mse_loss(z_q, z_e.detach()) + commitment if by_gradient else commitment
 
 
 class VectorQuantizer(nn.Module):
-    """Replaces each vector of a map by the nearest code of a codebook that is learned by gradient (section 3).
+    """Replaces each vector of a feature map by the nearest code of a codebook learned by gradient (section 3).
 
     Args:
         codes: K, the number of codes in the codebook.
-        width: D, the length of a code.
+        width: D, the dimension of a code.
         beta: weight of the commitment term (eq. 3).
     """
 
@@ -100,7 +100,7 @@ class VectorQuantizer(nn.Module):
         nn.init.uniform_(self.embedding.weight, -1 / codes, 1 / codes)
 
     def forward(self, z_e: Tensor) -> Quantized:
-        """Quantises a map.
+        """Quantises a feature map.
 
         Args:
             z_e: the encoder's output, (n, width, h, w).
@@ -120,7 +120,11 @@ class VectorQuantizer(nn.Module):
         return Quantized(z_q.contiguous(), indices.reshape(n, h, w), loss)
 
     def vectors_of(self, z_e: Tensor) -> Tensor:
-        """The vectors (n·h·w, width) of a map (n, width, h, w). Raises ValueError if z_e has another shape."""
+        """The vectors (n·h·w, width) of a feature map (n, width, h, w).
+
+        Raises:
+            ValueError: if z_e has another shape.
+        """
         if z_e.ndim != 4 or z_e.shape[1] != self.width:
             raise ValueError(f"The codebook quantises maps (n, {self.width}, h, w), but got {tuple(z_e.shape)}.")
         return z_e.permute(0, 2, 3, 1).reshape(-1, self.width)
@@ -136,7 +140,7 @@ class VectorQuantizer(nn.Module):
 class Usage(NamedTuple):
     """How much of a codebook is in use."""
 
-    share: float  # of the codes that are in use, from 0 to 1
+    share: float  # the share of the codes that are in use, from 0 to 1
     perplexity: float  # exp of the entropy: the number of equally frequent codes that would carry as much information
 
 
@@ -159,16 +163,17 @@ def codebook_usage(counts: Tensor, above: float = 0.0) -> Usage:
 class MovingAverageQuantizer(VectorQuantizer):
     """A vector quantiser whose codes are moving averages of the vectors assigned to them (appendix A.1).
 
-    The moving averages take the place of the codebook term of the loss. In training, codes that are hardly used start
-    again at random vectors of the batch (Jukebox, section 3). At the first training batch no code has been used, so
-    all of them start there.
+    The moving averages take the place of the codebook term of the loss. In training, codes that are hardly used are
+    restarted: each is replaced by a random vector of the batch (Jukebox, section 3). Before the first training batch
+    no code has been used, so that batch initialises all of them.
 
     Args:
         codes: K, the number of codes in the codebook.
-        width: D, the length of a code.
+        width: D, the dimension of a code.
         beta: weight of the commitment term (eq. 3).
         decay: γ, the decay of the moving averages, from 0 to below 1.
-        restart_below: a code whose count is below this share of the mean count is restarted; 0: no code ever is.
+        restart_below: a code whose count is below this share of the mean count is restarted; 0: no restarts after the
+            first batch.
     """
 
     learned_by_gradient = False
@@ -183,29 +188,29 @@ class MovingAverageQuantizer(VectorQuantizer):
         self.register_buffer("sums", torch.zeros(codes, width))  # m of appendix A.1
 
     def forward(self, z_e: Tensor) -> Quantized:
-        """Quantises a map as `VectorQuantizer` does; in training, also restarts dead codes and moves the codebook."""
+        """Quantises as `VectorQuantizer` does; in training, also restarts dead codes and updates the codebook."""
         if not self.training:
             return super().forward(z_e)
         vectors = self.vectors_of(z_e.detach())  # (n·h·w, width)
         self.restart_dead_codes(vectors)
         quantized = super().forward(z_e)
-        self.move(vectors, quantized.indices.flatten())
+        self.update_codebook(vectors, quantized.indices.flatten())
         return quantized
 
     @torch.no_grad()
     def restart_dead_codes(self, vectors: Tensor) -> None:
-        """Replaces codes that are hardly used by random vectors of the batch, vectors (m, width)."""
+        """Replaces each code that is hardly used by a random one of the batch's vectors (m, width)."""
         total = self.counts.sum()
         mean_count = torch.where(total > 0, total / self.codes, 1.0)
         dead = (self.counts < self.restart_below * mean_count) | (total == 0)  # (codes,)
         candidates = self.random_vectors(vectors)  # (codes, width)
         self.embedding.weight.copy_(torch.where(dead[:, None], candidates, self.embedding.weight))
-        # A restarted code gets the mean count, so that it is not restarted again before it had time to be used.
+        # With the mean count, a restarted code is not restarted again before vectors can be assigned to it.
         self.counts.copy_(torch.where(dead, mean_count, self.counts))
         self.sums.copy_(torch.where(dead[:, None], candidates * mean_count, self.sums))
 
     @torch.no_grad()
-    def move(self, vectors: Tensor, indices: Tensor) -> None:
+    def update_codebook(self, vectors: Tensor, indices: Tensor) -> None:
         """Updates the moving averages and the codebook (appendix A.1).
 
         Args:
@@ -220,29 +225,29 @@ class MovingAverageQuantizer(VectorQuantizer):
         self.embedding.weight.copy_(self.sums / smoothed[:, None])
 
     def random_vectors(self, vectors: Tensor) -> Tensor:
-        """One random row of vectors (m, width) for each code, (codes, width); without repetition if m is enough."""
+        """Draws a random row of vectors (m, width) for each code, (codes, width); without repetition if m ≥ codes."""
         if len(vectors) >= self.codes:
             return vectors[torch.randperm(len(vectors), device=vectors.device)[: self.codes]]
         return vectors[torch.randint(len(vectors), (self.codes,), device=vectors.device)]
 
     def batch_statistics(self, vectors: Tensor, indices: Tensor) -> tuple[Tensor, Tensor]:
-        """How many vectors (m, width) are assigned to each code, (codes,), and their sum, (codes, width)."""
+        """Counts the vectors (m, width) assigned to each code, (codes,), and sums them, (codes, width)."""
         counts = torch.zeros_like(self.counts).index_add_(0, indices, torch.ones_like(vectors[:, 0]))
         sums = torch.zeros_like(self.sums).index_add_(0, indices, vectors)
         return counts, sums
 
     def usage(self) -> Usage:
-        """Usage over about the last 1 / (1 − decay) training batches; in use is a code above 1 % of the mean count."""
+        """Usage over about the last 1 / (1 − decay) training batches; a code above 1 % of the mean count is in use."""
         return codebook_usage(self.counts, above=0.01)
 
 
 @dataclass(frozen=True)
 class VQVAEConfig(ConvConfig):
-    """Shape of a VQ-VAE: a ConvConfig, and its codebook."""
+    """Sizes of a VQ-VAE: those of its encoder and decoder (`ConvConfig`), and of its codebook."""
 
     levels: int = 2
     codes: int = 64  # codes in the codebook
-    code_width: int = 16  # length of a code
+    code_width: int = 16  # dimension of a code
 
 
 class VQVAE(nn.Module):

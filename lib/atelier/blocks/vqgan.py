@@ -1,11 +1,11 @@
-"""The VQ-GAN: it encodes a picture as a grid of codes and decodes them; and the losses that make the pictures sharp.
+"""The VQ-GAN, which encodes a picture as a grid of codes and decodes it again, and the losses that make it sharp.
 
 Paper: Esser, Rombach and Ommer 2021, "Taming Transformers for High-Resolution Image Synthesis" (section 3.1; equations
 below are this paper's). The architecture and the parameters' names are those of the published weights
 (`encoder.down.0.block.0.norm1.weight`, …), so a published state dict, without its `loss.*`, loads strictly into
 `VQGAN(VQGANConfig.f16_16384())`.
 
-In shapes, n is a batch, H and W are the sides of a picture, f is `VQGANConfig.factor`.
+In shapes, n is the batch size, H and W are the height and width of a picture, and f is `VQGANConfig.factor`.
 """
 
 from collections.abc import Sequence
@@ -24,19 +24,19 @@ PIXEL_RANGES = {"[0,1]": (0.0, 1.0), "[-1,1]": (-1.0, 1.0)}
 class VQGANConfig:
     """Sizes of a VQ-GAN, and how its codebook learns.
 
-    Pictures of other sizes than `resolution` work too if `factor` divides their sides; attention stays on the levels
-    that have it at `resolution`. `pixel_range` belongs to the weights: whatever it is, the methods of `VQGAN` take and
-    return pictures from 0 to 1.
+    Pictures of other sizes than `resolution` work too if `factor` divides their sides; the levels with attention stay
+    the same. `pixel_range` depends on the weights; the methods of `VQGAN` take and return pictures from 0 to 1 in any
+    case.
     """
 
     resolution: int  # height and width of the pictures, in pixels
     channels: int  # channels of the first level
-    multipliers: tuple[int, ...]  # channels of each level in units of `channels`; all levels but the last halve the map
+    multipliers: tuple[int, ...]  # channels of each level, divided by `channels`; all levels but the last halve the map
     residual_blocks: int  # per level; the decoder has one more
-    attention_resolutions: tuple[int, ...]  # sides of the maps with attention; the middle always has it
+    attention_resolutions: tuple[int, ...]  # sides of the maps with attention; the middle block always has it
     z_channels: int  # channels of the encoder's output and of the decoder's input
     codes: int  # codes in the codebook
-    code_width: int  # length of a code
+    code_width: int  # dimension of a code
     group_norm_groups: int = 32  # groups of every GroupNorm; it divides `channels`
     group_norm_eps: float = 1e-6  # 1e-6 in the original, 1e-5 in some ports of it
     pixel_range: str = "[-1,1]"  # values of black and white inside the network, "[0,1]" or "[-1,1]"
@@ -64,7 +64,7 @@ class VQGANConfig:
     def f16_16384(cls) -> "VQGANConfig":
         """The published ImageNet model: 256 × 256 pixels as 16 × 16 codes, 16384 codes in the codebook.
 
-        DALL·E Mini's VQ-GAN is this model, trained further with pixel_range "[0,1]"; use `dataclasses.replace`.
+        DALL·E Mini's VQ-GAN is this model, fine-tuned with pixel_range "[0,1]", which `dataclasses.replace` can set.
         """
         return cls(
             resolution=256,
@@ -146,7 +146,7 @@ class Level(nn.Module):
     """The residual blocks at one resolution, each followed by attention if the config says so.
 
     Args:
-        config: of the VQ-GAN.
+        config: the config of the VQ-GAN.
         inputs: channels of the input.
         outputs: channels of the output.
         blocks: how many residual blocks.
@@ -277,7 +277,7 @@ class VQGAN(nn.Module):
 
     @property
     def last_layer(self) -> Tensor:
-        """The weight at which `adaptive_weight` compares the gradients: that of the decoder's last convolution."""
+        """The weight of the decoder's last convolution, with respect to which `adaptive_weight` takes gradients."""
         return self.decoder.conv_out.weight
 
     def encode(self, pictures: Tensor) -> Quantized:
@@ -385,8 +385,8 @@ def hinge_discriminator_loss(real_logits: Tensor, fake_logits: Tensor) -> Tensor
     """The discriminator's hinge loss: zero where real logits are above 1 and fake ones below −1.
 
     Args:
-        real_logits: for patches of real pictures, of any shape.
-        fake_logits: for patches of reconstructions, of any shape.
+        real_logits: the logits of patches of real pictures, of any shape.
+        fake_logits: the logits of patches of reconstructions, of any shape.
 
     Returns:
         A scalar: half the sum of both means.
@@ -400,12 +400,12 @@ def hinge_generator_loss(fake_logits: Tensor) -> Tensor:
 
 
 def adaptive_weight(nll: Tensor, generator_loss: Tensor, last_layer: Tensor) -> Tensor:
-    """λ of eq. 7: the factor that gives both losses gradients of the same length at the last layer.
+    """λ of eq. 7: the factor that gives the adversarial loss a gradient as large as the reconstruction loss has.
 
     Args:
-        nll: the reconstruction loss of pixels and features, a scalar.
+        nll: the reconstruction loss (of pixels and features), a scalar.
         generator_loss: from `hinge_generator_loss`, a scalar.
-        last_layer: `VQGAN.last_layer`, on which both losses depend.
+        last_layer: `VQGAN.last_layer`, with respect to which the norms of both gradients are compared.
 
     Returns:
         A scalar without gradient, from 0 to 10,000. The adversarial loss is multiplied by it, by the discriminator's
@@ -417,16 +417,16 @@ def adaptive_weight(nll: Tensor, generator_loss: Tensor, last_layer: Tensor) -> 
 
 
 def perceptual_distance(features_a: Sequence[Tensor], features_b: Sequence[Tensor], epsilon: float = 1e-4) -> Tensor:
-    """How much a network's features of two batches of pictures differ.
+    """The distance between a network's features of two batches of pictures, pair by pair.
 
     As in Zhang et al. 2018, "The Unreasonable Effectiveness of Deep Features as a Perceptual Metric", eq. 1, with
-    equal weights: the features at each position of each map are scaled to length 1, and the squared distance between
+    equal weights: the feature vector at each position of each map is scaled to norm 1, and the squared distance between
     the two batches is averaged over positions, then over maps.
 
     Args:
         features_a: feature maps (n, c_i, h_i, w_i) of the first batch, from any network.
         features_b: feature maps of the second batch, of the same shapes.
-        epsilon: added to the squared length, so that the gradient stays finite where all features are 0.
+        epsilon: added to the squared norm, so that the gradient stays finite where all features are 0.
 
     Returns:
         The distance of each pair of pictures, (n,), from 0 (same directions) to 4 (opposite directions).

@@ -1,6 +1,6 @@
-"""Decoding: Bart writes the codes of a picture, one after the other."""
+"""Decoding: Bart generates the codes of a picture, one after the other."""
 
 from atelier.decoding.decode import decode
-from atelier.decoding.sampling import Sampling, SamplingOptions, pick, probabilities, uniform_numbers
+from atelier.decoding.sampling import Sampling, SamplingOptions, probabilities, sample_codes, uniform_numbers
 
-__all__ = ["Sampling", "SamplingOptions", "decode", "pick", "probabilities", "uniform_numbers"]
+__all__ = ["Sampling", "SamplingOptions", "decode", "probabilities", "sample_codes", "uniform_numbers"]

@@ -1,11 +1,25 @@
-"""A key-value cache of fixed size, in which Bart's decoder keeps the keys and values of the codes written so far."""
+"""A key-value cache of fixed size: the keys and values that Bart's decoder has computed for the codes so far."""
 
 from __future__ import annotations
+
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from atelier.blocks.bart import Bart
+
+
+@dataclass
+class Window:
+    """Where all layers write and read; the layers share it instead of the cache, which would be a reference cycle.
+
+    Attributes:
+        positions, length: see `StaticCache.set_positions`.
+    """
+
+    positions: Tensor
+    length: int | None
 
 
 class StaticCache:
@@ -17,11 +31,12 @@ class StaticCache:
         bart: the translator.
         rows: target rows in a batch.
         device: where the cache is allocated.
-        dtype: of the keys and values.
+        dtype: the dtype of the keys and values.
 
     Attributes:
         layers: the cache of each decoder layer.
         all_positions: (target_length,) int64, 0, 1, 2, ...
+        window: see `set_positions`.
     """
 
     def __init__(self, bart: Bart, rows: int, device: torch.device, dtype: torch.dtype) -> None:
@@ -30,21 +45,21 @@ class StaticCache:
         # Attention may read an entry before it is written. Its weight is then 0, but 0 · NaN is NaN, so uninitialised
         # memory must be zeroed.
         tensors = [torch.zeros(shape, device=device, dtype=dtype) for _ in range(c.decoder_layers)]
-        self.layers = [StaticLayerCache(self, *keys_and_values) for keys_and_values in tensors]
         self.all_positions = torch.arange(c.target_length, device=device)
-        self.set_positions(self.all_positions[:1], 1)
+        self.window = Window(self.all_positions[:1], 1)
+        self.layers = [StaticLayerCache(self.window, *keys_and_values) for keys_and_values in tensors]
 
     def set_positions(self, positions: Tensor, length: int | None) -> None:
-        """Set where the next tokens are written and how much of the cache they attend to.
+        """Set where the keys and values of the next tokens are written and how much of the cache they attend to.
 
         Args:
             positions: (s,) int64, the positions of the next tokens.
-            length: the number of positions to attend to: those written so far and the new ones. None: the whole cache,
-                with a mask that hides the entries not yet written, so that all steps have the same shapes.
+            length: the number of positions to attend to, the next tokens' included. None: the whole cache, with a mask
+                that hides the entries not yet written, so that all steps have the same shapes.
         """
-        self.positions, self.length = positions, length
+        self.window.positions, self.window.length = positions, length
 
-    def place(self, count: int) -> tuple[Tensor, Tensor | None]:
+    def positions_and_mask(self, count: int) -> tuple[Tensor, Tensor | None]:
         """Give the positions of the next tokens and their mask.
 
         Args:
@@ -53,22 +68,23 @@ class StaticCache:
         Returns:
             The positions (s,), and which keys each token may attend to, (s, length) bool, or None for all of them.
         """
-        if count == 1 and self.length is not None:
-            return self.positions, None
-        return self.positions, self.all_positions[: self.length] <= self.positions[:, None]
+        positions, length = self.window.positions, self.window.length
+        if count == 1 and length is not None:
+            return positions, None
+        return positions, self.all_positions[:length] <= positions[:, None]
 
 
 class StaticLayerCache:
     """The cache of one decoder layer.
 
     Args:
-        cache: the cache that the layer belongs to; it holds the positions.
+        window: where to write and read.
         keys: (rows, heads, target_length, c).
         values: (rows, heads, target_length, c).
     """
 
-    def __init__(self, cache: StaticCache, keys: Tensor, values: Tensor) -> None:
-        self.cache, self.keys, self.values = cache, keys, values
+    def __init__(self, window: Window, keys: Tensor, values: Tensor) -> None:
+        self.window, self.keys, self.values = window, keys, values
 
     def extend(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
         """Write the keys and values of the next tokens.
@@ -80,6 +96,6 @@ class StaticLayerCache:
         Returns:
             The keys and values to attend to, (rows, heads, length, c) each.
         """
-        self.keys.index_copy_(2, self.cache.positions, keys)
-        self.values.index_copy_(2, self.cache.positions, values)
-        return self.keys[:, :, : self.cache.length], self.values[:, :, : self.cache.length]
+        self.keys.index_copy_(2, self.window.positions, keys)
+        self.values.index_copy_(2, self.window.positions, values)
+        return self.keys[:, :, : self.window.length], self.values[:, :, : self.window.length]

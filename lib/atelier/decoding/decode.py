@@ -1,12 +1,13 @@
 """Decoding: from a caption to the codes of a picture, one code at a time.
 
-A step reads every weight of the decoder to write one code of each picture, so nothing is computed twice: the keys and
-values of the text are computed once per prompt, those of a code once it is written. On a GPU, launching hundreds of
-small kernels from Python takes longer than running them, so a step is captured as a CUDA graph and launched as a whole.
+Each step runs the decoder for the newest code only: the keys and values of the text are computed once per prompt, and
+those of earlier codes are kept in a cache. On a GPU, launching hundreds of small kernels from Python takes longer than
+running them, so a step is captured as a CUDA graph and launched as a whole.
 """
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterator
 from functools import partial
 from typing import Any
@@ -16,19 +17,25 @@ from torch import Tensor
 
 from atelier.blocks.bart import Bart
 from atelier.decoding.cache import StaticCache
-from atelier.decoding.sampling import Sampling, pick, probabilities
+from atelier.decoding.sampling import Sampling, probabilities, sample_codes
+
+Advance = Callable[[Tensor, Tensor, Tensor, int], Tensor]  # with the arguments of `DecodingStep.__call__`
+
+logger = logging.getLogger(__name__)
 
 
-class Step:
-    """One step of decoding: writes the next code of each of m pictures for each of p prompts.
+class DecodingStep:
+    """One step of decoding: chooses the next code of each of m pictures for each of p prompts.
 
     Args:
-        bart, text, empty, sampling, codes: as for `decode`.
+        bart, text, empty, sampling, code_count: as for `decode`.
         pictures: p · m.
     """
 
-    def __init__(self, bart: Bart, text: Tensor, empty: Tensor, pictures: int, sampling: Sampling, codes: int) -> None:
-        self.bart, self.sampling, self.codes = bart, sampling, codes
+    def __init__(
+        self, bart: Bart, text: Tensor, empty: Tensor, pictures: int, sampling: Sampling, code_count: int
+    ) -> None:
+        self.bart, self.sampling, self.code_count = bart, sampling, code_count
         self.guided = sampling.guidance != 1
         prompts = torch.cat([text, empty.expand_as(text)]) if self.guided else text  # (p or 2p, t)
         mask = bart.text_mask(prompts)
@@ -39,7 +46,7 @@ class Step:
         self.cache = StaticCache(bart, rows, text.device, self.text[0].keys.dtype)
 
     def __call__(self, tokens: Tensor, positions: Tensor, uniforms: Tensor, length: int | None = None) -> Tensor:
-        """Read the newest tokens and choose the code that follows the last of them.
+        """Run the decoder for the newest tokens and choose the code that follows the last of them.
 
         Args:
             tokens: (p · m, s), the tokens that are not in the cache yet.
@@ -53,15 +60,15 @@ class Step:
         rows = tokens.repeat(2, 1) if self.guided else tokens
         hidden = self.bart.hidden_states(rows, self.text, self.mask, self.cache)[:, -1]
         if self.guided:
-            # The output layer is linear, so guided states give guided logits. Guiding the states halves its rows, and
-            # guidance does not multiply the rounding errors of bfloat16 logits.
+            # The output layer is linear, so guidance can be applied to the hidden states instead of the logits. The
+            # output layer then has half as many rows, and guidance does not multiply rounding errors of its logits.
             conditional, unconditional = hidden.chunk(2)
             hidden = unconditional.lerp(conditional, self.sampling.guidance)
-        logits = self.bart.logits(hidden)[:, : self.codes]
-        return pick(probabilities(logits, self.sampling), uniforms)[:, None]
+        logits = self.bart.logits(hidden)[:, : self.code_count]
+        return sample_codes(probabilities(logits, self.sampling), uniforms)[:, None]
 
 
-def as_cuda_graph(step: Step, *arguments: Tensor) -> Callable[[Tensor, Tensor, Tensor, int], Tensor]:
+def as_cuda_graph(step: DecodingStep, *arguments: Tensor) -> Advance:
     """Capture a step as one CUDA graph.
 
     The graph always attends to the whole cache, since its shapes are fixed.
@@ -72,7 +79,7 @@ def as_cuda_graph(step: Step, *arguments: Tensor) -> Callable[[Tensor, Tensor, T
             its keys and values to the cache; the codes are discarded.
 
     Returns:
-        A function with the arguments of `Step.__call__`, for tensors of the same shapes.
+        A function with the arguments of `DecodingStep.__call__`, for tensors of the same shapes.
     """
     static = tuple(argument.clone() for argument in arguments)  # the graph reads its arguments from this memory
     graph: Any = torch.cuda.make_graphed_callables(partial(step, length=None), static)
@@ -83,6 +90,15 @@ def as_cuda_graph(step: Step, *arguments: Tensor) -> Callable[[Tensor, Tensor, T
     return launch
 
 
+def captured(step: DecodingStep, *arguments: Tensor) -> Advance:
+    """Capture a step with `as_cuda_graph`; if the device cannot, log a warning and return the step itself."""
+    try:
+        return as_cuda_graph(step, *arguments)
+    except RuntimeError as fault:  # also torch's errors of accelerators and of memory
+        logger.warning("Decoding without a CUDA graph, which is slower, since capturing one failed: %s", fault)
+        return step
+
+
 @torch.no_grad()
 def decode(
     bart: Bart,
@@ -91,34 +107,35 @@ def decode(
     sampling: Sampling,
     uniforms: Tensor,
     prefix: Tensor | None = None,
-    codes: int | None = None,
+    code_count: int | None = None,
 ) -> Iterator[Tensor]:
-    """Write the codes of m pictures for each of p prompts.
+    """Generate the codes of m pictures for each of p prompts.
 
     Args:
         bart: the translator; a picture has `target_length` codes.
         text: (p, t) token ids.
-        empty: (t,) token ids of the empty caption, from which guidance pushes the logits away.
+        empty: (t,) token ids of the empty caption, for guidance.
         sampling: how each code is chosen.
         uniforms: (p · m, target_length) from `uniform_numbers`; prompt i has the rows i · m to i · m + m − 1.
-        prefix: (p · m, k) codes to begin with, k < target_length; None begins with the first code.
-        codes: the number of codes, if the translator's output layer has more rows than that; None: one for each row.
+        prefix: (p · m, k) codes that are given, k < target_length; None: none is given.
+        code_count: only codes below this number are chosen; None: the translator's target_vocabulary.
 
     Yields:
         The codes so far, (p · m, k + 1) to (p · m, target_length), int64.
     """
-    step = Step(bart, text, empty, len(uniforms), sampling, codes or bart.config.target_vocabulary)
+    step = DecodingStep(bart, text, empty, len(uniforms), sampling, code_count or bart.config.target_vocabulary)
     all_positions = step.cache.all_positions
     written = torch.empty_like(uniforms, dtype=torch.long)  # (p · m, target_length)
     given = 0 if prefix is None else prefix.shape[1]
     if prefix is not None:
         written[:, :given] = prefix
     start = torch.full_like(written[:, :1], bart.config.decoder_start)
-    tokens, advance = torch.cat([start, written[:, :given]], dim=1), step
+    tokens = torch.cat([start, written[:, :given]], dim=1)
+    advance: Advance = step
     for at in range(given, bart.config.target_length):
         positions = all_positions[at + 1 - tokens.shape[1] : at + 1]  # the whole prefix first, then one code at a time
         if text.is_cuda and at == given + 1:  # from this step on all shapes are the same
-            advance = as_cuda_graph(step, tokens, positions, uniforms[:, at])
+            advance = captured(step, tokens, positions, uniforms[:, at])
         tokens = advance(tokens, positions, uniforms[:, at], at + 1)
         written[:, at] = tokens[:, 0]
         yield written[:, : at + 1]

@@ -15,7 +15,7 @@ class WordAttention(NamedTuple):
     """The translator's attention to the words of the prompt.
 
     Attributes:
-        words: of the prompt, in order.
+        words: the words of the prompt, in order.
         shares: (n, grid, grid, words), for each code the share of its attention to each word; the shares of a code sum
             to 1. The attention to the start and end tokens is left out.
     """
@@ -39,7 +39,7 @@ def cross_attention(bart: Bart, text: Tensor, codes: Tensor) -> Tensor:
     mask = bart.text_mask(text)
     embedding = bart.text_embedding if bart.config.shared_embedding else bart.target_embedding
     positions = torch.arange(codes.shape[1], device=codes.device)
-    x = bart.decoder.start(embedding(bart.shift(codes)), positions)  # (n, s, d)
+    x = bart.decoder.embed(embedding(bart.shift(codes)), positions)  # (n, s, d)
     weights = []
     for part, text_kv in zip(bart.decoder.layers, bart.project(bart.encode(text, mask)), strict=True):
         layer = cast(DecoderLayer, part)
@@ -55,7 +55,7 @@ def _layer_attention(layer: DecoderLayer, x: Tensor, text: KeysValues) -> Tensor
     model and would run the hook as well.
     """
     h = layer.pre_self_attn_layer_norm(x)
-    x = layer.join(x, layer.self_attn(h, layer.self_attn.project(h), causal=True), layer.self_attn_layer_norm)
+    x = layer.add_residual(x, layer.self_attn(h, layer.self_attn.project(h), causal=True), layer.self_attn_layer_norm)
     attention = layer.encoder_attn
     q = attention.split(attention.q_proj(layer.pre_encoder_attn_layer_norm(x)))  # (n, heads, s, c)
     return (q @ text.keys.transpose(-1, -2) / q.shape[-1] ** 0.5).softmax(-1)
@@ -66,7 +66,7 @@ def attention_to_words(pipeline: Pipeline, prompt: str, codes: Tensor) -> WordAt
 
     Args:
         pipeline: that made the drawing.
-        prompt: of the drawing.
+        prompt: the prompt of the drawing.
         codes: (n, grid, grid), of the drawing.
 
     Returns:

@@ -9,15 +9,17 @@ from __future__ import annotations
 
 import difflib
 import secrets
-from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, replace
+from functools import partial
 from pathlib import Path
-from typing import Unpack, overload
+from typing import SupportsIndex, Unpack, overload
 
 import torch
 from PIL import Image
 from torch import Tensor
 
+from atelier.arguments import shown, whole_number
 from atelier.blocks.bart import Bart
 from atelier.blocks.clip import CLIP
 from atelier.blocks.vqgan import VQGAN
@@ -26,12 +28,13 @@ from atelier.drawing.drawing import Drawing
 from atelier.drawing.packed import prepare_for_drawing
 from atelier.errors import AtelierError
 from atelier.pictures import seen_by_clip, square
-from atelier.weights.preset import Preset, load_preset, log_skipped, readable_presets
+from atelier.weights.preset import Preset, load_preset
 from atelier.weights.rankers import load_ranker
-from atelier.weights.storage import PresetError
-from atelier.weights.tokenizer import Tokenizer, TokenizerLike, words_of
+from atelier.weights.tokenizer import Tokenizer, TokenizerLike, clean_texts, words_of
 
 UNDRAWN = 0.93  # the grey of the part of a picture that is not drawn yet
+SAME_WORD = 0.75  # the least similarity of a word and its misspelling, by difflib's ratio
+MOST_PICTURES = 10_000  # of one drawing
 PIXELS_AT_ONCE = 2**16  # decoded together: one picture of DALL·E Mini, whose feature maps just fit a CPU's cache
 
 
@@ -64,7 +67,8 @@ class Pipeline:
             tokenizer: turns captions into ids, for bart and clip.
             clip_tokenizer: the tokenizer of clip, if it is another.
             name: the name of the preset.
-            words: the words of the captions in training; a drawing has a remark on other words. Empty: no remarks.
+            words: all words of the captions in training. If a prompt has other words, its drawing has a remark that
+                names them. Empty: no such remarks.
             sampling: the defaults of `draw`; None: those of `Sampling`.
             device: where to compute.
         """
@@ -79,7 +83,7 @@ class Pipeline:
     @classmethod
     def from_pretrained(
         cls,
-        name: str | Path | None = None,
+        preset: str | Path | Preset | None = None,
         device: str | torch.device | None = None,
         ranker: str | None = None,
         dtype: torch.dtype | None = None,
@@ -87,20 +91,23 @@ class Pipeline:
         """Load a preset. The translator of the pipeline cannot be trained; `Preset.load_bart` loads one that can.
 
         Args:
-            name: the name of a preset, or its folder; None: the complete preset with the largest pictures.
+            preset: a preset, its name or its folder; None: the complete preset with the largest pictures.
             device: where to compute; None: a GPU if there is one, else the CPU.
             ranker: the name of a published CLIP to rank with, such as "ViT-B-32/openai"; None: the preset's CLIP. See
                 `load_ranker`.
-            dtype: the type in which the translator computes; None chooses it by device, see `prepare_for_drawing`.
+            dtype: the dtype in which the translator computes; None chooses it by device, see `prepare_for_drawing`.
 
         Returns:
             The pipeline.
 
         Raises:
             PresetError: if there is no such preset, or one of its files is missing, truncated or altered.
+            AtelierError: if there is no such device, or dtype is not a dtype.
         """
-        preset = best_preset() if name is None else load_preset(name)
-        device = torch.device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        if dtype is not None and not isinstance(dtype, torch.dtype):
+            raise AtelierError(f"dtype is {shown(dtype)}; give one such as torch.float16.")
+        device = usable_device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
+        preset = preset if isinstance(preset, Preset) else load_preset(preset)
         clip, clip_tokenizer = load_ranker(preset, ranker)
         return cls(
             preset.load_vqgan(),
@@ -119,26 +126,29 @@ class Pipeline:
         self,
         prompt: str,
         n: int = ...,
-        seed: int | None = ...,
+        seed: SupportsIndex | None = ...,
         rank: bool = ...,
-        **how: Unpack[SamplingOptions],
+        place: SupportsIndex | None = ...,
+        **options: Unpack[SamplingOptions],
     ) -> Drawing: ...
     @overload
     def draw(
         self,
         prompt: list[str],
         n: int = ...,
-        seed: int | None = ...,
+        seed: SupportsIndex | None = ...,
         rank: bool = ...,
-        **how: Unpack[SamplingOptions],
+        place: SupportsIndex | None = ...,
+        **options: Unpack[SamplingOptions],
     ) -> list[Drawing]: ...
     def draw(
         self,
         prompt: str | list[str],
         n: int = 9,
-        seed: int | None = None,
+        seed: SupportsIndex | None = None,
         rank: bool = True,
-        **how: Unpack[SamplingOptions],
+        place: SupportsIndex | None = None,
+        **options: Unpack[SamplingOptions],
     ) -> Drawing | list[Drawing]:
         """Draw n pictures of a prompt, or of each prompt of a list.
 
@@ -147,38 +157,48 @@ class Pipeline:
             n: pictures for each prompt.
             seed: any integer; None chooses one at random.
             rank: whether to sort the pictures by their CLIP scores, the best first.
-            **how: guidance, temperature, top_k, top_p; see `Sampling`.
+            place: draw only the picture of this place, one of `Drawing.places`; n does not matter then.
+            **options: guidance, temperature, top_k, top_p; see `Sampling`.
 
         Returns:
             A drawing; for a list of prompts a list of drawings, each the same as for its prompt alone.
 
         Raises:
-            PromptError: if a prompt is empty.
+            PromptError: if a prompt is empty or not a text.
             AtelierError: if a number is out of range.
         """
         prompts = [prompt] if isinstance(prompt, str) else prompt
-        *_, drawings = self._steps(prompts, n, seed, rank, how, every=None)
+        *_, drawings = self._draw(prompts, n, seed, rank, place, options, every=None)
         return drawings[0] if isinstance(prompt, str) else drawings
 
     def stream(
         self,
         prompt: str,
         n: int = 9,
-        seed: int | None = None,
+        seed: SupportsIndex | None = None,
         rank: bool = True,
         every: int | None = None,
-        **how: Unpack[SamplingOptions],
+        first_codes: Sequence[int] = (),
+        place: SupportsIndex | None = None,
+        **options: Unpack[SamplingOptions],
     ) -> Iterator[Drawing]:
-        """Draw as `draw` does, and give the unfinished pictures too.
+        """Draw as `draw` does, and yield the unfinished pictures too.
 
         Args:
-            prompt, n, seed, rank, how: as for `draw`.
-            every: codes between two drawings; None: the codes of one row.
+            prompt, n, seed, rank, place, options: as for `draw`.
+            every: codes between two unfinished drawings; None: the codes of one row.
+            first_codes: the codes with which every picture begins, such as the upper rows of another drawing's.
 
         Yields:
             Unfinished drawings, then the finished drawing, the same as that of `draw`.
+
+        Raises:
+            PromptError, AtelierError: as for `draw`, or if the first codes are too many or not codes of the preset.
         """
-        for drawings in self._steps([prompt], n, seed, rank, how, every=every or self.vqgan.config.grid):
+        self._check_first_codes(first_codes)
+        first = torch.tensor(first_codes, dtype=torch.long, device=self.device) if first_codes else None
+        every = self.vqgan.config.grid if every is None else whole_number(every, "every", 1)
+        for drawings in self._draw([prompt], n, seed, rank, place, options, every, first):
             yield drawings[0]
 
     def complete(
@@ -187,9 +207,10 @@ class Pipeline:
         prompt: str,
         rows: int | None = None,
         n: int = 9,
-        seed: int | None = None,
+        seed: SupportsIndex | None = None,
         rank: bool = True,
-        **how: Unpack[SamplingOptions],
+        place: SupportsIndex | None = None,
+        **options: Unpack[SamplingOptions],
     ) -> Drawing:
         """Keep the upper rows of a picture's codes and draw the rest.
 
@@ -197,7 +218,7 @@ class Pipeline:
             image: a PIL image of any size, or pixels (3, size, size) from 0 to 1.
             prompt: describes the whole picture.
             rows: rows of codes to keep; None: half of them.
-            n, seed, rank, how: as for `draw`.
+            n, seed, rank, place, options: as for `draw`.
 
         Returns:
             The drawing.
@@ -207,13 +228,9 @@ class Pipeline:
             AtelierError: if a number is out of range, or the image is a tensor that is not (3, size, size).
         """
         grid = self.vqgan.config.grid
-        rows = grid // 2 if rows is None else rows
-        if not 0 <= rows < grid:
-            raise AtelierError(f"rows is {rows}; a picture has {grid} rows of codes, so keep from 0 to {grid - 1}.")
-        if n < 1:
-            raise AtelierError(f"n is {n}; ask for at least one picture.")
-        kept = self.encode(image)[0, :rows].flatten().expand(n, -1)  # (n, rows · grid)
-        *_, drawings = self._steps([prompt], n, seed, rank, how, every=None, prefix=kept)
+        rows = grid // 2 if rows is None else whole_number(rows, "rows", 0, grid - 1)  # each picture has `grid` rows
+        kept = self.encode(image)[0, :rows]  # (rows, grid)
+        *_, drawings = self._draw([prompt], n, seed, rank, place, options, every=None, kept=kept)
         return drawings[0]
 
     @torch.no_grad()
@@ -227,22 +244,38 @@ class Pipeline:
             Codes (1, grid, grid).
 
         Raises:
-            AtelierError: if the image is a tensor that is not (3, size, size).
+            AtelierError: if the image is something else, or a tensor of another shape, type or range.
         """
         size = self.vqgan.config.resolution
         if isinstance(image, Image.Image):
             image = square(image, size).float() / 255
+        if not isinstance(image, Tensor):
+            raise AtelierError(f"The picture is a {type(image).__name__}; give a PIL image (Image.open) or a tensor.")
         if image.shape != (3, size, size):
             raise AtelierError(
                 f"The picture has the shape {tuple(image.shape)}; this preset takes (3, {size}, {size})."
             )
-        return self.vqgan.encode(image[None].to(self.device)).indices
+        check_pixels(image[None])
+        with self._without_autocast():
+            return self.vqgan.encode(image[None].to(self.device, torch.float32)).indices
 
     @torch.no_grad()
     def decode(self, codes: Tensor) -> Tensor:
-        """Decode codes (n, grid, grid) to pictures (n, 3, size, size), from 0 to 1."""
+        """Decode codes (n, grid, grid) to pictures (n, 3, size, size), from 0 to 1.
+
+        Raises:
+            AtelierError: if the codes are not whole numbers.
+            ValueError: if they have another shape or range.
+        """
+        if not isinstance(codes, Tensor) or codes.is_floating_point():
+            raise AtelierError(f"The codes are {shown(codes)}; give a tensor of whole numbers, (n, grid, grid).")
         parts = codes.to(self.device).split(max(1, PIXELS_AT_ONCE // self.vqgan.config.resolution**2))
-        return torch.cat([self.vqgan.decode_codes(part) for part in parts]).float()
+        with self._without_autocast():
+            return torch.cat([self.vqgan.decode_codes(part) for part in parts]).float()
+
+    def _without_autocast(self) -> torch.autocast:
+        """Switch the caller's autocast off: the pipeline chooses its own dtypes."""
+        return torch.autocast(self.device.type, enabled=False)
 
     @torch.no_grad()
     def score(self, prompt: str, pictures: Tensor) -> list[float]:
@@ -256,26 +289,29 @@ class Pipeline:
             100 · cosine between the prompt and each picture, as on the session's slide.
 
         Raises:
-            AtelierError: if the pipeline has no CLIP.
+            AtelierError: if the pipeline has no CLIP, or the pictures have another shape, type or range.
         """
         if self.clip is None:
             raise AtelierError("This pipeline has no CLIP, so it cannot score pictures.")
+        check_pixels(pictures)
+        prompt = checked_text(prompt)
         ids = self.clip_tokenizer.encode([prompt], self.clip.config.context_length)
-        text = self.clip.encode_text(ids.to(self.device))  # (1, e)
-        pictures = seen_by_clip(pictures.to(self.device), self.clip.config.image_size)
-        return (100 * self.clip.encode_image(pictures) @ text[0]).tolist()
+        with self._without_autocast():
+            text = self.clip.encode_text(ids.to(self.device))  # (1, e)
+            pictures = seen_by_clip(pictures.to(self.device, torch.float32), self.clip.config.image_size)
+            return (100 * self.clip.encode_image(pictures) @ text[0]).tolist()
 
     def remarks(self, prompt: str) -> list[str]:
-        """Write sentences on a prompt: on words that the preset does not know, and on a prompt that is too long."""
-        sentences, shown = [], 5
+        """Write a sentence about each problem of a prompt: words that the preset does not know, too many tokens."""
+        sentences, most = [], 5
+        prompt = checked_text(prompt)
         unknown = unknown_words(prompt, self.words)
         if unknown:
-            named = ", ".join(f"“{shortened(word)}”" for word in unknown[:shown])
-            more = f" and {len(unknown) - shown} more" if len(unknown) > shown else ""
-            near = dict.fromkeys(known for word in unknown[:shown] for known in nearest_words(word, self.words))
-            sentences.append(
-                f"The {self.name} preset never saw {named}{more}; the nearest words it knows are {', '.join(near)}."
-            )
+            named = ", ".join(f"“{shortened(word)}”" for word in unknown[:most])
+            more = f" and {len(unknown) - most} more" if len(unknown) > most else ""
+            near = dict.fromkeys(known for word in unknown[:most] for known in similar_words(word, self.words))
+            meant = f"; did you mean {' or '.join(near)}?" if near else ", so its pictures cannot show that."
+            sentences.append(f"The {self.name} preset never saw {named}{more}{meant}")
         elif self.words and not words_of(prompt):
             sentences.append(
                 f"There is no word in this prompt that the {self.name} preset knows, "
@@ -287,95 +323,168 @@ class Pipeline:
         return sentences
 
     @torch.no_grad()
-    def _steps(
+    def _draw(
         self,
         prompts: list[str],
         n: int,
-        seed: int | None,
+        seed: SupportsIndex | None,
         rank: bool,
-        how: SamplingOptions,
+        place: SupportsIndex | None,
+        options: SamplingOptions,
         every: int | None,
-        prefix: Tensor | None = None,
+        kept: Tensor | None = None,
     ) -> Iterator[list[Drawing]]:
-        """Draw all prompts: unfinished drawings after every `every` codes, if given, then the finished drawings."""
-        if n < 1 or not prompts:
-            raise AtelierError(
-                f"There is nothing to draw with n = {n} and {len(prompts)} prompts; ask for at least one."
-            )
-        for prompt in prompts:
-            self._check(prompt)
-        sampling = replace(self.sampling, **how)
-        seed = secrets.randbits(31) if seed is None else seed
+        """Draw all prompts: yield unfinished drawings every `every` codes (None: never), then the finished ones."""
+        prompts = self._checked_prompts(prompts)
+        n = whole_number(n, "n", 1, MOST_PICTURES)
+        first, last = (1, n) if place is None else (whole_number(place, "place", 1, MOST_PICTURES),) * 2
+        places = range(first, last + 1)
+        sampling = replace(self.sampling, **options)
+        seed = secrets.randbits(31) if seed is None else whole_number(seed, "The seed")
         length, grid = self.bart.config.target_length, self.vqgan.config.grid
         text = self.tokenizer.encode(prompts, self.bart.config.text_length).to(self.device)  # (p, t)
-        empty = self.tokenizer.nothing(self.bart.config.text_length).to(self.device)  # (t,)
-        uniforms = uniform_numbers(seed, n, length).repeat(len(prompts), 1).to(self.device)  # (p · n, length)
-        for codes in decode(self.bart, text, empty, sampling, uniforms, prefix, self.vqgan.config.codes):
+        empty = self.tokenizer.empty_caption(self.bart.config.text_length).to(self.device)  # (t,)
+        uniforms = uniform_numbers(seed, last, length)[first - 1 :].repeat(len(prompts), 1).to(self.device)
+        prefix = None if kept is None else kept.flatten().expand(len(uniforms), -1)  # (p · n, k)
+        steps = decode(self.bart, text, empty, sampling, uniforms, prefix, self.vqgan.config.codes)
+        rows = {} if kept is None else {"kept_rows": kept.numel() // grid}
+        drawing = partial(Drawing, seed=seed, settings={"preset": self.name, **asdict(sampling), **rows})
+        for codes in self._each_without_autocast(steps):
             done = codes.shape[1]
             if done == length:
-                pictures = self.decode(codes.unflatten(1, (grid, grid)))
-                yield self._finished(prompts, codes.unflatten(1, (grid, grid)), pictures, seed, rank)
+                codes = codes.unflatten(1, (grid, grid))  # (p · n, grid, grid)
+                yield self._finished(drawing, prompts, codes, places, rank)
             elif every is not None and done % every == 0:
-                yield self._unfinished(prompts, codes, seed)
+                yield self._unfinished(drawing, prompts, codes, places)
 
-    def _check(self, prompt: str) -> None:
-        if not "".join(self.tokenizer.pieces(prompt)).strip():
-            raise PromptError("The prompt is empty; say what to draw, for example “a blue strawberry on the moon”.")
+    def _each_without_autocast(self, steps: Iterator[Tensor]) -> Iterator[Tensor]:
+        """Run each step without autocast; between the steps the caller's autocast is restored."""
+        while True:
+            with self._without_autocast():
+                codes = next(steps, None)
+            if codes is None:
+                return
+            yield codes
 
-    def _finished(self, prompts: list[str], codes: Tensor, pictures: Tensor, seed: int, rank: bool) -> list[Drawing]:
+    def _check_first_codes(self, codes: Sequence[int]) -> None:
+        length, count = self.bart.config.target_length, self.vqgan.config.codes
+        if len(codes) >= length or not all(0 <= code < count for code in codes):
+            raise AtelierError(
+                f"There are {len(codes)} first codes; give fewer than {length}, each from 0 to {count - 1}."
+            )
+
+    def _checked_prompts(self, prompts: Sequence[str]) -> list[str]:
+        """Clean the prompts as the tokenizer does, so that they can be shown and saved.
+
+        Raises:
+            PromptError: if there are no prompts, or if one is empty or not a text.
+        """
+        if not isinstance(prompts, Sequence) or isinstance(prompts, bytes) or not prompts:
+            raise PromptError(f"The prompt is {shown(prompts)}; give a text, or a list of texts.")
+        texts = [checked_text(prompt) for prompt in prompts]
+        for text in texts:
+            if not "".join(self.tokenizer.pieces(text)).strip():
+                raise PromptError("The prompt is empty; say what to draw, for example “a blue strawberry on the moon”.")
+        return texts
+
+    def _finished(
+        self, drawing: Callable[..., Drawing], prompts: list[str], codes: Tensor, places: Sequence[int], rank: bool
+    ) -> list[Drawing]:
+        """Make the drawings of codes (p · n, grid, grid); `drawing` has what is common to all of them."""
         drawings = []
-        groups = zip(prompts, codes.chunk(len(prompts)), pictures.chunk(len(prompts)), strict=True)
+        groups = zip(prompts, codes.chunk(len(prompts)), self.decode(codes).chunk(len(prompts)), strict=True)
         for prompt, own_codes, own_pictures in groups:
-            scores = None
+            scores, order = None, list(range(len(places)))
             if rank and self.clip is not None:
                 unordered = self.score(prompt, own_pictures)
-                order = sorted(range(len(unordered)), key=lambda i: -unordered[i])
-                own_codes, own_pictures = own_codes[order], own_pictures[order]
+                order.sort(key=lambda i: -unordered[i])
                 scores = [unordered[i] for i in order]
-            drawings.append(Drawing(prompt, own_pictures, own_codes, scores, seed, remarks=self.remarks(prompt)))
+            ordered = tuple(places[i] for i in order)
+            remarks = self.remarks(prompt)
+            drawings.append(
+                drawing(prompt, own_pictures[order], own_codes[order], scores, remarks=remarks, places=ordered)
+            )
         return drawings
 
-    def _unfinished(self, prompts: list[str], codes: Tensor, seed: int) -> list[Drawing]:
-        """Make unfinished drawings: missing codes are decoded as the last code written, then covered with grey."""
+    def _unfinished(
+        self, drawing: Callable[..., Drawing], prompts: list[str], codes: Tensor, places: Sequence[int]
+    ) -> list[Drawing]:
+        """Make unfinished drawings: the missing codes are decoded as the last code so far, then covered with grey."""
         grid, length, done = self.vqgan.config.grid, self.bart.config.target_length, codes.shape[1]
         filled = torch.cat([codes, codes[:, -1:].expand(-1, length - done)], dim=1).unflatten(1, (grid, grid))
-        written = (torch.arange(length, device=self.device) < done).float().view(grid, grid)
+        drawn = (torch.arange(length, device=self.device) < done).float().view(grid, grid)
         pictures = self.decode(filled)
         block = torch.ones(self.vqgan.config.factor, self.vqgan.config.factor, device=self.device)
-        pictures = torch.where(torch.kron(written, block) > 0, pictures, UNDRAWN)
+        pictures = torch.where(torch.kron(drawn, block) > 0, pictures, UNDRAWN)
         groups = zip(prompts, filled.chunk(len(prompts)), pictures.chunk(len(prompts)), strict=True)
-        return [Drawing(prompt, own, own_codes, None, seed, done / length) for prompt, own_codes, own in groups]
+        return [
+            drawing(prompt, own, own_codes, None, progress=done / length, places=tuple(places))
+            for prompt, own_codes, own in groups
+        ]
 
 
-def best_preset() -> Preset:
-    """Find the complete and undamaged preset with the largest pictures; log a sentence for each that is skipped.
+def usable_device(device: str | torch.device) -> torch.device:
+    """Return a device, after trying it.
 
     Raises:
-        PresetError: if there is no such preset.
+        AtelierError: if it is not a device of this machine.
     """
-    readable, faults = readable_presets()
-    complete = {name: preset for name, preset in readable.items() if preset.complete}
-    for name, preset in sorted(complete.items(), key=lambda item: -item[1].picture_size):
-        try:
-            preset.check_pipeline()
-        except PresetError as fault:
-            faults[name] = fault
-        else:
-            log_skipped(faults)
-            return preset
-    sentences = ["No preset with weights was found; train one (atelier train --help) or set ATELIER_DATA."]
-    raise PresetError(" ".join([*sentences, *map(str, faults.values())]))
+    try:
+        return torch.empty(1, device=device).device
+    except (RuntimeError, TypeError, AssertionError, NotImplementedError) as fault:
+        reason = str(fault).strip().partition("\n")[0].rstrip(".")
+        raise AtelierError(f"The device {shown(str(device))} cannot be used here: {shortened(reason, 200)}.") from fault
+
+
+def checked_text(text: str) -> str:
+    """Return a text without lone surrogates, which can be neither shown nor saved.
+
+    Raises:
+        PromptError: if it is not a text.
+    """
+    if not isinstance(text, str):
+        raise PromptError(f"The prompt is {shown(text)}; give a text.")
+    return clean_texts([text])[0]
+
+
+def check_pixels(pictures: Tensor) -> None:
+    """Check the shape, type and range of pictures.
+
+    Args:
+        pictures: (n, 3, h, w), floating-point numbers from 0 to 1.
+
+    Raises:
+        AtelierError: if they have another shape, type or range.
+    """
+    if not isinstance(pictures, Tensor) or not pictures.is_floating_point():
+        kind = str(pictures.dtype) if isinstance(pictures, Tensor) else type(pictures).__name__
+        raise AtelierError(f"The pictures are of type {kind}; give floating-point numbers from 0 to 1.")
+    if pictures.ndim != 4 or pictures.shape[1] != 3 or 0 in pictures.shape[2:]:
+        raise AtelierError(f"The pictures have the shape {tuple(pictures.shape)}; it should be (n, 3, height, width).")
+    if pictures.numel() and not (pictures.min() >= -0.01 and pictures.max() <= 1.01):
+        low, high = pictures.min().item(), pictures.max().item()
+        raise AtelierError(f"The pixels run from {low:.3g} to {high:.3g}; they should be from 0 to 1.")
 
 
 def unknown_words(prompt: str, known: Sequence[str]) -> list[str]:
     """List the words of a prompt that are not known, each once; an empty list if `known` is empty."""
     words = set(known)
-    return [word for word in dict.fromkeys(words_of(prompt)) if word not in words] if words else []
+    parts = [part for word in words_of(prompt) for part in ([word] if word in words else _parts(word))]
+    return [part for part in dict.fromkeys(parts) if part not in words] if words else []
 
 
-def nearest_words(word: str, known: Sequence[str], most: int = 3) -> list[str]:
-    """List the known words with the most similar spelling, the most similar first."""
-    return difflib.get_close_matches(word[:40], known, n=most, cutoff=0.0)
+def _parts(word: str) -> list[str]:
+    """Split a word at hyphens, and leave out the ending of a genitive, as the tokenizer does."""
+    return [part.removesuffix("'s") for part in word.split("-")]
+
+
+def similar_words(word: str, known: Sequence[str], most: int = 2) -> list[str]:
+    """List the known words of which a word may be a misspelling, the most similar first; often there is none.
+
+    Words that differ more are not listed: their meanings have nothing in common.
+    """
+    long_enough = [each for each in known if len(each) > 2]  # every short word resembles "a" and "in"
+    return difflib.get_close_matches(word[:40], long_enough, n=most, cutoff=SAME_WORD)
 
 
 def shortened(word: str, most: int = 30) -> str:

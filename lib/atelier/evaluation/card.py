@@ -25,7 +25,7 @@ LABELS = {  # keys of `Evaluation.ranking` → words
 
 
 def table(evaluation: Evaluation) -> str:
-    """The evaluation as a Markdown table and a list."""
+    """The evaluation as a Markdown table and a list, with 95 % intervals over captions in brackets."""
     seen, held_out, found = evaluation.seen, evaluation.held_out, evaluation.clip_retrieval
     names = {
         **{name: name for name in ATTRIBUTES},
@@ -33,7 +33,15 @@ def table(evaluation: Evaluation) -> str:
         "all_best_of_9": "all four, best of nine",
     }
     rows = [("what the judge finds", "seen captions", "held-out captions")]
-    rows += [(label, percent(getattr(seen, name)), percent(getattr(held_out, name))) for name, label in names.items()]
+    bounds = evaluation.intervals
+    rows += [
+        (
+            label,
+            _with_interval(getattr(seen, name), bounds["seen"][name]),
+            _with_interval(getattr(held_out, name), bounds["held_out"][name]),
+        )
+        for name, label in names.items()
+    ]
     rows.append(("CLIP finds the caption among 64", percent(found.seen), percent(found.held_out)))
     new = [
         f"{name} {percent(share.attribute)}, with its subject {percent(share.together)}"
@@ -48,8 +56,11 @@ def table(evaluation: Evaluation) -> str:
     for kind, ways in evaluation.ranking.items():
         for way, curve in ways.items():
             steps = ", ".join(f"{k}: {percent(share)}" for k, share in curve.items())
+            gain = evaluation.gains[kind][way]
             lines.append(
-                f"- all four in CLIP's first of so many pictures, {LABELS[kind]} captions, {LABELS[way]}: {steps}"
+                f"- all four in CLIP's first of so many pictures, {LABELS[kind]} captions, {LABELS[way]}: {steps}; the "
+                f"first of nine minus a random one: {100 * gain.value:+.1f} points "
+                f"({100 * gain.low:+.1f} to {100 * gain.high:+.1f})"
             )
     return "\n".join(lines)
 
@@ -96,7 +107,8 @@ Licence: MIT, as the code.
 By `atelier evaluate --preset {preset.name} --prompts {prompts} --pictures {pictures} --card`: {prompts} captions of \
 each kind, nine pictures each, that state subject, setting, colour and style. A judge, a classifier trained on painted \
 pictures of all combinations and used for nothing else, looks whether they are there. *Held-out* captions name a \
-combination that no training but the judge's has seen: {", ".join(held_out)}.
+combination that no training but the judge's has seen: {", ".join(held_out)}. In brackets are 95 % intervals over \
+captions: other captions would give other shares.
 
 {table(evaluation)}
 
@@ -121,7 +133,7 @@ def draw_curves(history: dict, path: Path) -> None:
     """Plot the metrics of each block over training minutes, a panel for each, into an image file.
 
     Args:
-        history: of `read_history`.
+        history: the history of `read_history`.
         path: the file to write.
     """
     from matplotlib.figure import Figure
@@ -143,6 +155,11 @@ def draw_curves(history: dict, path: Path) -> None:
 def percent(share: float) -> str:
     """A share from 0 to 1 as a percentage with one decimal."""
     return f"{100 * share:.1f} %"
+
+
+def _with_interval(share: float, bounds: tuple[float, float]) -> str:
+    low, high = bounds
+    return f"{percent(share)} ({100 * low:.1f} to {100 * high:.1f})"
 
 
 def _shares(shares: dict[str, float]) -> str:

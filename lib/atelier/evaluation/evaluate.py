@@ -3,6 +3,9 @@
 The pipeline draws captions that state all four attributes, and a judge classifies the pictures. The judge is a
 classifier that was trained on all combinations of the painted world; it is not used in training or ranking. Held-out
 captions name a combination that was held out of the pipeline's training. Shares are from 0 to 1.
+
+The captions and the pictures of each are a random sample, so shares have 95 % intervals. They are computed over
+captions, because nine pictures of one caption are not independent.
 """
 
 from __future__ import annotations
@@ -19,14 +22,15 @@ from atelier.blocks.vqgan import VQGAN
 from atelier.decoding import SamplingOptions
 from atelier.drawing.pipeline import Pipeline
 from atelier.errors import AtelierError
+from atelier.evaluation.intervals import Estimate, difference, mean, share
 from atelier.training.metrics import psnr
 from atelier.weights.preset import Preset
 from atelier.world import ATTRIBUTES, HELD_OUT, HeldOut, Scene, World, caption, named_world, paint
 
-SEED = 20_000_000  # no training uses seeds near this one, so the scenes are new
+SEED = 20_000_000  # far from the seeds of all training runs, so that the scenes are new
 CANDIDATE_COUNTS = (1, 2, 4, 9, 16)  # from how many pictures CLIP chooses the best; 1 is the baseline without a choice
-MAX_RANKED_PROMPTS = 200  # captions of each kind when ranking is measured: 16 pictures each, with two sampling options
-KINDS: dict[str, HeldOut] = {"seen": "never", "held_out": "only"}
+MAX_RANKED_PROMPTS = 200  # captions of each kind for `ranking`, which draws 32 pictures of each
+KINDS: dict[str, HeldOut] = {"seen": "never", "held_out": "only"}  # kinds of captions: `held_out` of `World.sample`
 UNGUIDED: SamplingOptions = {"guidance": 1.0, "temperature": 1.0}  # sample from the translator's own distribution
 Report = Callable[[str, int, int], None]  # (what is measured, how much is done, of how much)
 
@@ -77,23 +81,27 @@ class Retrieval:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What `atelier evaluate` reports.
+    """The measurements of `atelier evaluate`.
 
     Attributes:
         seen, held_out: shares for seen and for held-out captions.
+        intervals: the 95 % intervals of these shares over captions, {"seen" or "held_out": {share: (low, high)}}.
         psnr: of reconstructions, in decibels.
         codes_used: share of the codebook that reconstructions use.
-        clip_retrieval: how well CLIP finds captions.
+        clip_retrieval: how often CLIP finds the caption of a picture.
         novel: for held-out captions, by the attribute that was held out with the subject, {attribute: Novelty}.
         judge: the judge's accuracy on painted pictures, {pixels: {attribute: share}}.
         reconstructed: the judge's accuracy on reconstructions of painted pictures, {attribute: share}.
-        ranking: what ranking by CLIP gains, {"seen" or "held_out": {"preset" or "free": {count: share}}}: the share of
-            captions for which CLIP's first of 1, 2, 4, 9 or 16 pictures shows all four attributes. "preset" samples
-            with the preset's options, "free" without guidance at temperature 1.
+        ranking: the share of captions for which CLIP's first of 1, 2, 4, 9 or 16 pictures shows all four attributes,
+            {"seen" or "held_out": {"preset" or "free": {count: share}}}. "preset" samples with the preset's options,
+            "free" without guidance at temperature 1.
+        gains: what ranking gains: that share for CLIP's first of nine minus the share for a random picture of the same
+            captions, with its interval, {"seen" or "held_out": {"preset" or "free": Estimate}}.
     """
 
     seen: Shares
     held_out: Shares
+    intervals: dict[str, dict[str, tuple[float, float]]]
     psnr: float
     codes_used: float
     clip_retrieval: Retrieval
@@ -101,6 +109,7 @@ class Evaluation:
     judge: dict[str, dict[str, float]]
     reconstructed: dict[str, float]
     ranking: dict[str, dict[str, dict[str, float]]]
+    gains: dict[str, dict[str, Estimate]]
 
     def as_dict(self) -> dict:
         """The evaluation as nested dictionaries of numbers, for JSON."""
@@ -114,57 +123,68 @@ def evaluate(
 
     Args:
         preset: names the world, and has the judge.
-        pipeline: of the same preset.
+        pipeline: the pipeline of the same preset.
         prompts: captions of each kind, seen and held out; nine pictures are drawn for each.
         pictures: painted pictures, for reconstructions and for the judge's own accuracy.
         report: called with progress.
 
     Raises:
-        AtelierError: the preset's judge does not fit its world.
+        AtelierError: if there are fewer than two prompts, the preset has no CLIP, or its judge does not fit its world.
     """
+    if prompts < 2:
+        raise AtelierError(f"prompts is {prompts}; an interval over captions needs at least two of them.")
+    if pipeline.clip is None:
+        raise AtelierError(f"The preset {preset.name} has no CLIP, so its ranking cannot be measured.")
     world, judge = evaluation_world(preset), preset.load_classifier("judge").to(pipeline.device)
-    psnr, codes_used, reconstructed = reconstruction(pipeline.vqgan, judge, world, pictures, report)
-    seen, _ = drawing_accuracy(pipeline, judge, world, "never", prompts, report)
-    held_out, novel = drawing_accuracy(pipeline, judge, world, "only", prompts, report)
-    found = (retrieval(pipeline, world, kind, report=report) for kind in ("never", "only"))
+    decibels, codes_used, reconstructed = reconstruction(pipeline.vqgan, judge, world, pictures, report)
+    drawn = {name: drawing_accuracy(pipeline, judge, world, kind, prompts, report) for name, kind in KINDS.items()}
+    retrieved = {name: retrieval(pipeline, world, kind, report=report) for name, kind in KINDS.items()}
+    ranked = {
+        name: ranking(pipeline, judge, world, kind, min(prompts, MAX_RANKED_PROMPTS), report)
+        for name, kind in KINDS.items()
+    }
     return Evaluation(
-        seen=seen,
-        held_out=held_out,
-        psnr=psnr,
+        seen=drawn["seen"].shares,
+        held_out=drawn["held_out"].shares,
+        intervals={name: each.intervals for name, each in drawn.items()},
+        psnr=decibels,
         codes_used=codes_used,
-        clip_retrieval=Retrieval(*found),
-        novel=novel,
+        clip_retrieval=Retrieval(**retrieved),
+        novel=drawn["held_out"].novel,
         judge={str(size): judge_accuracy(judge, world, size, pictures) for size in (64, 128)},
         reconstructed=reconstructed,
-        ranking={
-            name: ranking(pipeline, judge, world, kind, min(prompts, MAX_RANKED_PROMPTS), report)
-            for name, kind in KINDS.items()
-        },
+        ranking={name: curves for name, (curves, _) in ranked.items()},
+        gains={name: gains for name, (_, gains) in ranked.items()},
     )
 
 
 def evaluation_world(preset: Preset) -> World:
-    """The painted world on which a preset is measured.
+    """Return the painted world on which a preset is measured.
 
     Raises:
-        AtelierError: the preset was not trained on a painted world, or its judge was trained on another vocabulary.
+        AtelierError: if the preset was not trained on a painted world, or its judge was trained on another vocabulary.
     """
+    if not preset.world:
+        raise AtelierError(f"The preset {preset.name} was not trained on a painted world, so it cannot be measured.")
     world = named_world(preset.world)
     judge = preset.classifier
     if judge is None or {name: tuple(values) for name, values in judge.attributes.items()} != world.attributes:
-        raise AtelierError(f"The judge of {preset.name} knows other names than its world has; train the judge again.")
+        raise AtelierError(
+            f"The judge of {preset.name} was trained with other subjects, settings, colours or styles than its "
+            f"world {preset.world} has; train it again: atelier train judge."
+        )
     return world
 
 
 @torch.no_grad()
 def correct_attributes(judge: PictureClassifier, world: World, pictures: Tensor, scenes: Sequence[Scene]) -> Tensor:
-    """Which of the four attributes the judge classifies as the scenes have them.
+    """Determine which of the four attributes the judge classifies as the scenes have them.
 
     Args:
         judge: the classifier.
-        world: whose names the judge knows.
+        world: the world whose attributes the judge classifies.
         pictures: (n, 3, h, w).
-        scenes: n scenes, what the pictures should show.
+        scenes: the n scenes that the pictures should show.
 
     Returns:
         (n, 4) bool, in the order of ATTRIBUTES.
@@ -178,6 +198,15 @@ def correct_attributes(judge: PictureClassifier, world: World, pictures: Tensor,
     return torch.stack(columns, dim=1)
 
 
+@dataclass(frozen=True)
+class DrawingAccuracy:
+    """What the pictures of one kind of captions show; for the attributes see `Evaluation`."""
+
+    shares: Shares
+    intervals: dict[str, tuple[float, float]]
+    novel: dict[str, Novelty]
+
+
 def drawing_accuracy(
     pipeline: Pipeline,
     judge: PictureClassifier,
@@ -185,18 +214,34 @@ def drawing_accuracy(
     held_out: HeldOut,
     prompts: int,
     report: Report = lambda *_: None,
-) -> tuple[Shares, dict[str, Novelty]]:
-    """Draw nine pictures of each of so many complete captions, and measure what they show.
-
-    Returns:
-        The shares, and what was drawn of held-out combinations, by attribute.
-    """
+) -> DrawingAccuracy:
+    """Draw nine pictures of each of `prompts` complete captions, and measure what they show."""
     scenes = world.sample(prompts, SEED, held_out=held_out, complete=True)
     what = "held-out captions" if held_out == "only" else "seen captions"
     correct = judge_drawings(pipeline, judge, world, scenes, 9, {}, lambda *done: report(what, *done))
-    whole = correct.prod(2)  # (prompts, 9)
-    shares = Shares(*correct.mean((0, 1)).tolist(), all=float(whole.mean()), all_best_of_9=float(whole[:, 0].mean()))
-    return shares, novelty(scenes, correct)
+    all_correct = correct.prod(2)  # (prompts, 9)
+    by_prompt = {
+        **dict(zip(ATTRIBUTES, correct.mean(1).T, strict=True)),  # (prompts,) each
+        "all": all_correct.mean(1),
+        "all_best_of_9": all_correct[:, 0],
+    }
+    return DrawingAccuracy(
+        shares=Shares(**{name: float(values.mean()) for name, values in by_prompt.items()}),
+        intervals={name: interval(values) for name, values in by_prompt.items()},
+        novel=novelty(scenes, correct),
+    )
+
+
+def interval(values: Tensor) -> tuple[float, float]:
+    """Compute the 95 % interval of a mean share.
+
+    Args:
+        values: (prompts,), the share of each prompt's pictures; at least two prompts.
+    """
+    # If each value is 0 or 1, the interval is exact; a bootstrap interval would be a single point if all are equal.
+    binary = bool(((values == 0) | (values == 1)).all())
+    estimate = (share if binary else mean)(values.tolist(), "captions")
+    return estimate.low, estimate.high
 
 
 def judge_drawings(
@@ -206,9 +251,20 @@ def judge_drawings(
     scenes: Sequence[Scene],
     n: int,
     options: SamplingOptions,
-    report: Callable[[int, int], None],
+    report: Callable[[int, int], None] = lambda *_: None,
+    seed: int = SEED,
 ) -> Tensor:
     """Draw n pictures of each scene's caption, and let the judge classify them.
+
+    Args:
+        pipeline: draws the pictures.
+        judge: the classifier.
+        world: the world whose attributes the judge classifies.
+        scenes: the scenes whose complete captions are drawn.
+        n: the number of pictures of each caption.
+        options: the sampling options.
+        report: called with progress.
+        seed: the seed of the pictures of the first ten captions; each further group of ten has another seed.
 
     Returns:
         (scenes, n, 4), 1 where the judge finds the attribute and 0 elsewhere; of the n, CLIP's best picture is first.
@@ -217,7 +273,7 @@ def judge_drawings(
     for start in range(0, len(scenes), 10):
         report(start, len(scenes))
         some = scenes[start : start + 10]
-        drawings = pipeline.draw([caption(scene, complete=True) for scene in some], n=n, seed=SEED + start, **options)
+        drawings = pipeline.draw([caption(scene, complete=True) for scene in some], n=n, seed=seed + start, **options)
         for scene, drawing in zip(some, drawings, strict=True):
             correct.append(correct_attributes(judge, world, drawing.pictures, [scene] * n).float().cpu())
     report(len(scenes), len(scenes))
@@ -231,48 +287,63 @@ def ranking(
     held_out: HeldOut,
     prompts: int,
     report: Report = lambda *_: None,
-) -> dict[str, dict[str, float]]:
-    """What ranking gains for so many complete captions, {"preset" or "free": {count: share}}: see `Evaluation`."""
+) -> tuple[dict[str, dict[str, float]], dict[str, Estimate]]:
+    """Measure what ranking gains for `prompts` complete captions.
+
+    Returns:
+        The curves, {"preset" or "free": {count: share}}, and the gains, {"preset" or "free": Estimate}: see
+        `Evaluation`.
+    """
     scenes = world.sample(prompts, SEED, held_out=held_out, complete=True)
     settings: dict[str, SamplingOptions] = {"preset": {}, "free": UNGUIDED}
-    curves = {}
+    curves, gains = {}, {}
     for name, options in settings.items():
         what = f"ranking, {'held-out' if held_out == 'only' else 'seen'} captions, {name}"
         correct = judge_drawings(
             pipeline, judge, world, scenes, CANDIDATE_COUNTS[-1], options, lambda *done, what=what: report(what, *done)
         )
-        curves[name] = best_of(correct.prod(2))
-    return curves
+        all_correct = correct.prod(2)  # (prompts, 16)
+        curves[name] = best_of(all_correct)
+        chosen = best_of_each(all_correct)
+        gains[name] = difference(chosen[9].tolist(), chosen[1].tolist(), "captions")
+    return curves, gains
 
 
-def best_of(right: Tensor) -> dict[str, float]:
-    """How often the best-ranked of k pictures is right.
+def best_of(all_correct: Tensor) -> dict[str, float]:
+    """Average `best_of_each` over prompts: the share of prompts whose best-ranked of k pictures is correct, by k."""
+    return {str(k): float(values.mean()) for k, values in best_of_each(all_correct).items()}
+
+
+def best_of_each(all_correct: Tensor) -> dict[int, Tensor]:
+    """Compute for each prompt the probability that the best-ranked of k pictures is correct.
 
     It is the mean over all subsets of k of the n pictures: the picture in place r, counted from 0, is the best of
-    comb(n - 1 - r, k - 1) subsets. All k are thus measured on the same pictures, so they differ by no sampling noise.
+    comb(n - 1 - r, k - 1) subsets. So every k is measured on the same pictures. They are still a sample, so a
+    difference between two values of k needs an interval over prompts.
 
     Args:
-        right: (prompts, n), 1 or 0, the best-ranked picture first; n is at least the largest of CANDIDATE_COUNTS.
+        all_correct: (prompts, n), 1 if a picture shows all attributes, else 0; the best-ranked picture first. n is at
+            least the largest of CANDIDATE_COUNTS.
 
     Returns:
-        {k: share} for each k of CANDIDATE_COUNTS.
+        {k: (prompts,) float64, on the CPU} for each k of CANDIDATE_COUNTS.
     """
-    n, shares = right.shape[1], right.cpu().double().mean(0)  # (n,)
+    n, all_correct = all_correct.shape[1], all_correct.cpu().double()
     weights = {k: [comb(n - 1 - place, k - 1) / comb(n, k) for place in range(n)] for k in CANDIDATE_COUNTS}
-    return {str(k): float(shares @ shares.new_tensor(row)) for k, row in weights.items()}
+    return {k: all_correct @ all_correct.new_tensor(row) for k, row in weights.items()}
 
 
 def novelty(scenes: Sequence[Scene], correct: Tensor) -> dict[str, Novelty]:
-    """What was drawn of held-out combinations, by the attribute that was held out with the subject.
+    """Measure how often held-out combinations are drawn, by the attribute that was held out with the subject.
 
     Args:
         scenes: n scenes, of which those with a held-out combination count.
-        correct: (n, pictures, 4), of `judge_drawings`.
+        correct: (n, pictures, 4), from `judge_drawings`.
     """
-    held_out = [(i, a) for i, s in enumerate(scenes) for t, a, v in HELD_OUT if t == s.subject and getattr(s, a) == v]
     result = {}
     for number, attribute in enumerate(ATTRIBUTES):
-        rows = [row for row, name in held_out if name == attribute]
+        held_out = {(subject, value) for subject, name, value in HELD_OUT if name == attribute}
+        rows = [row for row, scene in enumerate(scenes) if (scene.subject, getattr(scene, attribute)) in held_out]
         if rows:
             shown = correct[rows][..., number]
             result[attribute] = Novelty(float(shown.mean()), float((shown * correct[rows][..., 0]).mean()))
@@ -307,7 +378,7 @@ def reconstruction(
 
 @torch.no_grad()
 def judge_accuracy(judge: PictureClassifier, world: World, size: int, pictures: int) -> dict[str, float]:
-    """The judge's accuracy on new painted pictures of all combinations, {attribute: share}."""
+    """Measure the judge's accuracy on new painted pictures of all combinations, {attribute: share}."""
     device = next(judge.parameters()).device
     scenes = world.sample(pictures, SEED + 2, held_out="allowed", complete=True)
     groups = [scenes[start : start + 100] for start in range(0, pictures, 100)]
@@ -324,18 +395,18 @@ def retrieval(
     draws: int = 20,
     report: Report = lambda *_: None,
 ) -> float:
-    """Share of painted pictures whose own caption CLIP scores highest among the captions of different scenes.
+    """Measure the share of painted pictures whose own caption CLIP scores highest among captions of distinct scenes.
 
     Args:
-        pipeline: has the CLIP.
-        world: whose scenes are painted.
-        held_out: which scenes, as in `World.sample`.
-        choices: captions to choose from.
-        draws: how often to repeat it with new scenes.
+        pipeline: the pipeline with the CLIP.
+        world: the world whose scenes are painted.
+        held_out: as for `World.sample`.
+        choices: the number of captions to choose from.
+        draws: how often to repeat the measurement with newly drawn scenes.
         report: called with progress.
 
     Raises:
-        AtelierError: the pipeline has no CLIP.
+        AtelierError: if the pipeline has no CLIP.
     """
     clip = pipeline.clip
     if clip is None:
@@ -343,9 +414,8 @@ def retrieval(
     found = []
     for draw in range(draws):
         report("CLIP retrieval", draw, draws)
-        scenes = distinct_scenes(world.sample(20 * choices, SEED + 3 + draw, held_out=held_out, complete=True))[
-            :choices
-        ]
+        candidates = world.sample(20 * choices, SEED + 3 + draw, held_out=held_out, complete=True)
+        scenes = distinct_scenes(candidates)[:choices]
         captions = [caption(scene, complete=True) for scene in scenes]
         text = pipeline.clip_tokenizer.encode(captions, clip.config.context_length)
         painted = paint(scenes, clip.config.image_size, pipeline.device)
@@ -355,5 +425,5 @@ def retrieval(
 
 
 def distinct_scenes(scenes: Sequence[Scene]) -> list[Scene]:
-    """The scenes without those whose four attributes are all the same as an earlier scene's."""
+    """Drop each scene that has the same four attributes as an earlier one."""
     return list({(s.subject, s.setting, s.colour, s.style): s for s in reversed(scenes)}.values())[::-1]

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from atelier.blocks.classifier import PictureClassifier
@@ -24,12 +25,15 @@ from atelier.weights.sprites import (
     save_sprite_model,
 )
 from atelier.weights.storage import replace_file
-from atelier.world import sprites
+from atelier.world import SPRITE_COLOURS, Scene, sprites
+from atelier.world.inks import INKS
+from atelier.world.subjects import COLOURS
 
 CARD_FILE = "README.md"
 FRESH_SEED, OTHER_SEED = 1_000_000, 1_000_001  # seeds of sprites that no training has seen
 FRESH_SPRITES = 1200
 FEW_SPRITES = 200
+COLOUR_REACH = 0.35  # a pixel counts for a colour if the distance of their RGB values is smaller
 FINE_FREQUENCY = 8  # cycles per picture: a wave of four pixels, so details of two pixels and less
 
 TABLES = {
@@ -69,8 +73,8 @@ def measure(name: str, folder: Path) -> dict[str, float]:
     """Measure a model, with the judge of the same folder. Repeating it gives the same numbers.
 
     Args:
-        name: of the model.
-        folder: of the sprite models.
+        name: the name of the model.
+        folder: the folder of the sprite models.
 
     Returns:
         Name of the measurement → its value, rounded to four decimals.
@@ -87,6 +91,35 @@ def measure(name: str, folder: Path) -> dict[str, float]:
 def predicted_kinds(judge: PictureClassifier, pictures: Tensor) -> Tensor:
     """The classes (n,) that a judge predicts for pictures (n, 3, h, w)."""
     return torch.cat([judge(some.clamp(0, 1))[KIND].argmax(1) for some in pictures.split(256)])
+
+
+def predicted_colours(pictures: Tensor) -> Tensor:
+    """The colours (n,) of sprites (n, 3, h, w), as indices into SPRITE_COLOURS: those of most pixels.
+
+    Each pixel counts for the nearest colour in which sprites are painted, if there is one within COLOUR_REACH.
+    """
+    rgb = torch.tensor([COLOURS[name] for name in SPRITE_COLOURS], device=pictures.device)[..., None, None]
+    painted = INKS["cartoon"].tone(rgb, near=True)  # (colours, 3, 1, 1)
+    distances, nearest = (pictures[:, None] - painted).norm(dim=2).min(1)  # (n, h, w) each
+    votes = F.one_hot(nearest, len(SPRITE_COLOURS)) * (distances < COLOUR_REACH)[..., None]  # (n, h, w, colours)
+    return votes.sum((1, 2)).argmax(1)
+
+
+def correct_sprites(judge: PictureClassifier, pictures: Tensor, scenes: Sequence[Scene]) -> Tensor:
+    """Whether pictures show the sprites that they should.
+
+    Args:
+        judge: the judge of sprites.
+        pictures: (n, 3, h, w).
+        scenes: n sprites, with subjects and colours.
+
+    Returns:
+        (n, 2) bool: whether the subject is right by the judge, and whether the colour is right by `predicted_colours`.
+    """
+    classes = judge.config.attributes[KIND]
+    kinds = torch.tensor([classes.index(str(scene.subject)) for scene in scenes], device=pictures.device)
+    colours = torch.tensor([SPRITE_COLOURS.index(scene.colour) for scene in scenes], device=pictures.device)
+    return torch.stack([predicted_kinds(judge, pictures) == kinds, predicted_colours(pictures) == colours], dim=1)
 
 
 def share_recognised(judge: PictureClassifier, pictures: Tensor) -> float:
@@ -209,8 +242,8 @@ def record_measurements(name: str, folder: Path) -> None:
     """Measure a model as it is stored, in float16, and write the measurements into models.json and the card.
 
     Args:
-        name: of the model.
-        folder: of the sprite models.
+        name: the name of the model.
+        folder: the folder of the sprite models.
     """
     model = replace(read_sprite_models(folder)[name], measured=measure(name, folder))
     write_sprite_card(save_sprite_model(folder, name, load_sprite_model(name, folder), model))

@@ -1,4 +1,4 @@
-"""Averages in a training: a moving average of the weights, and means of the metrics between two reports."""
+"""Averages in a training run: a moving average of the weights, and means of the metrics between two reports."""
 
 from __future__ import annotations
 

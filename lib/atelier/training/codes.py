@@ -31,8 +31,8 @@ from atelier.weights.storage import replace_file
 
 STORE_FILE = "store.json"
 PART_SIZE = 1024  # pictures; a part takes less than a minute on one core
-ENCODE_TOGETHER = 64
-MOST_CODES = 2**16  # as many as 16 bits can number
+ENCODE_TOGETHER = 64  # pictures
+MOST_CODES = 2**16  # codes are stored in 16 bits
 
 
 @dataclass(frozen=True)
@@ -87,14 +87,14 @@ class CodeStore:
 
     Args:
         folder: the folder of the store; it need not exist.
-        key: what the content depends on. `begin` removes a store with another key.
+        key: what the content depends on.
     """
 
     def __init__(self, folder: Path, key: StoreKey) -> None:
         self.folder, self.key = folder, key
 
-    def begin(self) -> None:
-        """Prepare the folder for parts of this key."""
+    def prepare(self) -> None:
+        """Create the folder and its store.json; a store with another key is removed."""
         if self._recorded() == asdict(self.key):
             return
         if self.folder.exists():
@@ -165,26 +165,26 @@ def complete_store(
     stop: Callable[[], bool] = lambda: False,
     show_progress: bool = True,
 ) -> bool:
-    """Compute the missing parts of a store; the processes of a training divide them among themselves.
+    """Compute the missing parts of a store; the processes of a training run divide them among themselves.
 
     Args:
         store: the store to complete.
         vqgan: a trained VQ-GAN, in evaluation mode.
         source: the source of the pictures.
         accelerator: the accelerator of the training.
-        stop: called before each part; if it returns True, the remaining parts are left to the next session.
+        stop: called before each part; if it returns True, the remaining parts are left for the next session.
         show_progress: whether to show a progress bar.
 
     Returns:
         Whether the store is complete.
 
     Raises:
-        TrainingError: if the VQ-GAN has more codes than 16 bits can number.
+        TrainingError: if the VQ-GAN has more codes than fit in 16 bits.
     """
     if vqgan.config.codes > MOST_CODES:
         raise TrainingError(f"The VQ-GAN has {vqgan.config.codes} codes; a store of codes holds at most {MOST_CODES}.")
     if accelerator.is_main_process:
-        store.begin()
+        store.prepare()
     accelerator.wait_for_everyone()
     mine = [part for part in store.missing if part % accelerator.num_processes == accelerator.process_index]
     accelerator.wait_for_everyone()  # all processes must list the missing parts before one of them writes a part
@@ -220,7 +220,7 @@ class StoredCodes:
     Args:
         store: a complete store.
         batch_size: pictures in a batch.
-        seed: of the order of the pictures and the choice of captions.
+        seed: the seed of the order of the pictures and the choice of captions.
 
     Raises:
         TrainingError: if the store is incomplete or damaged.
@@ -231,10 +231,6 @@ class StoredCodes:
         self.batch_size, self.seed = batch_size, seed
         self._epochs = Epochs(len(self.captions), seed)
 
-    def __len__(self) -> int:
-        """The number of pictures in the store."""
-        return len(self.captions)
-
     def __getitem__(self, number: int) -> CodedBatch:
         """Make batch `number`.
 
@@ -242,10 +238,8 @@ class StoredCodes:
             IndexError: if the number is negative.
         """
         chosen = self._epochs.batch(number, self.batch_size)
-        first = number * self.batch_size
-        texts = [self._caption(picture, first + place) for place, picture in enumerate(chosen)]
-        return CodedBatch(self.codes[chosen].long(), texts)
-
-    def _caption(self, picture: int, position: int) -> str:
-        options = self.captions[picture]
-        return options[derive_seed(self.seed, "caption", position) % len(options)]
+        captions = []
+        for position, picture in enumerate(chosen, start=number * self.batch_size):
+            wordings = self.captions[picture]
+            captions.append(wordings[derive_seed(self.seed, "caption", position) % len(wordings)])
+        return CodedBatch(self.codes[chosen].long(), captions)

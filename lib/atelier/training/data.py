@@ -1,14 +1,18 @@
 """Batches of captioned pictures: painted on the fly, or read from the learner's own folder.
 
-All data are endless and indexed by number: `data[i]` is batch i, a function of the seed and i alone. So a training that
-is stopped and resumed sees the same batches as one that was not, and each of n processes can take every n-th batch.
+There is no last batch, and `data[i]`, batch i, depends only on the seed and i. So a training run that is stopped and
+resumed sees the same batches as one that was not, and each of n processes can take every nth batch.
 """
 
 from __future__ import annotations
 
 import csv
 import hashlib
-from collections.abc import Sequence
+import io
+import unicodedata
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from copy import copy
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -18,11 +22,13 @@ import torch
 from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 
-from atelier.errors import AtelierError
+from atelier.arguments import shown, user_path
+from atelier.errors import AtelierError, file_errors
 from atelier.pictures import square
 from atelier.world import HeldOut, Scene, World, caption, paint
 
 CAPTIONS_FILE = "captions.csv"
+FIRST_ROW = 2  # below the header, as a spreadsheet counts rows
 
 
 class DataError(AtelierError):
@@ -73,11 +79,6 @@ class Batches(Protocol[BatchKind]):
     def __getitem__(self, number: int) -> BatchKind: ...
 
 
-def to_uint8(batch: Batch) -> Batch:
-    """Return the batch with its pictures as bytes: (n, 3, size, size) uint8, a quarter of the memory."""
-    return replace(batch, pictures=(batch.pictures * 255).round().byte())
-
-
 def derive_seed(*parts: Any) -> int:
     """Hash values to a seed in [0, 2^63); similar values give unrelated seeds."""
     digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
@@ -105,11 +106,11 @@ def _check_batch_size(batch_size: int) -> None:
 
 
 class Epochs:
-    """Endless epochs over items, each in its own random order.
+    """Epochs without end over items, each epoch in its own random order.
 
     Args:
         length: the number of items.
-        seed: of the orders.
+        seed: the seed of the orders.
     """
 
     def __init__(self, length: int, seed: int) -> None:
@@ -120,7 +121,7 @@ class Epochs:
         """List the items of a batch, which may end one epoch and begin the next.
 
         Args:
-            number: of the batch.
+            number: the number of the batch.
             size: items in a batch.
 
         Raises:
@@ -145,7 +146,7 @@ class PaintedPictures:
         world: the world to paint.
         size: pixels on a side.
         batch_size: pictures in a batch.
-        seed: of the scenes; two seeds give unrelated pictures.
+        seed: the seed of the scenes; two seeds give unrelated pictures.
         held_out: "never" leaves the held-out combinations out, "allowed" paints all combinations, "only" paints only
             the held-out ones.
         device: where the pictures are painted.
@@ -188,17 +189,18 @@ class PaintedPictures:
             return self._ready[number]
         number %= self._period(self.distinct)
         if number not in self._ready:
-            self._ready |= {i: to_uint8(batch) for i, batch in self._paint(self._group(number)).items()}
+            for i, batch in self._paint(self._group(number)).items():
+                self._ready[i] = replace(batch, pictures=(batch.pictures * 255).round().byte())
         stored = self._ready[number]
         return replace(stored, pictures=stored.pictures.float() / 255)
 
     def _period(self, distinct: int) -> int:
-        """The number of batches of all processes before they repeat: each process paints whole groups."""
+        """The number of batches, of all processes together, before they repeat; each process paints whole groups."""
         groups = -(-distinct // (self._together * self.batch_size * self.stride))
         return groups * self._together * self.stride
 
     def _group(self, number: int) -> list[int]:
-        """List the numbers of the batches painted together with this one, whichever of them is needed first."""
+        """List the numbers of the batches painted together with this one. It is the same list for each of them."""
         index, rank = divmod(number, self.stride)
         first = index // self._together * self._together
         return [(first + k) * self.stride + rank for k in range(self._together)]
@@ -220,36 +222,30 @@ class CaptionedFolder:
     """Endless batches of the learner's own pictures.
 
     The folder holds a captions.csv with the columns file_name and text, and the pictures that it names. All pictures
-    are read at once, so that a fault in any row is found before training begins. They are cut to their central square,
-    resized and kept in memory as bytes (12 kB for 64 × 64 pixels). Each epoch has all pictures in its own random order.
+    are read by the constructor, so that a fault in any row is found before training begins. They are cut to their
+    central square, resized and kept in memory as bytes (12 kB for 64 × 64 pixels). Each epoch has all pictures in its
+    own random order.
 
     Args:
         folder: the folder.
         size: pixels on a side.
         batch_size: pictures in a batch.
-        seed: of the orders.
-        device: where the batches are made.
+        seed: the seed of the orders.
 
     Raises:
         DataError: if captions.csv or one of its columns is missing, or if a picture is missing or unreadable or a
-            caption is empty; the message then names the row, and row 1 is the first below the header.
+            caption is empty; the message then names the row as a spreadsheet counts them: the header is row 1.
     """
 
-    def __init__(
-        self,
-        folder: str | Path,
-        size: int,
-        batch_size: int = 16,
-        seed: int = 0,
-        device: torch.device | str = "cpu",
-    ) -> None:
+    def __init__(self, folder: str | Path, size: int, batch_size: int = 16, seed: int = 0) -> None:
         _check_batch_size(batch_size)
-        rows = _read_captions(Path(folder))
+        folder = user_path(folder)
+        rows = _read_captions(folder)
         self.captions = [text for _, text in rows]
         self.pictures = torch.stack(  # (pictures, 3, size, size) uint8
-            [_read_picture(Path(folder), name, size, number) for number, (name, _) in enumerate(rows, start=1)]
+            [_read_picture(folder, name, size, number) for number, (name, _) in enumerate(rows, start=FIRST_ROW)]
         )
-        self.batch_size, self.device = batch_size, device
+        self.batch_size = batch_size
         self._epochs = Epochs(len(self.captions), seed)
 
     def __len__(self) -> int:
@@ -263,8 +259,18 @@ class CaptionedFolder:
             IndexError: if the number is negative.
         """
         chosen = self._epochs.batch(number, self.batch_size)
-        pictures = self.pictures[chosen].to(self.device).float() / 255
-        return Batch(pictures, [self.captions[i] for i in chosen])
+        return Batch(self.pictures[chosen].float() / 255, [self.captions[i] for i in chosen])
+
+    def in_batches(self, batch_size: int) -> CaptionedFolder:
+        """Return the same pictures in batches of another size, without reading them again.
+
+        Raises:
+            DataError: if batch_size is below 1.
+        """
+        _check_batch_size(batch_size)
+        other = copy(self)
+        other.batch_size = batch_size
+        return other
 
 
 class PictureSource(Protocol):
@@ -277,7 +283,7 @@ class PictureSource(Protocol):
 
     @property
     def device(self) -> torch.device:
-        """The device of the pictures."""
+        """The device of the pictures of `portion`."""
         ...
 
     def batches(self, batch_size: int, distinct: int | None, held_out: HeldOut) -> Batches[Batch]:
@@ -285,7 +291,7 @@ class PictureSource(Protocol):
         ...
 
     def count(self, wanted: int) -> int:
-        """Say how many distinct pictures the source gives if `wanted` are wanted."""
+        """Return how many distinct pictures the source gives if `wanted` are wanted."""
         ...
 
     def portion(self, first: int, number: int, captions: int) -> tuple[Tensor, list[list[str]]]:
@@ -365,8 +371,8 @@ class FolderSource:
     Attributes:
         folder: the folder with its captions.csv.
         size: pixels on a side.
-        seed: of the orders.
-        device: where `portion` puts pictures.
+        seed: the seed of the orders.
+        device: where `portion` puts pictures; those of `batches` are on the CPU.
     """
 
     folder: Path
@@ -375,50 +381,63 @@ class FolderSource:
     device: torch.device
 
     @cached_property
-    def _read(self) -> CaptionedFolder:
+    def _content(self) -> CaptionedFolder:
         return CaptionedFolder(self.folder, self.size, seed=self.seed)
 
     @property
     def identity(self) -> str:
         """The number of pictures, their size and a hash of all pictures and captions."""
-        digest = hashlib.sha256(self._read.pictures.numpy())
-        digest.update(repr(self._read.captions).encode())
-        return f"folder of {len(self._read)} pictures, {self.size} pixels, SHA-256 {digest.hexdigest()}"
+        digest = hashlib.sha256(self._content.pictures.numpy())
+        digest.update(repr(self._content.captions).encode())
+        return f"folder of {len(self._content)} pictures, {self.size} pixels, SHA-256 {digest.hexdigest()}"
 
     def batches(self, batch_size: int, distinct: int | None, held_out: HeldOut) -> CaptionedFolder:
         """Make endless batches of all pictures of the folder; `distinct` and `held_out` do not apply."""
-        return CaptionedFolder(self.folder, self.size, batch_size, self.seed)
+        return self._content.in_batches(batch_size)
 
     def count(self, wanted: int) -> int:
         """Return the number of pictures in the folder."""
-        return len(self._read)
+        return len(self._content)
 
     def portion(self, first: int, number: int, captions: int) -> tuple[Tensor, list[list[str]]]:
         """Return pictures in the order of captions.csv, each with its one caption."""
-        pictures = self._read.pictures[first : first + number].to(self.device).float() / 255
-        return pictures, [[text] for text in self._read.captions[first : first + number]]
+        pictures = self._content.pictures[first : first + number].to(self.device).float() / 255
+        return pictures, [[text] for text in self._content.captions[first : first + number]]
 
 
-def save_captioned(scenes: Sequence[Scene], folder: Path, size: int) -> None:
+def save_captioned(
+    scenes: Sequence[Scene],
+    folder: Path,
+    size: int,
+    paint: Callable[[Sequence[Scene], int], Tensor] = paint,
+    caption: Callable[[Scene], str] = caption,
+) -> None:
     """Paint scenes into a folder that `CaptionedFolder` can read: PNG files and captions.csv.
 
     Args:
         scenes: what to paint.
-        folder: created if it does not exist.
+        folder: created if it does not exist. It must be empty, as earlier pictures would have no captions.
         size: pixels on a side.
+        paint: paints scenes.
+        caption: describes a scene.
+
+    Raises:
+        DataError: if the folder is not empty.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    digits = len(str(len(scenes) - 1))
-    with (folder / CAPTIONS_FILE).open("w", newline="", encoding="utf-8") as table:
-        writer = csv.writer(table, lineterminator="\n")
-        writer.writerow(["file_name", "text"])
-        for start in range(0, len(scenes), 256):
-            group = scenes[start : start + 256]
-            pixels = (paint(group, size) * 255).round().byte().permute(0, 2, 3, 1).numpy()
-            for number, (scene, picture) in enumerate(zip(group, pixels, strict=True), start):
-                name = f"{number:0{digits}}.png"
-                Image.fromarray(picture).save(folder / name, optimize=True)
-                writer.writerow([name, caption(scene)])
+    if any(folder.iterdir()):
+        raise DataError(f"{folder} is not empty; choose another folder, or remove what is in it.")
+    digits, table = len(str(len(scenes) - 1)), io.StringIO()
+    writer = csv.writer(table, lineterminator="\n")
+    writer.writerow(["file_name", "text"])
+    for start in range(0, len(scenes), 256):
+        group = scenes[start : start + 256]
+        pixels = (paint(group, size) * 255).round().byte().permute(0, 2, 3, 1).numpy()
+        for number, (scene, picture) in enumerate(zip(group, pixels, strict=True), start):
+            name = f"{number:0{digits}}.png"
+            Image.fromarray(picture).save(folder / name, optimize=True)
+            writer.writerow([name, caption(scene)])
+    (folder / CAPTIONS_FILE).write_text(table.getvalue(), encoding="utf-8", newline="")  # last: a kill leaves none
 
 
 def _read_captions(folder: Path) -> list[tuple[str, str]]:
@@ -429,21 +448,37 @@ def _read_captions(folder: Path) -> list[tuple[str, str]]:
     if not table.is_file():
         raise DataError(f"{folder} holds no {CAPTIONS_FILE}; write one with the columns file_name and text.")
     try:
-        with table.open(newline="", encoding="utf-8-sig") as lines:
-            reader = csv.DictReader(lines)
-            columns, rows = reader.fieldnames or [], list(reader)
-    except (UnicodeDecodeError, csv.Error) as fault:
+        with file_errors(table), table.open(newline="", encoding="utf-8-sig") as lines:
+            reader = csv.DictReader(lines, strict=True)
+            columns, rows = reader.fieldnames or [], []
+            for row in reader:
+                rows.append(row)
+    except UnicodeDecodeError as fault:
         raise DataError(f"{table} cannot be read as a CSV file in UTF-8: {fault}.") from fault
+    except csv.Error as fault:
+        raise DataError(
+            f"Row {len(rows) + FIRST_ROW} of {table} cannot be read ({fault}); a quote that is opened there must be "
+            'closed, and a quote inside a caption must be doubled: "".'
+        ) from fault
     for column in ("file_name", "text"):
         if column not in columns:
             found = ", ".join(columns) or "none"
-            raise DataError(f"{table} has no column {column}; its columns are: {found}. It needs file_name and text.")
+            other = next((mark for mark in (";", "\t") if mark in found), None)
+            advice = f" Its fields are separated by {other!r}; separate them by commas." if other else ""
+            raise DataError(
+                f"{table} has no column {column}; its columns are: {found}. It needs file_name and text.{advice}"
+            )
     if not rows:
-        raise DataError(f"{table} has no rows; write a row for every picture.")
-    return [_checked_row(table, number, row) for number, row in enumerate(rows, start=1)]
+        raise DataError(f"{table} has no rows below its header; write one for each picture.")
+    return [_checked_row(table, number, row) for number, row in enumerate(rows, start=FIRST_ROW)]
 
 
-def _checked_row(table: Path, number: int, row: dict[str, str | None]) -> tuple[str, str]:
+def _checked_row(table: Path, number: int, row: dict[str | None, Any]) -> tuple[str, str]:
+    if None in row:  # csv.DictReader's key for surplus fields
+        raise DataError(
+            f"Row {number} of {table} has more fields than columns; put a caption with a comma in quotes: "
+            '1.png,"a cat, asleep".'
+        )
     name, text = (row["file_name"] or "").strip(), (row["text"] or "").strip()
     if not name:
         raise DataError(f"Row {number} of {table} names no file; fill in its file_name.")
@@ -452,15 +487,35 @@ def _checked_row(table: Path, number: int, row: dict[str, str | None]) -> tuple[
     return name, text
 
 
+def _picture_path(folder: Path, name: str) -> Path | None:
+    """Find a picture by its name, also if captions.csv writes its accents in another form of Unicode; None: no file."""
+    with suppress(AtelierError):
+        for form in (name, unicodedata.normalize("NFC", name), unicodedata.normalize("NFD", name)):
+            path = user_path(folder / form)
+            with suppress(OSError):  # the name may be too long
+                if path.is_file():
+                    return path
+    return None
+
+
+def _advice(name: str) -> str:
+    if "\\" in name:
+        return "write / instead of \\ between folder and file"
+    if len(name.split()) > 2 and not Path(name).suffix:
+        return "it looks like a caption, so check whether the columns file_name and text are swapped"
+    return "add it or remove the row"
+
+
 def _read_picture(folder: Path, name: str, size: int, row: int) -> Tensor:
     """Read the central square of a picture as (3, size, size) uint8."""
-    where = f"Row {row} of {folder / CAPTIONS_FILE} names {name}"
-    if not (folder / name).is_file():
-        raise DataError(f"{where}, but there is no such file; add it or remove the row.")
+    where = f"Row {row} of {folder / CAPTIONS_FILE} names {shown(name)}"
+    path = _picture_path(folder, name)
+    if path is None:
+        raise DataError(f"{where}, but there is no such file; {_advice(name)}.")
     try:
-        with Image.open(folder / name) as opened:
+        with Image.open(path) as opened:
             return square(opened, size)
     except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as fault:
         raise DataError(
-            f"{where}, which cannot be read as a picture ({fault}); replace it or remove the row."
+            f"{where}, which cannot be read as a picture ({str(fault).rstrip('.')}); replace it or remove the row."
         ) from fault

@@ -3,7 +3,8 @@
 Each block is trained as by `atelier train BLOCK`, in the same folder RUN (see `run`), and its weights are written to
 RUN/preset/ before the next block starts. RUN/finished.json lists the finished blocks, so that a run that was stopped or
 killed resumes in the block where it was. The preset's config.json can divide the minutes among the blocks, as in
-{"recipes": {"all": {"vqgan": 5, "bart": 7, ...}}}; only the proportions count.
+{"recipes": {"all": {"vqgan": 5, "bart": 7, ...}}}; only the proportions count. With a folder of captioned pictures all
+blocks are trained but the classifiers, which learn attributes that only painted pictures have.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import gc
 import json
 import time
 from collections.abc import Iterator
-from dataclasses import fields
+from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -24,17 +25,21 @@ from atelier.training.recipe import TrainingError
 from atelier.training.recipes import RECIPES
 from atelier.training.run import TRAINED, Request, RunRequest, output_file, resume_command, run_folder, run_training
 from atelier.weights.preset import Preset, load_preset
-from atelier.weights.storage import replace_file
+from atelier.weights.storage import PresetError, read_json, replace_file
 
 ALL = "all"
 FINISHED_FILE = "finished.json"
-RESERVED = 0.05  # the share of a session for painting before a training and for saving after it
+CLASSIFIERS = ("classifier", "judge")
+AGAIN = "Or remove it and use --resume; finished blocks are not trained again."
+RESERVED = 0.05  # the share of a session for painting before a training run and for saving after it
 
 
+@dataclass(frozen=True, kw_only=True)
 class AllRequest(RunRequest):
     """The options of `atelier train all`.
 
     Attributes:
+        data: a folder of captioned pictures; None paints the preset's world.
         minutes: minutes of training for all blocks together.
         steps: steps of each block.
         stop_after: minutes of wall time after which this session ends, finished or not.
@@ -42,9 +47,14 @@ class AllRequest(RunRequest):
     The other attributes are those of `RunRequest`.
     """
 
+    data: Path | None = None
+
 
 def train_everything(request: AllRequest, begun: float | None = None) -> Iterator[str]:
     """Train the blocks that the preset lacks, or all blocks again if the preset is complete.
+
+    A folder of pictures has no attributes that a classifier could learn; the VQ-GAN then uses the preset's perceptual
+    network, and all other blocks are trained.
 
     Args:
         request: the options.
@@ -61,13 +71,14 @@ def train_everything(request: AllRequest, begun: float | None = None) -> Iterato
     begun = time.monotonic() if begun is None else begun
     _ = request.budget  # raises an error for an invalid budget before anything is trained
     preset, run = load_preset(request.preset), run_folder(request)
-    minutes, finished = block_minutes(preset, request.minutes), read_finished(run)
+    blocks = missing_blocks(preset, request.data)
+    minutes, finished = block_minutes(preset, request.minutes, request.data), read_finished(run)
     if finished and not request.resume:
         raise TrainingError(
-            f"{run} already holds a training, with {', '.join(finished)} finished. "
+            f"{run} already holds a training run, with {', '.join(finished)} finished. "
             "Continue with --resume, or choose another folder with --run-dir."
         )
-    for block in missing_blocks(preset):
+    for block in blocks:
         if block in finished:
             continue
         left = minutes_left(request.stop_after, begun)
@@ -84,20 +95,27 @@ def train_everything(request: AllRequest, begun: float | None = None) -> Iterato
         del outcome
         gc.collect()  # frees the pictures and weights of this block
     yield results_table(finished)
-    missing = [block for block in missing_blocks(preset) if block not in finished]
+    missing = [block for block in blocks if block not in finished]
     if missing:
         yield f"Not finished: {', '.join(missing)}. Continue with `{resume_command(ALL, request)}`."
     else:
         yield f"All is trained; {run / 'preset'} is a preset to draw with."
 
 
-def missing_blocks(preset: Preset) -> list[str]:
-    """List the blocks to train, in order: those whose files the preset lacks, or all blocks if it lacks no file."""
+def missing_blocks(preset: Preset, data: Path | None = None) -> list[str]:
+    """List the blocks to train, in order: those whose files the preset lacks, or all blocks if it lacks no file.
+
+    Args:
+        preset: the preset.
+        data: a folder of pictures; for it these are all blocks but the classifiers, whatever the preset has.
+    """
     blocks = [block for block in TRAINED if block != "clip" or preset.clip is not None]
+    if data is not None:
+        return [block for block in blocks if block not in CLASSIFIERS]
     return [block for block in blocks if output_file(block) not in preset.files] or blocks
 
 
-def block_minutes(preset: Preset, minutes: float | None) -> dict[str, float]:
+def block_minutes(preset: Preset, minutes: float | None, data: Path | None = None) -> dict[str, float]:
     """Divide the minutes among the missing blocks; the tokenizer takes seconds and gets no share.
 
     Returns:
@@ -116,7 +134,8 @@ def block_minutes(preset: Preset, minutes: float | None) -> dict[str, float]:
             raise TrainingError(f"The preset gives {block} the share {share!r} of the minutes; it must be above 0.")
     if minutes is None:
         return {}
-    missing = {block: shares.get(block, RECIPES[block].share) for block in missing_blocks(preset) if block in RECIPES}
+    trained = [block for block in missing_blocks(preset, data) if block in RECIPES]
+    missing = {block: shares.get(block, RECIPES[block].share) for block in trained}
     return {block: minutes * share / sum(missing.values()) for block, share in missing.items()}
 
 
@@ -161,11 +180,22 @@ def read_finished(run: Path) -> dict[str, dict[str, Any]]:
     if not path.is_file():
         return {}
     try:
-        return dict(json.loads(path.read_text(encoding="utf-8")))
-    except (OSError, ValueError, TypeError) as fault:
-        raise TrainingError(
-            f"{path} cannot be read ({fault}). Remove it and use --resume; finished blocks are not trained again."
-        ) from fault
+        finished = read_json(path)
+    except PresetError as fault:
+        raise TrainingError(f"{fault} {AGAIN}") from fault
+    if not isinstance(finished, dict) or not all(_is_record(*item) for item in finished.items()):
+        raise TrainingError(f"{path} is damaged: it does not list finished blocks with their numbers. {AGAIN}")
+    return finished
+
+
+def _is_record(block: str, record: Any) -> bool:
+    """Whether a value is one that `_record` makes."""
+    if block not in TRAINED or not isinstance(record, dict):
+        return False
+    numbers = [record.get(name) for name in ("step", "seconds", "pictures_per_second")]
+    metrics = record.get("metrics")
+    values = [*numbers, *(metrics.values() if isinstance(metrics, dict) else [None])]
+    return not record or all(type(value) in (int, float) for value in values)
 
 
 def _block_request(
@@ -189,12 +219,12 @@ def _record(outcome: Outcome | None, metrics: Path) -> dict[str, Any]:
 
 
 def steps_per_second(outcome: Outcome, metrics: Path) -> float:
-    """Compute the steps per second in the second half of a training, or in all of it if there are too few metrics.
+    """Compute the steps per second in the second half of a training run, or in all of it if there are too few metrics.
 
     The first steps are slow: pictures are painted for the first time, and cuDNN tries out its convolutions.
 
     Args:
-        outcome: of the training.
+        outcome: the outcome of the training.
         metrics: its file of metrics.
     """
     later = [line for line in read_metrics(metrics) if line["seconds"] >= outcome.seconds / 2]

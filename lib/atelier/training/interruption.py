@@ -1,4 +1,4 @@
-"""Stopping a training on SIGTERM or Ctrl-C without losing a step."""
+"""Stopping a training run on SIGTERM or Ctrl-C after a complete step."""
 
 from __future__ import annotations
 

@@ -1,11 +1,12 @@
 """The training loop, the same for all recipes.
 
 A recipe gives the trained modules and their losses. The loop does the rest: devices and mixed precision (accelerate),
-the learning rate, clipping, averaged weights, metrics and sample pictures at intervals, checkpoints, and resuming.
+learning rates, gradient clipping, averaged weights, metrics and sample pictures, checkpoints, and resuming.
 """
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import shutil
@@ -28,21 +29,25 @@ from atelier.training.averages import AveragedWeights, Meter
 from atelier.training.checkpoints import (
     CHECKPOINT,
     METRICS_FILE,
+    STATE_FILE,
     UNFINISHED,
+    checkpoints,
     drop_metrics_after,
     load_optimizer_state,
     newest_checkpoint,
     read_checkpoint,
+    set_damaged_aside,
     step_of,
 )
 from atelier.training.data import AnyBatch, Batches
 from atelier.training.interruption import Interruption
-from atelier.training.recipe import Recipe, Settings, TrainingError, Turn
+from atelier.training.recipe import PartLoss, Recipe, Settings, TrainingError
+from atelier.weights.storage import replace_file
 
 
 @dataclass(frozen=True)
 class Budget:
-    """The length of a training, in steps, in minutes or both; the limit that is reached first ends the training.
+    """The length of a training run, in steps, in minutes or both; the limit that is reached first ends it.
 
     Attributes:
         steps: steps in all sessions together.
@@ -59,24 +64,24 @@ class Budget:
 
     def __post_init__(self) -> None:
         if self.steps is None and self.minutes is None:
-            raise TrainingError("A training needs an end: give a number of steps, of minutes, or both.")
+            raise TrainingError("Training needs an end: give a number of steps, of minutes, or both.")
         for name in ("steps", "minutes", "stop_after"):
             value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise TrainingError(f"{name} was {value}; it must be above 0.")
+            if value is not None and not 0 < value < math.inf:
+                raise TrainingError(f"{name} was {value}; it must be a number above 0.")
 
     def session_over(self, seconds: float) -> bool:
         """Say whether this session has to end once it has taken so many seconds."""
         return self.stop_after is not None and seconds >= 60 * self.stop_after
 
     def after(self, seconds: float) -> Budget:
-        """Return the budget without the seconds that the preparation of this session took."""
+        """Return the budget that is left after a preparation: this session ends so many seconds earlier."""
         if self.stop_after is None:
             return self
         return replace(self, stop_after=max(1e-6, self.stop_after - seconds / 60))
 
     def progress(self, step: int, seconds: float) -> float:
-        """Compute the share of the training that is done, in [0, 1]."""
+        """Compute the share of the training done, in [0, 1]: that of the limit which is nearer."""
         shares = []
         if self.steps is not None:
             shares.append(step / self.steps)
@@ -102,7 +107,7 @@ class Intervals:
 
 @dataclass(frozen=True)
 class Outcome:
-    """The state of a training when the loop returns.
+    """The state of a training run when the loop returns.
 
     Attributes:
         step: steps in all sessions together.
@@ -110,7 +115,7 @@ class Outcome:
         finished: whether the budget is spent; if not, the training was interrupted and can be resumed.
         metrics: the last line of metrics, empty if there is no line yet.
         averaged: the exported module with its averaged weights, in the form in which they are stored.
-        pictures: pictures in all steps together; a picture counts each time it is seen.
+        pictures: pictures in all sessions and processes together; a picture counts each time it is seen.
     """
 
     step: int
@@ -121,7 +126,7 @@ class Outcome:
     pictures: int = 0
 
     @property
-    def duration(self) -> str:
+    def in_words(self) -> str:
         """Steps and minutes of training, as part of a sentence."""
         return f"step {self.step}, after {self.seconds / 60:.1f} minutes of training"
 
@@ -177,10 +182,10 @@ def train(
     Args:
         recipe: what is trained and how.
         data: the batches.
-        folder: of the training, for its checkpoints and metrics.
+        folder: the folder of the training, for its checkpoints and metrics.
         budget: how long to train.
         accelerator: device, precision and processes; None: accelerate's defaults.
-        seed: of the random numbers.
+        seed: the seed of the random numbers.
         resume: continue from the checkpoint in the folder, or start if there is no checkpoint. With a budget of steps,
             a resumed training gives the same numbers as one that was never stopped. Budget and settings (learning rate,
             weights of the losses, ...) may differ from those of the earlier session; the new values apply.
@@ -188,7 +193,7 @@ def train(
         show_progress: whether to show a progress bar.
 
     Raises:
-        TrainingError: if the folder holds a training and `resume` is not set, if the checkpoint was made with other
+        TrainingError: if the folder holds a training run and `resume` is not set, if the checkpoint was made with other
             sizes or does not fit the recipe's parts, or if a loss is no longer finite.
     """
     accelerator = accelerator or Accelerator()
@@ -200,7 +205,7 @@ def train(
 
 @dataclass
 class _Session:
-    """One session of a training.
+    """One session of a training run.
 
     Attributes:
         recipe, data, folder, budget, accelerator, intervals: as for `train`.
@@ -209,6 +214,8 @@ class _Session:
         meter: means of the metrics since the last line of metrics.
         last_metrics: the last line of metrics.
         sample_batch: the batch for sample pictures, on the main process.
+        own_checkpoint: the checkpoint that the next one replaces: the last that was written or read.
+        replaced: the name of the checkpoint that `own_checkpoint` replaced.
     """
 
     recipe: Recipe
@@ -222,6 +229,8 @@ class _Session:
     meter: Meter = field(default_factory=Meter)
     last_metrics: dict[str, float] = field(default_factory=dict)
     sample_batch: AnyBatch | None = None
+    own_checkpoint: Path | None = None
+    replaced: str | None = None
 
     def __post_init__(self) -> None:
         device, recipe = self.accelerator.device, self.recipe
@@ -238,24 +247,36 @@ class _Session:
     # ------------------------------------------------------------------ start
 
     def start(self, seed: int, resume: bool) -> None:
-        """Seed the random numbers, and load the checkpoint if there is one."""
+        """Seed the random numbers, load the checkpoint if there is one, and prepare the folder."""
         torch.manual_seed(seed + self.accelerator.process_index)
+        if resume and self.accelerator.is_main_process:
+            set_damaged_aside(self.folder)
+        self.accelerator.wait_for_everyone()
         newest = newest_checkpoint(self.folder)
         if newest is not None and not resume:
             raise TrainingError(
-                f"{self.folder} already holds a training, at step {step_of(newest)}. "
+                f"{self.folder} already holds a training run, at step {step_of(newest)}. "
                 "Resume it, or choose another folder for a new training."
             )
         if newest is not None:
             self._restore(newest)
+            self._remove_replaced(newest)
         if self.accelerator.is_main_process:
             (self.folder / "samples").mkdir(parents=True, exist_ok=True)
             for leftover in self.folder.glob(f"{UNFINISHED}*"):
-                shutil.rmtree(leftover)
+                shutil.rmtree(leftover, ignore_errors=True)
             drop_metrics_after(self.folder / METRICS_FILE, self.step)
-            # A copy is kept, since asking for batch 0 again would paint its group again and drop the current group.
+            # A copy, since the batch may be a view of a whole group of painted batches, which would stay in memory.
             self.sample_batch = self.data[0].copy()
         self.accelerator.wait_for_everyone()
+
+    def _remove_replaced(self, newest: Path) -> None:
+        """Remove the checkpoint that the newest one replaced, if a kill prevented this."""
+        self.own_checkpoint, replaced = newest, self.replaced
+        if self.accelerator.is_main_process and replaced is not None and replaced != newest.name:
+            for checkpoint in checkpoints(self.folder):
+                if checkpoint.name == replaced:
+                    shutil.rmtree(checkpoint)
 
     # ------------------------------------------------------------------ the steps
 
@@ -282,7 +303,7 @@ class _Session:
             _show(bar, progress, self.step, self.last_metrics, self.recipe.main_metrics)
         self.save()
         if progress >= 1 and self.meter.counts:
-            # After saving, so that a training resumed with a larger budget writes the same later lines.
+            # After saving, so that a run resumed with a larger budget writes the same later lines.
             self._report(progress)
         self._sample()
         _show(bar, progress, self.step, self.last_metrics, self.recipe.main_metrics)
@@ -302,68 +323,72 @@ class _Session:
         return whole + fraction, bool(interruptions.item())
 
     def _step(self, progress: float) -> None:
-        """Train on one batch: the turn of each part, then the average of the weights."""
+        """Train on one batch: step the optimizer of each part, then update the averaged weights."""
         rank, processes = self.accelerator.process_index, self.accelerator.num_processes
-        batch = self._to_device(self.data[self.step * processes + rank])
+        batch = self.data[self.step * processes + rank].to(self.accelerator.device, self.layout)
         rate = learning_rate(self.recipe.settings, self.step, progress)
         for part in self.wrapped.values():
             part.train()
         with attention_backend(self.accelerator.device):
-            for turn in self._turns(batch, progress):
-                optimizer = self.optimizers[turn.part]
+            for part_loss in self._losses(batch, progress):
+                optimizer = self.optimizers[part_loss.part]
                 for group in optimizer.param_groups:
                     group["lr"] = rate
                 optimizer.zero_grad()
-                self.accelerator.backward(turn.loss)
+                self.accelerator.backward(part_loss.loss)
                 norm = self.accelerator.clip_grad_norm_(
-                    self.recipe.parts[turn.part].parameters(), self.recipe.settings.clip_norm
+                    self.recipe.parts[part_loss.part].parameters(), self.recipe.settings.clip_norm
                 )
                 optimizer.step()
-                self.meter.add({**turn.metrics, f"{turn.part}_gradient": norm})
+                self.meter.add({**part_loss.metrics, f"{part_loss.part}_gradient": norm})
         self.averaged.update(self.step)
         self.step += 1
 
-    def _turns(self, batch: AnyBatch, progress: float) -> Iterator[Turn]:
-        """Yield the recipe's turns. Autocast covers all of the recipe, for it may also call frozen modules directly."""
-        turns = self.recipe.turns(self.wrapped, batch, progress)
+    def _losses(self, batch: AnyBatch, progress: float) -> Iterator[PartLoss]:
+        """Yield the recipe's losses. Autocast is on inside the recipe, also for frozen modules, and off in the loop."""
+        losses = self.recipe.losses(self.wrapped, batch, progress)
         while True:
             with self.accelerator.autocast():
-                turn = next(turns, None)
-            if turn is None:
+                part_loss = next(losses, None)
+            if part_loss is None:
                 return
-            yield turn
-
-    def _to_device(self, batch: AnyBatch) -> AnyBatch:
-        return batch.to(self.accelerator.device, self.layout)
+            yield part_loss
 
     # ------------------------------------------------------------------ metrics, samples, checkpoints
 
     def _report(self, progress: float) -> None:
         """Write a line of metrics: means over the steps since the last line and over all processes."""
-        self.last_metrics = self._finite_means()
+        self.last_metrics = self._means()
         self.meter = Meter()
+        self._check_finite(self.last_metrics)
         if self.accelerator.is_main_process:
             rate = learning_rate(self.recipe.settings, self.step - 1, progress)
             line = {"step": self.step, "seconds": round(self.seconds, 1), "learning_rate": rate, **self.last_metrics}
             with (self.folder / METRICS_FILE).open("a", encoding="utf-8") as lines:
                 lines.write(json.dumps(line) + "\n")
 
-    def _finite_means(self) -> dict[str, float]:
+    def _means(self) -> dict[str, float]:
+        """Compute the means of the metrics since the last line, over all processes."""
         means = self.meter.means()
         if self.accelerator.num_processes > 1 and means:
             together = torch.tensor(list(means.values()), device=self.accelerator.device)
             together = self.accelerator.reduce(together, "mean")
             means = dict(zip(means, together.tolist(), strict=True))
-        broken = [name for name, value in means.items() if not math.isfinite(value)]
-        if broken:
-            raise TrainingError(
-                f"{', '.join(broken)} stopped being a finite number before step {self.step}. Resume from the last "
-                f"checkpoint in {self.folder} with a smaller learning rate, or with precision no."
-            )
         return means
 
+    def _check_finite(self, means: dict[str, float]) -> None:
+        broken = [name for name, value in means.items() if not math.isfinite(value)]
+        if broken:
+            again = (
+                "Start again" if self.own_checkpoint is None else f"Resume from the last checkpoint in {self.folder}"
+            )
+            raise TrainingError(
+                f"{', '.join(broken)} stopped being a finite number before step {self.step}. {again} with a smaller "
+                "learning rate, or with precision no."
+            )
+
     def _sample(self) -> None:
-        """Save a sample picture of the averaged weights, without changing the random numbers of the training."""
+        """Save a sample picture made with the averaged weights; the training's random numbers stay the same."""
         if self.sample_batch is None:
             return
         device = self.accelerator.device
@@ -371,29 +396,45 @@ class _Session:
         uncached = AutocastKwargs(cache_enabled=False)  # needed to capture the CUDA graph of decoding
         with torch.random.fork_rng(devices=devices), torch.no_grad(), self.accelerator.autocast(uncached):
             torch.manual_seed(0)
-            picture = self.recipe.sample(self.averaged.module, self._to_device(self.sample_batch))
+            picture = self.recipe.sample(self.averaged.module, self.sample_batch.to(device, self.layout))
         if picture is not None:
             pixels = (picture.float().clamp(0, 1) * 255).round().byte().permute(1, 2, 0).cpu().numpy()
-            Image.fromarray(pixels).save(self.folder / "samples" / f"{self.step:08d}.png")
+            content = io.BytesIO()
+            Image.fromarray(pixels).save(content, format="png")
+            replace_file(self.folder / "samples" / f"{self.step:08d}.png", content.getvalue())
 
     def save(self) -> None:
         """Write a checkpoint to a temporary folder and rename it, so that a kill leaves no partial checkpoint."""
-        self._finite_means()
+        self._check_finite(self._means())
         unfinished, final = self.folder / f"{UNFINISHED}{self.step:08d}", self.folder / f"{CHECKPOINT}{self.step:08d}"
         if final.exists():
             return
+        try:
+            self._write(unfinished, final)
+        except (OSError, RuntimeError) as fault:  # torch.save raises a RuntimeError if the disk is full
+            shutil.rmtree(unfinished, ignore_errors=True)
+            reason = " ".join(str(fault).split())[:200]
+            free = shutil.disk_usage(self.folder).free / 1e6
+            last = "" if self.own_checkpoint is None else f" and --resume continues from {self.own_checkpoint.name}"
+            raise TrainingError(
+                f"The checkpoint of step {self.step} could not be written to {self.folder}, where {free:.0f} MB are "
+                f"free ({reason}). Free some space{last}."
+            ) from fault
+
+    def _write(self, unfinished: Path, final: Path) -> None:
+        """Write a checkpoint, and remove the one that it replaces."""
         if self.accelerator.is_main_process:
             shutil.rmtree(unfinished, ignore_errors=True)
             unfinished.mkdir(parents=True)
-            torch.save(self._state(), unfinished / "state.pt")
+            torch.save(self._state(), unfinished / STATE_FILE)
         self.accelerator.wait_for_everyone()
         torch.save(self._process_state(), unfinished / f"process-{self.accelerator.process_index}.pt")
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
-            older = list(self.folder.glob(f"{CHECKPOINT}*"))
             unfinished.rename(final)
-            for checkpoint in older:
-                shutil.rmtree(checkpoint)
+            if self.own_checkpoint is not None:
+                shutil.rmtree(self.own_checkpoint)
+        self.own_checkpoint = final
         self.accelerator.wait_for_everyone()
 
     def _state(self) -> dict[str, Any]:
@@ -403,6 +444,7 @@ class _Session:
             "seconds": self.seconds,
             "config": json.dumps(self.recipe.config, sort_keys=True),
             "metrics": self.last_metrics,
+            "replaces": None if self.own_checkpoint is None else self.own_checkpoint.name,
             "parts": {name: part.state_dict() for name, part in self.recipe.parts.items()},
             "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
             "averaged": self.averaged.module.state_dict(),
@@ -416,11 +458,11 @@ class _Session:
         return state
 
     def _restore(self, checkpoint: Path) -> None:
-        state = read_checkpoint(checkpoint / "state.pt")
+        state = read_checkpoint(checkpoint / STATE_FILE)
         if state.get("config") != json.dumps(self.recipe.config, sort_keys=True):
             raise TrainingError(
-                f"{checkpoint} was trained with other sizes or files ({state.get('config')}) than asked for now "
-                f"({json.dumps(self.recipe.config, sort_keys=True)}). Use its preset, or choose another folder."
+                f"{checkpoint} belongs to a training with other sizes or files: {state.get('config')}, while this one "
+                f"has {json.dumps(self.recipe.config, sort_keys=True)}. Use its preset, or choose another folder."
             )
         file = checkpoint / f"process-{self.accelerator.process_index}.pt"
         process_state = read_checkpoint(file) if file.exists() else None  # the earlier session had fewer processes
@@ -441,6 +483,7 @@ class _Session:
             load_optimizer_state(self.optimizers[name], state["optimizers"][name])
         self.averaged.module.load_state_dict(state["averaged"])
         self.step, self.seconds, self.last_metrics = state["step"], state["seconds"], state["metrics"]
+        self.replaced = state.get("replaces")
 
     def _load_process_state(self, state: dict[str, Any]) -> None:
         device = self.accelerator.device

@@ -6,6 +6,7 @@ Each recipe has a file in `recipes/`. A recipe that trains a block of a preset i
 
 from __future__ import annotations
 
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -20,7 +21,7 @@ from torch.optim import Optimizer
 
 from atelier.errors import AtelierError
 from atelier.training.data import Batches, PictureSource
-from atelier.weights.preset import Preset
+from atelier.weights.preset import Preset, load_weights
 from atelier.world import HeldOut, World
 
 AnySettings = TypeVar("AnySettings", bound="Settings")
@@ -28,7 +29,7 @@ AnyModule = TypeVar("AnyModule", bound=nn.Module)
 
 
 class TrainingError(AtelierError):
-    """A training cannot start or continue; the message says why and what to do."""
+    """A training run cannot start or continue; the message says why and what to do."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,8 @@ class Settings:
     Attributes:
         batch_size: pictures in a batch of one process.
         learning_rate: the peak of the schedule.
-        betas: of AdamW.
-        weight_decay: of AdamW, for matrices and kernels.
+        betas: the betas of AdamW.
+        weight_decay: the weight decay of AdamW, for matrices and kernels.
         warmup_steps: steps of the linear rise to the peak.
         final_share: the learning rate at the end of the cosine, as a share of the peak.
         clip_norm: gradients with a larger norm are scaled down to it.
@@ -61,14 +62,20 @@ class Settings:
     distinct: int | None = None
 
     def __post_init__(self) -> None:
-        if self.batch_size < 1:
-            raise TrainingError(f"batch_size was {self.batch_size}; a batch holds at least one picture.")
-        if self.learning_rate <= 0:
-            raise TrainingError(f"learning_rate was {self.learning_rate}; it must be above 0.")
-        if not 0 <= self.ema_decay < 1:
-            raise TrainingError(f"ema_decay was {self.ema_decay}; it must be at least 0 and below 1.")
-        if self.clip_norm <= 0:
-            raise TrainingError(f"clip_norm was {self.clip_norm}; it must be above 0.")
+        ranges = {
+            "batch_size": (1 <= self.batch_size <= 2**20, "a batch holds at least one picture, and at most a million"),
+            "learning_rate": (0 < self.learning_rate < math.inf, "it must be above 0"),
+            "betas": (all(0 <= beta < 1 for beta in self.betas), "both must be at least 0 and below 1"),
+            "weight_decay": (0 <= self.weight_decay < math.inf, "it must be at least 0"),
+            "warmup_steps": (self.warmup_steps >= 0, "it must be at least 0"),
+            "final_share": (0 <= self.final_share <= 1, "it is a share, from 0 to 1"),
+            "clip_norm": (0 < self.clip_norm < math.inf, "it must be above 0"),
+            "ema_decay": (0 <= self.ema_decay < 1, "it must be at least 0 and below 1"),
+            "distinct": (self.distinct is None or self.distinct >= 1, "it must be at least 1, or None"),
+        }
+        for name, (fits, expected) in ranges.items():
+            if not fits:
+                raise TrainingError(f"{name} was {getattr(self, name)}; {expected}.")
 
     def optimizer(self, module: nn.Module) -> Optimizer:
         """Make an AdamW (arXiv:1711.05101); weight decay applies to matrices and kernels, not to biases and norms."""
@@ -80,11 +87,11 @@ class Settings:
         return torch.optim.AdamW([g for g in groups if g["params"]], lr=self.learning_rate, betas=self.betas)
 
 
-class Turn(NamedTuple):
-    """One part's turn in a step: the loop steps the part's optimizer on this loss.
+class PartLoss(NamedTuple):
+    """The loss of one trained part in a step: the loop computes its gradients and steps the part's optimizer.
 
     Attributes:
-        part: the name of the trained part.
+        part: the name of the part.
         loss: a scalar.
         metrics: scalars to report.
     """
@@ -100,7 +107,7 @@ class Inputs:
 
     Attributes:
         preset: the preset with the sizes of its blocks.
-        files: for each file of another block that the recipe needs, the preset that holds it.
+        files: for each file that `Recipe.needs` lists, by name, the preset that holds it.
         world: the painted world to learn from, or None for a folder of pictures.
     """
 
@@ -124,13 +131,13 @@ class Recipe(ABC, Generic[AnySettings, AnyModule]):
         config: the sizes of the trained modules, stored in checkpoints.
         parts: the trained modules by name; each has its own optimizer, and its forward computes its loss.
         frozen: the modules that are used but not trained.
-        exported: the module inside `parts` whose averaged weights are kept.
+        exported: the module inside `parts` whose averaged weights are exported.
         main_metrics: the metrics in the progress bar.
-        channels_last: whether convolutions take most of the time.
-        bound_to: the SHA-256, by name, of the files that the exported weights depend on.
+        channels_last: whether to train in the channels-last memory layout on a GPU, in which convolutions are faster.
+        trained_with: the SHA-256, by name, of the files that the exported weights depend on.
         settings_type: the class of the settings.
-        share: the share of the minutes when all blocks are trained, relative to the other blocks.
-        reported: the metrics in the table at the end of such a training.
+        share: the block's share of the minutes of `atelier train all`; only its ratio to the other blocks' counts.
+        reported: the metrics in the table at the end of `atelier train all`.
         held_out: which held-out combinations the painted pictures may show; see `PaintedPictures`.
     """
 
@@ -142,7 +149,7 @@ class Recipe(ABC, Generic[AnySettings, AnyModule]):
     exported: AnyModule
     main_metrics: tuple[str, ...] = ("loss",)
     channels_last: bool = False
-    bound_to: Mapping[str, str] = MappingProxyType({})
+    trained_with: Mapping[str, str] = MappingProxyType({})
 
     settings_type: ClassVar[type[Settings]]
     share: ClassVar[float]
@@ -151,7 +158,7 @@ class Recipe(ABC, Generic[AnySettings, AnyModule]):
 
     @classmethod
     def needs(cls, settings: AnySettings) -> tuple[str, ...]:
-        """List the files of other blocks that a training with these settings needs."""
+        """List the names of the preset's files that training with these settings needs."""
         return ()
 
     @classmethod
@@ -162,6 +169,14 @@ class Recipe(ABC, Generic[AnySettings, AnyModule]):
             TrainingError: if the block cannot be trained from these inputs.
         """
         raise TrainingError(f"{cls.__name__} does not train a block of a preset.")
+
+    def warm_start(self, preset: Preset) -> None:
+        """Start from the trained weights of a preset instead of random ones.
+
+        Raises:
+            PresetError: if the preset lacks the weights, or if they have other sizes.
+        """
+        load_weights(preset, self.name, self.exported)
 
     def batches(
         self, source: PictureSource, folder: Path, accelerator: Accelerator, stop: Callable[[], bool]
@@ -180,8 +195,8 @@ class Recipe(ABC, Generic[AnySettings, AnyModule]):
         return source.batches(self.settings.batch_size, self.settings.distinct, self.held_out)
 
     @abstractmethod
-    def turns(self, parts: dict[str, nn.Module], batch: Any, progress: float) -> Iterator[Turn]:
-        """Compute the losses of one step. The loop steps the part of a turn before it asks for the next turn.
+    def losses(self, parts: dict[str, nn.Module], batch: Any, progress: float) -> Iterator[PartLoss]:
+        """Compute the losses of one step. The loop steps a part's optimizer before it asks for the next part's loss.
 
         Args:
             parts: the trained modules, as wrapped by accelerate.
@@ -189,11 +204,11 @@ class Recipe(ABC, Generic[AnySettings, AnyModule]):
             progress: the share of the training done, in [0, 1].
 
         Yields:
-            The turns, in order.
+            The loss of each part, in order.
         """
 
     def sample(self, averaged: AnyModule, batch: Any) -> Tensor | None:
-        """Make a sample picture of the averaged weights.
+        """Make a sample picture with the averaged weights.
 
         Args:
             averaged: `exported` with its averaged weights.

@@ -1,8 +1,9 @@
 """`atelier train BLOCK`: trains one block of a preset.
 
 The folder RUN of a run holds the training of each block in RUN/<block>/ (see `loop`) and the trained weights in
-RUN/preset/, a preset like the shipped ones, with which `--preset RUN/preset` draws. The files of other blocks that a
-training needs are read from RUN/preset/; a file missing there is copied from the preset given on the command line.
+RUN/preset/, a preset like the shipped ones. The files of other blocks that a training needs are read from RUN/preset/;
+a file missing there is copied from the preset given on the command line. As soon as RUN/preset/ has a tokenizer, a
+translator and a VQ-GAN, `atelier draw --preset RUN/preset` draws with it; pictures are ranked if it has a CLIP.
 """
 
 from __future__ import annotations
@@ -19,12 +20,13 @@ import torch
 from accelerate import Accelerator, PartialState
 from accelerate.utils import parse_flag_from_env
 
-from atelier.training.checkpoints import METRICS_FILE, read_metrics
+from atelier.training.checkpoints import METRICS_FILE, is_metrics, newest_checkpoint, read_metrics, training_lock
 from atelier.training.data import CaptionedFolder, FolderSource, PaintedSource, PictureSource, derive_seed
 from atelier.training.interruption import Interruption
 from atelier.training.loop import Budget, Outcome, best_precision, train
-from atelier.training.recipe import Inputs, Settings, TrainingError
+from atelier.training.recipe import Inputs, Recipe, Settings, TrainingError
 from atelier.training.recipes import RECIPES
+from atelier.weights.fields import from_json
 from atelier.weights.preset import (
     CONFIG_FILE,
     HISTORY_FILE,
@@ -36,7 +38,7 @@ from atelier.weights.preset import (
     save_weights,
     update_preset,
 )
-from atelier.weights.storage import replace_file, write_lock
+from atelier.weights.storage import read_json, replace_file, write_lock
 from atelier.weights.tokenizer import train_tokenizer, words_of
 from atelier.world import World, caption, named_world
 
@@ -45,6 +47,7 @@ TRAINED = (TOKENIZER, *RECIPES)
 PRECISIONS = ("auto", "bf16", "no")
 FIXED = ("name", "world", "picture_size", "vqgan", "bart", "clip", "classifier")  # the same in all sessions of a run
 TOKENIZER_CAPTIONS = 50_000
+DATA_FILE = "data.json"  # in the folder of a training: with which data and seed it began
 PAINT_TOGETHER_ON_GPU = 16384  # about 200,000 kernel launches, not many more than for a tenth of the pictures
 
 
@@ -57,7 +60,7 @@ class RunRequest:
         run_dir: RUN; None: runs/NAME, with the preset's name.
         steps, minutes, stop_after: see `Budget`.
         resume: continue from the checkpoint.
-        seed: of the run; the seed of each block is derived from it.
+        seed: the seed of the run; the seed of each block is derived from it.
         precision: one of PRECISIONS.
 
     Raises:
@@ -89,24 +92,29 @@ class Request(RunRequest):
 
     Attributes:
         block: one of TRAINED.
-        data: a folder of captioned pictures; None paints the preset's world. All blocks of a run use the same of the
-            two.
+        data: a folder of captioned pictures; None paints the preset's world. The choice must be the same for all
+            blocks of a run.
         batch_size: overrides the preset's.
+        warm_start: start from the preset's weights of this block instead of random ones. The new training has its own
+            budget and learning rates.
 
     The other attributes are those of `RunRequest`.
 
     Raises:
-        TrainingError: if the block or the precision is unknown.
+        TrainingError: if the block or the precision is unknown, or if a tokenizer is to be warm-started.
     """
 
     block: str
     data: Path | None = None
     batch_size: int | None = None
+    warm_start: bool = False
 
     def __post_init__(self) -> None:
         super().__post_init__()
         if self.block not in TRAINED:
             raise TrainingError(f"There is nothing called {self.block!r} to train; choose one of {', '.join(TRAINED)}.")
+        if self.warm_start and self.block == TOKENIZER:
+            raise TrainingError("A tokenizer is always made anew; --warm-start is for the other blocks.")
 
 
 def run_training(request: Request) -> Outcome | None:
@@ -127,42 +135,64 @@ def run_training(request: Request) -> Outcome | None:
     source, run_dir = load_preset(request.preset), run_folder(request)
     origin = _origin(request, source)
     preset = _run_preset(source, run_dir / "preset", origin)
-    if request.block == TOKENIZER:
-        _train_tokenizer(request, preset, origin)
+    kind, folder = RECIPES.get(request.block), run_dir / request.block
+    if kind is None:
+        with training_lock(folder):
+            _train_tokenizer(request, preset, origin)
         return None
-    budget, kind = request.budget, RECIPES[request.block]
-    settings = _settings(request, preset, kind.settings_type)
+    budget, settings = request.budget, _settings(request, preset, kind.settings_type)
     holders = {file: _preset_holding(file, preset, source) for file in kind.needs(settings)}
     seed = _seed(request)
     torch.manual_seed(seed)  # for the initial weights
-    recipe = kind.build(Inputs(preset, holders, origin if isinstance(origin, World) else None), settings)
+    recipe = _build(kind, Inputs(preset, holders, origin if isinstance(origin, World) else None), settings)
+    if request.warm_start:
+        recipe.warm_start(source)
     accelerator = _accelerator(request.precision)
-    if accelerator.is_main_process:
-        preset = _write_preset(preset, holders)
-    folder = run_dir / request.block
-    with Interruption() as interruption:
-        data = recipe.batches(
-            _pictures(request, preset, origin, accelerator),
+    with training_lock(folder, held=accelerator.is_main_process):
+        if accelerator.is_main_process:
+            preset = _write_preset(preset, holders)
+        pictures = _pictures(request, preset, origin, accelerator)
+        _check_same_data(folder, pictures, request, accelerator)
+        with Interruption() as interruption:
+            data = recipe.batches(
+                pictures,
+                folder,
+                accelerator,
+                lambda: interruption.asked or budget.session_over(time.monotonic() - begun),
+            )
+        if data is None:
+            return Outcome(0, 0.0, False, {}, recipe.exported)
+        outcome = train(
+            recipe,
+            data,
             folder,
-            accelerator,
-            lambda: interruption.asked or budget.session_over(time.monotonic() - begun),
+            budget.after(time.monotonic() - begun),
+            accelerator=accelerator,
+            seed=seed,
+            resume=request.resume,
         )
-    if data is None:
-        return Outcome(0, 0.0, False, {}, recipe.exported)
-    outcome = train(
-        recipe,
-        data,
-        folder,
-        budget.after(time.monotonic() - begun),
-        accelerator=accelerator,
-        seed=seed,
-        resume=request.resume,
-    )
-    if accelerator.is_main_process:
-        save_weights(preset, recipe.name, outcome.averaged, recipe.bound_to)
-        with write_lock(preset.folder):
-            _record_history(preset.folder / HISTORY_FILE, request.block, folder / METRICS_FILE)
-    return outcome
+        if accelerator.is_main_process:
+            save_weights(preset, recipe.name, outcome.averaged, recipe.trained_with)
+            with write_lock(preset.folder):
+                earlier = (
+                    _read_history(source.folder / HISTORY_FILE).get(request.block, []) if request.warm_start else []
+                )
+                _record_history(preset.folder / HISTORY_FILE, request.block, earlier, folder / METRICS_FILE)
+        return outcome
+
+
+def _build(kind: type[Recipe], inputs: Inputs, settings: Settings) -> Recipe:
+    """Build a recipe.
+
+    Raises:
+        TrainingError: if the modules do not fit into the memory, or as for `Recipe.build`.
+    """
+    try:
+        return kind.build(inputs, settings)
+    except (MemoryError, RuntimeError) as fault:
+        if isinstance(fault, RuntimeError) and "allocate" not in str(fault) and "overflow" not in str(fault):
+            raise
+        raise TrainingError("The sizes in the preset are too large for this machine's memory.") from fault
 
 
 def run_folder(request: RunRequest) -> Path:
@@ -177,11 +207,11 @@ def summary(outcome: Outcome | None, request: Request, folder: Path) -> str:
     weights = folder / "preset" / output_file(request.block)
     if outcome.finished:
         return (
-            f"{request.block} finished at {outcome.duration}; its weights are in {weights} "
+            f"{request.block} finished at {outcome.in_words}; its weights are in {weights} "
             "(more: --resume and a larger budget)."
         )
     return (
-        f"{request.block} stopped at {outcome.duration}; a preview of its weights is in {weights}. "
+        f"{request.block} stopped at {outcome.in_words}; a preview of its weights is in {weights}. "
         f"Continue with `{resume_command(request.block, request)}`."
     )
 
@@ -192,12 +222,15 @@ def output_file(block: str) -> str:
 
 
 def resume_command(block: str, request: RunRequest) -> str:
-    """Return the command that resumes a training: the options of its request, and --resume."""
+    """Return the command that resumes a training run: the options of its request, and --resume."""
     words = ["atelier", "train", block]
     for item in dataclasses.fields(request):
         value = getattr(request, item.name)
-        if item.name not in ("block", "resume") and value != item.default:
-            words += [f"--{item.name.replace('_', '-')}", f"{value:g}" if isinstance(value, float) else str(value)]
+        if item.name in ("block", "resume") or value == item.default:
+            continue
+        words.append(f"--{item.name.replace('_', '-')}")
+        if not isinstance(value, bool):
+            words.append(f"{value:g}" if isinstance(value, float) else str(value))
     return shlex.join([*words, "--resume"])
 
 
@@ -206,16 +239,22 @@ def _seed(request: Request) -> int:
     return derive_seed(request.seed, request.block)
 
 
-def _record_history(history: Path, block: str, metrics: Path, most: int = 100) -> None:
-    """Add the metrics of a training to the preset's history.
+def _record_history(history: Path, block: str, earlier: list[dict[str, float]], metrics: Path, most: int = 100) -> None:
+    """Add the metrics of a training run to the preset's history.
 
     Args:
         history: the preset's history.json.
         block: the trained block.
-        metrics: the metrics.jsonl of its training.
+        earlier: the history of the weights that the training started from; its steps and seconds are counted in.
+        metrics: the metrics.jsonl of the training.
         most: at most so many evenly spaced lines are kept, and the last one.
     """
-    lines = read_metrics(metrics)
+    before = earlier[-1] if earlier else {"step": 0, "seconds": 0}
+    counted = [
+        {**line, "step": line["step"] + before["step"], "seconds": line["seconds"] + before["seconds"]}
+        for line in read_metrics(metrics)
+    ]
+    lines = [*earlier, *counted]
     kept = lines[:: max(1, -(-len(lines) // most))]
     if lines and kept[-1] is not lines[-1]:
         kept.append(lines[-1])
@@ -225,12 +264,13 @@ def _record_history(history: Path, block: str, metrics: Path, most: int = 100) -
 
 
 def _read_history(history: Path) -> dict[str, Any]:
-    """Read a history.json; empty if it cannot be read, since a lost curve must not fail a training."""
+    """Read a history.json; empty if it cannot be read, since a lost curve must not fail a training run."""
     try:
         known = json.loads(history.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+    except (OSError, ValueError, RecursionError):
         return {}
-    return known if isinstance(known, dict) else {}
+    curves = known.items() if isinstance(known, dict) else ()
+    return {block: lines for block, lines in curves if isinstance(lines, list) and all(map(is_metrics, lines))}
 
 
 # ---------------------------------------------------------------------------------------------- the run's preset
@@ -254,7 +294,7 @@ def _run_preset(source: Preset, folder: Path, origin: World | Path) -> Preset:
     """Make the preset of the run, without writing it: sizes and recipes of the source, files of the run so far."""
     fresh = replace(source, words=(), files={}, trained_with={}, folder=folder)
     if isinstance(origin, World):
-        fresh = replace(fresh, classifier=replace(source.classifier_sizes, attributes=origin.attributes))
+        fresh = replace(fresh, classifier=replace(source.classifier_config, attributes=origin.attributes))
     else:
         fresh = replace(fresh, world="")
     if not (folder / CONFIG_FILE).is_file():
@@ -304,16 +344,10 @@ def _settings(request: Request, preset: Preset, settings: type[Settings]) -> Set
     chosen: dict[str, Any] = dict(preset.recipes.get(request.block, {}))
     if request.batch_size is not None:
         chosen["batch_size"] = request.batch_size
-    known = {item.name for item in dataclasses.fields(settings)}
-    unknown = sorted(chosen.keys() - known)
-    if unknown:
-        raise TrainingError(
-            f"The preset's recipe for {request.block} has the unknown key {', '.join(unknown)}; "
-            f"it knows {', '.join(sorted(known))}."
-        )
-    arguments: dict[str, Any] = {key: tuple(v) if isinstance(v, list) else v for key, v in chosen.items()}
     try:
-        return settings(**arguments)
+        return from_json(settings, chosen, f"recipes.{request.block}")
+    except TrainingError:
+        raise
     except (TypeError, ValueError) as fault:
         raise TrainingError(f"The settings for {request.block} are invalid: {fault}") from fault
 
@@ -339,6 +373,28 @@ def _pictures(request: Request, preset: Preset, origin: World | Path, accelerato
         stride=accelerator.num_processes,
         paint_together=256 if device.type == "cpu" else PAINT_TOGETHER_ON_GPU,
     )
+
+
+def _check_same_data(folder: Path, pictures: PictureSource, request: Request, accelerator: Accelerator) -> None:
+    """Check that a training is resumed with the data and the seed with which it began.
+
+    Raises:
+        TrainingError: if one of them differs.
+    """
+    data, path = {"source": pictures.identity, "seed": request.seed}, folder / DATA_FILE
+    if newest_checkpoint(folder) is not None and path.is_file():
+        begun = read_json(path)
+        if not isinstance(begun, dict):
+            raise TrainingError(f"{path} is damaged: it is not an object. Restore it, or start a new training.")
+        if begun != data:
+            raise TrainingError(
+                f"{folder} was trained with the data {begun.get('source')} and seed {begun.get('seed')}, and now the "
+                f"data are {data['source']} and the seed is {data['seed']}. Give the same --data and --seed, or start "
+                "a new training from these weights: --warm-start, with this run's preset and another --run-dir."
+            )
+    elif accelerator.is_main_process:
+        folder.mkdir(parents=True, exist_ok=True)
+        replace_file(path, (json.dumps(data) + "\n").encode())
 
 
 def _train_tokenizer(request: Request, preset: Preset, origin: World | Path) -> None:

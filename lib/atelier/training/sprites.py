@@ -21,6 +21,7 @@ from atelier.blocks.gan import GANConfig
 from atelier.blocks.vae import VAE
 from atelier.blocks.vq import VQVAE, VQVAEConfig
 from atelier.blocks.vqgan import VQGANConfig
+from atelier.training.checkpoints import training_lock
 from atelier.training.data import Batch, derive_seed
 from atelier.training.loop import Budget, Outcome, train
 from atelier.training.recipe import Recipe, TrainingError
@@ -58,7 +59,7 @@ class Plan:
         config: the sizes of its block.
         settings: the settings of its recipe.
         steps: how long it trains.
-        subjects, colours: of the sprites that it sees.
+        subjects, colours: the subjects and colours of the sprites that it sees.
         needs: the models that must be trained before.
     """
 
@@ -114,9 +115,9 @@ class SpriteRequest:
         only: one of SPRITE_MODELS, trained with those of its needs that OUT lacks; None trains all models.
         out: OUT; None: RUN/models.
         run_dir: RUN.
-        steps, minutes: of each model, see `Budget`; without both, the steps of the shipped model.
+        steps, minutes: the budget of each model, see `Budget`; without both, the steps of the shipped model.
         resume: continue from the checkpoints.
-        seed: of the run; the seed of each model is derived from it.
+        seed: the seed of the run; the seed of each model is derived from it.
 
     Raises:
         TrainingError: if the model is unknown.
@@ -152,7 +153,7 @@ class SpriteBatches:
 
     Args:
         plan: the plan of the model, with subjects and colours.
-        seed: of the sprites and their order.
+        seed: the seed of the sprites and their order.
         painted: the number of sprites.
         device: where the sprites are painted and kept.
     """
@@ -213,9 +214,9 @@ def _train_one(name: str, request: SpriteRequest, accelerator: Accelerator) -> O
     torch.manual_seed(seed)  # for the initial weights
     recipe = _recipe(name, plan, request.folder)
     data = SpriteBatches(plan, seed, SPRITE_COUNT, accelerator.device)
-    outcome = train(
-        recipe, data, request.run_dir / name, budget, accelerator=accelerator, seed=seed, resume=request.resume
-    )
+    folder = request.run_dir / name
+    with training_lock(folder, held=accelerator.is_main_process):
+        outcome = train(recipe, data, folder, budget, accelerator=accelerator, seed=seed, resume=request.resume)
     if accelerator.is_main_process:
         losses = {key: outcome.metrics[key] for key in recipe.main_metrics if key in outcome.metrics}
         trained = {"seed": request.seed, "steps": outcome.step, "minutes": outcome.seconds / 60, **losses}
@@ -249,5 +250,5 @@ def _recipe(name: str, plan: Plan, folder: Path) -> Recipe:
 def _summary(name: str, outcome: Outcome, request: SpriteRequest) -> str:
     weights = request.folder / f"{name}.safetensors"
     if outcome.finished:
-        return f"{name} finished at {outcome.duration}; its weights are in {weights}."
-    return f"{name} stopped at {outcome.duration}; a preview of its weights is in {weights}. Continue with --resume."
+        return f"{name} finished at {outcome.in_words}; its weights are in {weights}."
+    return f"{name} stopped at {outcome.in_words}; a preview of its weights is in {weights}. Continue with --resume."

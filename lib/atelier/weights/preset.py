@@ -1,12 +1,16 @@
 """Presets: folders with everything that a pipeline needs.
 
-    config.json          sizes of the blocks, settings of their training, and the SHA-256 of each other file
-    vqgan.safetensors    pictures to codes and back            bart.safetensors        captions to codes
-    clip.safetensors     how well picture and caption match    tokenizer.json          captions to token ids
-    perceptual.safetensors, judge.safetensors                  the two classifiers of painted pictures
-    history.json         the training's metrics over time  README.md               the model card
-    clip_tokenizer.json  captions to token ids for a clip that was not trained on the same ids as bart
-    enwiki-words-frequency.txt  a published list of words, with which hashtags in prompts are split
+    config.json                 sizes of the blocks, settings of their training, and the SHA-256 of the other files
+    tokenizer.json              captions to token ids
+    bart.safetensors            token ids to codes
+    vqgan.safetensors           pictures to codes and back
+    clip.safetensors            the similarity of a picture and a caption, by which pictures are ranked
+    clip_tokenizer.json         captions to token ids for the CLIP, if its token ids are not those of the translator
+    perceptual.safetensors      the classifier whose features the loss of the VQ-GAN compares
+    judge.safetensors           the classifier that measures what the pictures show
+    history.json                the metrics of the training over time
+    README.md                   the model card
+    enwiki-words-frequency.txt  a published list of word frequencies, with which hashtags in prompts are split
 
 A preset may be incomplete: during its training it has only the files that are finished. `atelier download` converts the
 published models to presets. The module `storage` reads and writes the files.
@@ -17,20 +21,24 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-import os
-from collections.abc import Callable, Mapping
+import re
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import MISSING, asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from torch import nn
 
+from atelier.arguments import shown, user_path
 from atelier.blocks.bart import Bart, BartConfig
 from atelier.blocks.classifier import ClassifierConfig, PictureClassifier
 from atelier.blocks.clip import CLIP, CLIPConfig
 from atelier.blocks.vqgan import VQGAN, VQGANConfig
 from atelier.decoding import Sampling
+from atelier.errors import AtelierError
+from atelier.folders import preset_folders
+from atelier.weights.fields import from_json
 from atelier.weights.sizes import check_sizes
 from atelier.weights.storage import (
     PresetError,
@@ -48,12 +56,11 @@ from atelier.weights.tokenizer import Tokenizer
 
 CONFIG_FILE = "config.json"
 TOKENIZER_FILE = "tokenizer.json"
-VQGAN_FILE, PERCEPTUAL_FILE = "vqgan.safetensors", "perceptual.safetensors"
+VQGAN_FILE, CLIP_FILE, PERCEPTUAL_FILE = "vqgan.safetensors", "clip.safetensors", "perceptual.safetensors"
 CLIP_TOKENIZER_FILE = "clip_tokenizer.json"
 FREQUENCIES_FILE = "enwiki-words-frequency.txt"
 HISTORY_FILE = "history.json"
-CACHE = Path.home() / ".cache" / "atelier"
-PIPELINE_FILES = ("vqgan.safetensors", "bart.safetensors", TOKENIZER_FILE)
+PIPELINE_FILES = (VQGAN_FILE, "bart.safetensors", TOKENIZER_FILE)
 
 logger = logging.getLogger(__name__)
 
@@ -65,7 +72,7 @@ class Preset:
     """The content of a config.json.
 
     Attributes:
-        name: of the preset.
+        name: the name of the preset.
         world: the painted world that it is trained on, "small_world" or "full_world"; "" if it is not trained on one.
         picture_size: pixels on a side.
         vqgan: sizes of the VQ-GAN.
@@ -75,11 +82,12 @@ class Preset:
         recipes: for each trained block the settings of its recipe that differ from the defaults, and under "all" each
             block's share of the time when all are trained.
         sampling: the options of `atelier.decoding.Sampling` that differ from its defaults.
-        words: all words of the captions that it was trained on; empty if they are not a closed list.
-        normalization: of prompts, before the tokenizer's own, see `atelier.weights.normalizers`.
+        words: all words of the captions that it was trained on; empty if the captions had no closed vocabulary.
+        normalization: the name of the normalization that is applied to prompts before the tokenizer's own, see
+            `atelier.weights.normalizers`; None: only the tokenizer's own.
         files: the SHA-256 of each file of the preset, by name.
-        trained_with: for a block that depends on other files (a translator depends on one VQ-GAN's codes), the SHA-256
-            of each of these files during the training. A block without an entry is not checked.
+        trained_with: for each block that depends on other files, the SHA-256 of these files when it was trained: a
+            translator works only with the VQ-GAN whose codes it learned. A block without an entry is not checked.
         folder: the folder that it was read from.
 
     Raises:
@@ -102,7 +110,6 @@ class Preset:
     folder: Path = Path()
 
     def __post_init__(self) -> None:
-        object.__setattr__(self, "words", tuple(self.words))  # read from JSON it is a list
         for config in (self.vqgan, self.bart, self.clip):
             check_sizes(config)
         if self.vqgan.resolution != self.picture_size:
@@ -137,7 +144,7 @@ class Preset:
 
     @property
     def _pipeline_files(self) -> list[str]:
-        return [*PIPELINE_FILES, *([] if self.clip is None else ["clip.safetensors"])]
+        return [*PIPELINE_FILES, *([] if self.clip is None else [CLIP_FILE])]
 
     def check_pipeline(self) -> None:
         """Compare all files that a pipeline needs with their hashes.
@@ -178,7 +185,7 @@ class Preset:
             PresetError: as for `load_weights`, or if it was trained with another tokenizer.
         """
         self._check_trained_with("clip")
-        return load_weights(self, "clip", CLIP(self.clip_sizes))
+        return load_weights(self, "clip", on_meta_device(lambda: CLIP(self.clip_config)))
 
     def load_classifier(self, name: str) -> PictureClassifier:
         """Load a classifier, in evaluation mode.
@@ -192,7 +199,7 @@ class Preset:
         Raises:
             PresetError: as for `load_weights`.
         """
-        return load_weights(self, name, PictureClassifier(self.classifier_sizes))
+        return load_weights(self, name, on_meta_device(lambda: PictureClassifier(self.classifier_config)))
 
     def load_tokenizer(self) -> Tokenizer:
         """Load the translator's tokenizer.
@@ -216,7 +223,7 @@ class Preset:
         """
         if self._shares_tokenizer:
             return self.load_tokenizer()
-        tokenizer, clip = self._read_tokenizer(CLIP_TOKENIZER_FILE), self.clip_sizes
+        tokenizer, clip = self._read_tokenizer(CLIP_TOKENIZER_FILE), self.clip_config
         if len(tokenizer) > clip.vocabulary:
             raise PresetError(
                 f"{self.folder / CLIP_TOKENIZER_FILE} has {len(tokenizer)} ids, but the clip's vocabulary is "
@@ -243,7 +250,7 @@ class Preset:
             raise PresetError(f"{self.folder / CONFIG_FILE} does not describe a preset: {fault}") from fault
 
     @property
-    def clip_sizes(self) -> CLIPConfig:
+    def clip_config(self) -> CLIPConfig:
         """The sizes of the CLIP.
 
         Raises:
@@ -252,7 +259,7 @@ class Preset:
         return self._required("clip", self.clip)
 
     @property
-    def classifier_sizes(self) -> ClassifierConfig:
+    def classifier_config(self) -> ClassifierConfig:
         """The sizes of both classifiers.
 
         Raises:
@@ -265,14 +272,23 @@ class Preset:
             raise PresetError(f"The preset {self.name} has no {name}; choose another preset.")
         return config
 
-    def _check_trained_with(self, block: str) -> None:
+    def has_block(self, block: str) -> bool:
+        """Whether the preset has the weights of a block, and they were trained with the other files that it has."""
+        return f"{block}.safetensors" in self.files and not list(self._other_files(block))
+
+    def _other_files(self, block: str) -> Iterator[tuple[str, str, str]]:
+        """The files that are not those with which a block was trained: name, and the hashes then and now."""
         for file, trained in self.trained_with.get(block, {}).items():
             found = self.files.get(file, trained)
             if found != trained:
-                raise PresetError(
-                    f"{self.folder / block}.safetensors was trained with another {file} (SHA-256 {trained}) than the "
-                    f"one in this folder ({found}); restore that file, or train again: atelier train {block}."
-                )
+                yield file, trained, found
+
+    def _check_trained_with(self, block: str) -> None:
+        for file, trained, found in self._other_files(block):
+            raise PresetError(
+                f"{self.folder / block}.safetensors was trained with another {file} (SHA-256 {trained}) than the "
+                f"one in this folder ({found}); restore that file, or train again: atelier train {block}."
+            )
 
     def read(self, file: str) -> bytes:
         """Read one of the preset's files.
@@ -292,19 +308,6 @@ class Preset:
 
 
 # ---------------------------------------------------------------------------------------------- finding and reading
-
-
-def preset_folders() -> list[Path]:
-    """List the folders in which presets are searched: $ATELIER_DATA if it is set, the checkout's data/, the cache."""
-    checkout = Path(__file__).parents[3] / "data"
-    chosen = os.environ.get("ATELIER_DATA")
-    return [*([Path(chosen)] if chosen else []), checkout, CACHE]
-
-
-def downloads_folder() -> Path:
-    """Determine the folder for downloaded presets: $ATELIER_DATA if it is set, else the user's cache."""
-    chosen = os.environ.get("ATELIER_DATA")
-    return Path(chosen) if chosen else CACHE
 
 
 def find_presets() -> dict[str, Path]:
@@ -350,11 +353,11 @@ def log_skipped(faults: Mapping[str, PresetError]) -> None:
         logger.warning("The preset %s is skipped: %s", name, fault)
 
 
-def load_preset(name_or_folder: str | Path) -> Preset:
+def load_preset(name_or_folder: str | Path | None) -> Preset:
     """Read a preset by its name, or from a folder. Its weights are not read yet.
 
     Args:
-        name_or_folder: a name in `find_presets`, or the path of a folder.
+        name_or_folder: a name in `find_presets`, or the path of a folder; None: `best_preset`.
 
     Returns:
         The preset.
@@ -363,7 +366,27 @@ def load_preset(name_or_folder: str | Path) -> Preset:
         PresetError: if there is no such preset, or if its config.json is damaged, has an unknown or missing key, or
             sizes that do not fit together.
     """
-    return read_preset(_find_folder(name_or_folder))
+    return best_preset() if name_or_folder is None else read_preset(_find_folder(name_or_folder))
+
+
+def best_preset() -> Preset:
+    """Find the complete and undamaged preset with the largest pictures; log a sentence for each that is skipped.
+
+    Raises:
+        PresetError: if there is no such preset.
+    """
+    readable, faults = readable_presets()
+    complete = {name: preset for name, preset in readable.items() if preset.complete}
+    for name, preset in sorted(complete.items(), key=lambda item: -item[1].picture_size):
+        try:
+            preset.check_pipeline()
+        except PresetError as fault:
+            faults[name] = fault
+        else:
+            log_skipped(faults)
+            return preset
+    sentence = "No preset with weights was found; train one (atelier train --help) or set ATELIER_DATA."
+    raise PresetError(" ".join([sentence, *map(str, faults.values())]))
 
 
 def read_preset(folder: Path) -> Preset:
@@ -386,85 +409,30 @@ def _find_folder(name_or_folder: str | Path) -> Path:
     known = find_presets()
     if str(name_or_folder) in known:
         return known[str(name_or_folder)]
-    with suppress(OSError):  # the name may be too long for a path
-        if Path(name_or_folder).is_dir():
-            return Path(name_or_folder)
+    with suppress(OSError, AtelierError):  # the name may be too long for a path
+        if str(name_or_folder) and user_path(name_or_folder).is_dir():
+            return user_path(name_or_folder)
     names = ", ".join(known) or "none"
     raise PresetError(
-        f"There is no preset {str(name_or_folder)!r}. Known presets: {names}. "
+        f"There is no preset {shown(str(name_or_folder), 200)}. Known presets: {names}. "
         f"Give one of them, or a folder with a {CONFIG_FILE}; `atelier download` downloads published presets."
     )
 
 
 def _preset_from(values: Any, folder: Path) -> Preset:
-    if not isinstance(values, dict):
-        raise ValueError(f"it holds a {type(values).__name__}, not an object.")
-    _check_keys(values, Preset, "the preset", computed={"folder"})
-    for name in ("recipes", "sampling", "files", "trained_with"):
-        _check_object(values.get(name, {}), name)
-    for name in ("recipes", "trained_with"):
-        for block, inner in values.get(name, {}).items():
-            _check_object(inner, f"{name}.{block}")
-    _check_sampling(values.get("sampling", {}))
-    if not isinstance(values.get("words", []), list):
-        raise ValueError(f"words is a {type(values['words']).__name__}, not a list.")
-    blocks = {"vqgan": VQGANConfig, "bart": BartConfig, "clip": CLIPConfig, "classifier": ClassifierConfig}
-    absent = {name for name in ("clip", "classifier") if values[name] is None}
-    built = {
-        name: config_from_json(values[name], config, name) for name, config in blocks.items() if name not in absent
-    }
-    arguments: dict[str, Any] = {**values, **built, "folder": folder}
-    return Preset(**arguments)
+    preset = from_json(Preset, values, "the preset", folder=folder)
+    if not _is_file_name(preset.name):
+        raise ValueError(f"name is {shown(preset.name)}; give one that can be the name of a folder.")
+    for file in preset.files:
+        if not _is_file_name(file):
+            raise ValueError(f"files names {shown(file)}; give names of files in this folder.")
+    from_json(Sampling, preset.sampling, "sampling")
+    return preset
 
 
-def _check_object(values: Any, name: str) -> None:
-    if not isinstance(values, dict):
-        raise ValueError(f"{name} is a {type(values).__name__}, not an object.")
-
-
-def _check_sampling(values: dict[str, Any]) -> None:
-    _check_keys(values, Sampling, "sampling")
-    defaults = Sampling()
-    for name, value in values.items():
-        fits = isinstance(value, int if name == "top_k" else (int, float)) and not isinstance(value, bool)
-        if not fits and (value is not None or getattr(defaults, name) is not None):
-            kind = "a whole number" if name == "top_k" else "a number"
-            raise ValueError(f"sampling has {value!r} for {name}; give {kind}.")
-    Sampling(**values)  # checks the ranges
-
-
-def config_from_json(values: Any, config: type[Any], name: str) -> Any:
-    """Build a block's config from a JSON object.
-
-    Args:
-        values: the object.
-        config: the class of the config.
-        name: of the block, for errors.
-
-    Returns:
-        The config.
-
-    Raises:
-        ValueError: if a key is missing or unknown, or if `check_sizes` refuses the sizes.
-    """
-    _check_object(values, name)
-    _check_keys(values, config, name)
-    built = config(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
-    check_sizes(built)
-    return built
-
-
-def _check_keys(
-    values: Mapping[str, Any], config: type[Any], name: str, computed: frozenset[str] | set[str] = frozenset()
-):
-    known = {item.name: item for item in fields(config) if item.name not in computed}
-    unknown = sorted(values.keys() - known.keys())
-    if unknown:
-        raise ValueError(f"{name} has the unknown key {', '.join(unknown)}; expected are {', '.join(known)}.")
-    needed = {key for key, item in known.items() if item.default is MISSING and item.default_factory is MISSING}
-    missing = sorted(needed - values.keys())
-    if missing:
-        raise ValueError(f"{name} lacks {', '.join(missing)}.")
+def _is_file_name(name: str) -> bool:
+    """Whether a name is that of a file in a folder, on any system, and not a path."""
+    return 0 < len(name) <= 100 and not re.search(r'[/\\:*?"<>|\x00-\x1f\ud800-\udfff]|^\.+$', name)
 
 
 # ---------------------------------------------------------------------------------------------- weights
@@ -475,7 +443,7 @@ def load_weights(preset: Preset, name: str, module: AnyModule, as_stored: bool =
 
     Args:
         preset: the preset.
-        name: of the weights.
+        name: the name of the weights.
         module: the model, with any weights.
         as_stored: keep the dtypes of the file, mostly float16, instead of converting to the module's.
 
@@ -511,11 +479,11 @@ def save_preset(preset: Preset, folder: str | Path) -> Preset:
 def update_preset(preset: Preset, **changes: Any) -> Preset:
     """Change fields in a preset's config.json.
 
-    The file is locked and read again before it is written, so that two trainings can update the same preset at the
-    same time.
+    The folder is locked, and the file read again before it is written, so that two training runs can update the same
+    preset at the same time.
 
     Args:
-        preset: gives the folder, and the fields if its config.json does not exist yet.
+        preset: the preset. If its config.json exists, only its folder is used, and all other fields are read again.
         changes: new values of fields. The entries of `files` and `trained_with` are added to the existing ones, and an
             empty entry removes one.
 
@@ -534,20 +502,20 @@ def _apply_changes(preset: Preset, changes: dict[str, Any]) -> Preset:
     return save_preset(replace(now, **changes), preset.folder)
 
 
-def save_weights(preset: Preset, name: str, module: nn.Module, bound_to: Mapping[str, str] | None = None) -> Preset:
+def save_weights(preset: Preset, name: str, module: nn.Module, trained_with: Mapping[str, str] | None = None) -> Preset:
     """Write a module's weights as NAME.safetensors and record their hash in config.json.
 
     Args:
         preset: the preset.
-        name: of the weights.
+        name: the name of the weights.
         module: the model, whose weights are stored as by `serialized_weights`.
-        bound_to: the SHA-256, by name, of the files that the weights depend on.
+        trained_with: the SHA-256, by name, of the files that the weights depend on.
 
     Returns:
         The preset as it is now recorded.
     """
     return add_file(
-        preset, f"{name}.safetensors", serialized_weights(module), trained_with={name: dict(bound_to or {})}
+        preset, f"{name}.safetensors", serialized_weights(module), trained_with={name: dict(trained_with or {})}
     )
 
 

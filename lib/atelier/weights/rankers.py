@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from atelier.blocks.clip import CLIP
-from atelier.weights.preset import Preset
+from atelier.weights.preset import CLIP_FILE, Preset
 from atelier.weights.tokenizer import TokenizerLike
 
 
@@ -17,7 +17,7 @@ def load_ranker(preset: Preset, published: str | None = None) -> tuple[CLIP | No
             cache, no connection is needed.
 
     Returns:
-        The CLIP and its tokenizer; None for both if the preset has no CLIP.
+        The CLIP and its tokenizer; None for both if the preset has no CLIP, or if its CLIP is not trained yet.
 
     Raises:
         PresetError: if the preset's own CLIP cannot be read.
@@ -30,6 +30,6 @@ def load_ranker(preset: Preset, published: str | None = None) -> tuple[CLIP | No
         )
 
         return load_published_clip(published)
-    if preset.clip is None:
+    if preset.clip is None or CLIP_FILE not in preset.files:
         return None, None
     return preset.load_clip(), preset.load_clip_tokenizer()

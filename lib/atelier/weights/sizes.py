@@ -10,14 +10,20 @@ from dataclasses import MISSING, fields
 from functools import singledispatch
 from typing import Any
 
+from atelier.arguments import shown
 from atelier.blocks.autoencoder import ConvConfig
 from atelier.blocks.bart import BartConfig
+from atelier.blocks.classifier import ClassifierConfig
 from atelier.blocks.clip import CLIPConfig
 from atelier.blocks.gan import GANConfig
 from atelier.blocks.vqgan import PIXEL_RANGES, VQGANConfig
 
+BLOCKS = (ConvConfig, GANConfig, VQGANConfig, BartConfig, CLIPConfig, ClassifierConfig)
+MOST = 2**18  # of any size; no published model has a larger one
+MOST_LAYERS, MOST_LEVELS = 512, 16
+LAYERS = ("encoder_layers", "decoder_layers", "vision_layers", "text_layers", "residual_blocks", "depth", "levels")
 
-@singledispatch
+
 def check_sizes(config: object) -> None:
     """Checks the config of a block; a config of any other kind is accepted as it is.
 
@@ -27,27 +33,46 @@ def check_sizes(config: object) -> None:
     Raises:
         ValueError: if a size is out of range, or sizes do not fit together. The message names the field.
     """
+    if isinstance(config, BLOCKS):
+        _check_limits(config)
+    _check_block(config)
 
 
-@check_sizes.register
+def _check_limits(config: Any) -> None:
+    """Raises ValueError if a size is so large that building the block would not end, or would fill the memory."""
+    for name, value in vars(config).items():
+        numbers = value if isinstance(value, tuple) else (value,)
+        most = MOST_LAYERS if name in LAYERS else MOST
+        if len(numbers) > MOST_LAYERS or any(isinstance(number, int) and abs(number) > most for number in numbers):
+            raise ValueError(f"{name} is {shown(value)}: give numbers up to {most}.")
+
+
+@singledispatch
+def _check_block(config: object) -> None:
+    """Checks the sizes of one kind of block."""
+
+
+@_check_block.register
 def _(config: ConvConfig) -> None:
     if min(vars(config).values()) < 1:
         raise ValueError(f"{config} has a number below 1: give whole numbers from 1.")
 
 
-@check_sizes.register
+@_check_block.register
 def _(config: GANConfig) -> None:
     if config.latent < 1 or config.width < 2 or config.width % 2:
         raise ValueError(f"latent is {config.latent}, width {config.width}: give at least 1, and an even number.")
 
 
-@check_sizes.register
+@_check_block.register
 def _(config: VQGANConfig) -> None:
     if not config.multipliers or min(config.multipliers) < 1:
         raise ValueError(f"multipliers is {config.multipliers}: give at least one level, and whole numbers from 1.")
     for name in ("resolution", "channels", "residual_blocks", "z_channels", "codes", "code_width"):
         if getattr(config, name) < 1:
             raise ValueError(f"{name} is {getattr(config, name)}: give a whole number from 1.")
+    if max(config.widths) > MOST or len(config.multipliers) > MOST_LEVELS:
+        raise ValueError(f"multipliers is {shown(config.multipliers)}: give fewer or smaller numbers.")
     if config.resolution % config.factor:
         raise ValueError(
             f"A picture of {config.resolution} pixels cannot be halved {len(config.multipliers) - 1} times: "
@@ -72,7 +97,7 @@ def check_codebook(
         codes: the number of codes.
         width: the length of a code.
         beta: weight of the commitment term.
-        decay: of the moving averages; None for a codebook that is learned by gradient.
+        decay: the decay of the moving averages; None for a codebook that is learned by gradient.
         restart_below: the share of the mean count below which a code is restarted.
 
     Raises:
@@ -88,7 +113,7 @@ def check_codebook(
         raise ValueError(f"restart_below is {restart_below}: give a share of the mean count from 0 to below 1.")
 
 
-@check_sizes.register
+@_check_block.register
 def _(config: BartConfig) -> None:
     _check_positive(config, "a Bart")
     if config.shared_embedding and config.text_vocabulary != config.target_vocabulary:
@@ -108,7 +133,7 @@ def _(config: BartConfig) -> None:
         raise ValueError(f"dropout is {config.dropout}; it is a share, so give at least 0 and less than 1.")
 
 
-@check_sizes.register
+@_check_block.register
 def _(config: CLIPConfig) -> None:
     _check_positive(config, "a CLIP")
     if config.image_size % config.patch_size:

@@ -17,13 +17,15 @@ from typing import Any, Literal, overload
 
 from torch import nn
 
+from atelier.arguments import shown
 from atelier.blocks.autoencoder import Autoencoder, AutoencoderConfig
 from atelier.blocks.classifier import ClassifierConfig, PictureClassifier
 from atelier.blocks.gan import GANConfig, Generator
 from atelier.blocks.vae import VAE
 from atelier.blocks.vq import VQVAE, VQVAEConfig
 from atelier.blocks.vqgan import VQGAN, VQGANConfig
-from atelier.weights.preset import config_from_json, preset_folders
+from atelier.folders import preset_folders
+from atelier.weights.fields import from_json
 from atelier.weights.storage import (
     PresetError,
     check_hash,
@@ -57,8 +59,8 @@ class SpriteModel:
 
     Attributes:
         config: its sizes, a config of its block.
-        subjects: of the sprites that it was trained on, as arguments of `atelier.world.sprites`.
-        colours: of the sprites that it was trained on.
+        subjects: the subjects of the sprites that it was trained on, as arguments of `atelier.world.sprites`.
+        colours: the colours of the sprites that it was trained on.
         training: seed, steps, minutes, and the metrics at the end.
         measured: metrics on sprites that were not in the training.
     """
@@ -134,21 +136,24 @@ def read_sprite_models(folder: str | Path | None = None) -> SpriteModels:
 
 
 def _models_from(values: Any, folder: Path) -> SpriteModels:
-    if not isinstance(values, dict) or set(values) != {"models", "files"}:
-        raise ValueError("it is not an object with the keys models and files.")
-    for key, value in values.items():
-        if not isinstance(value, dict):
-            raise ValueError(f"{key} is a {type(value).__name__}, not an object.")
-    unknown = sorted(values["models"].keys() - MODEL_CLASSES.keys())
+    read = from_json(_Record, values, "the file")
+    unknown = sorted(read.models.keys() - MODEL_CLASSES.keys())
     if unknown:
-        raise ValueError(f"it has the unknown model {', '.join(unknown)}; expected are {', '.join(SPRITE_MODELS)}.")
-    models = {name: _model_from(name, model) for name, model in values["models"].items()}
-    return SpriteModels(folder, models, values["files"])
+        raise ValueError(f"it has the unknown model {shown(unknown[0])}; expected are {', '.join(SPRITE_MODELS)}.")
+    models = {name: _with_config(name, model) for name, model in read.models.items()}
+    return SpriteModels(folder, models, read.files)
 
 
-def _model_from(name: str, values: Any) -> SpriteModel:
-    model: SpriteModel = config_from_json(values, SpriteModel, name)
-    return replace(model, config=config_from_json(values["config"], MODEL_CLASSES[name][0], f"{name}.config"))
+@dataclass(frozen=True)
+class _Record:
+    """The content of a models.json; see `SpriteModels`."""
+
+    models: dict[str, SpriteModel]
+    files: dict[str, str]
+
+
+def _with_config(name: str, model: SpriteModel) -> SpriteModel:
+    return replace(model, config=from_json(MODEL_CLASSES[name][0], model.config, f"{name}.config"))
 
 
 @overload
@@ -170,7 +175,7 @@ def load_sprite_model(name: str, folder: str | Path | None = None) -> nn.Module:
 
     Args:
         name: one of SPRITE_MODELS.
-        folder: of the models; None for the shipped ones.
+        folder: the folder of the models; None for the shipped ones.
 
     Returns:
         The model in float32, in evaluation mode.
@@ -192,7 +197,7 @@ def save_sprite_model(folder: str | Path, name: str, module: nn.Module, model: S
     """Write a model's weights as NAME.safetensors and its entry into models.json; other entries are kept.
 
     Args:
-        folder: of the models; it is created if necessary.
+        folder: the folder of the models; it is created if necessary.
         name: one of SPRITE_MODELS.
         module: the model.
         model: its entry.

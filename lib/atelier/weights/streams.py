@@ -39,9 +39,9 @@ def write_safetensors(path: Path, tensors: Mapping[str, LazyTensor], dtype: torc
     """Write tensors to a safetensors file, one at a time.
 
     Args:
-        path: of the file.
+        path: the path of the file.
         tensors: the tensors by name. `read` has to return the given shape and dtype.
-        dtype: of all tensors.
+        dtype: the dtype of all tensors.
 
     Returns:
         The SHA-256 of the file.
@@ -82,9 +82,9 @@ def check_finite(tensor: Tensor) -> Tensor:
 
 
 class _SkipNormalInit(TorchFunctionMode):
-    """Skips the initialisation of parameters from a normal distribution.
+    """Skips the initialisation of parameters from a normal distribution, and its scaling with a number.
 
-    A tensor on the meta device has no values to initialise, and the first call of `normal_` on such a tensor imports
+    A tensor on the meta device has no values to initialise, and the first call of such a function for it imports
     PyTorch's compiler, which takes seconds.
     """
 
@@ -92,6 +92,10 @@ class _SkipNormalInit(TorchFunctionMode):
         kwargs = kwargs or {}
         if func in (nn.init.normal_, Tensor.normal_):
             return args[0] if args else kwargs["tensor"]
+        if func is torch.randn:
+            return torch.empty(*args, **kwargs)
+        if func in (Tensor.mul, Tensor.__mul__, Tensor.__rmul__) and isinstance(args[1], int | float):
+            return args[0]
         return func(*args, **kwargs)
 
 

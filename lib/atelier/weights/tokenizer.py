@@ -5,6 +5,7 @@ never occurs. The translator and the CLIP of a preset share one tokenizer.
 """
 
 import re
+import unicodedata
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Protocol, Self
@@ -62,7 +63,7 @@ class Tokenizer:
         """Read a tokenizer.json.
 
         Args:
-            path: of the file.
+            path: the path of the file.
             normalize: see `Tokenizer`.
 
         Returns:
@@ -113,7 +114,7 @@ class Tokenizer:
         padded = [row + [PAD] * (length - len(row)) for row in rows]
         return torch.tensor(padded, dtype=torch.long).view(len(texts), length)
 
-    def nothing(self, length: int) -> Tensor:
+    def empty_caption(self, length: int) -> Tensor:
         """The ids (length,) of the empty caption, <s> </s> <pad> …, with which guidance compares.
 
         They can differ from the ids of an empty string, to which normalisation may add a blank.
@@ -199,8 +200,14 @@ def train_tokenizer(captions: Iterable[str], vocabulary: int = 1024) -> Tokenize
 
 
 def words_of(text: str) -> list[str]:
-    """Split a text into words in lower case, without punctuation."""
-    return re.findall(r"\w[\w'-]*", text.lower())
+    """Split a text into words in lower case, without punctuation; a symbol such as an emoji is a word, too."""
+    words = re.findall(r"\w+(?:['-]\w+)*|[^\w\s]", text.lower().replace("’", "'"))
+    return [word for word in words if word[0].isalnum() or "_" in word or is_symbol(word)]
+
+
+def is_symbol(word: str) -> bool:
+    """Whether a word is a symbol such as an emoji."""
+    return len(word) == 1 and unicodedata.category(word) == "So"
 
 
 def clean_texts(texts: Iterable[str]) -> list[str]:

@@ -4,7 +4,19 @@ from atelier.world.captions import caption, parse
 from atelier.world.held_out import HELD_OUT, is_held_out
 from atelier.world.painter import paint
 from atelier.world.scenes import Scene
-from atelier.world.sprites import SPRITES, sprites
+from atelier.world.sprites import (
+    HELD_OUT_SPRITES,
+    SPRITE_COLOURS,
+    SPRITE_WORDINGS,
+    SPRITES,
+    paint_sprites,
+    sprite_caption,
+    sprite_requests,
+    sprite_scene,
+    sprite_scenes,
+    sprites,
+    varied_sprites,
+)
 from atelier.world.vocabulary import (
     ATTRIBUTES,
     WORLDS,
@@ -20,7 +32,10 @@ from atelier.world.vocabulary import (
 __all__ = [
     "ATTRIBUTES",
     "HELD_OUT",
+    "HELD_OUT_SPRITES",
     "SPRITES",
+    "SPRITE_COLOURS",
+    "SPRITE_WORDINGS",
     "WORLDS",
     "HeldOut",
     "Scene",
@@ -30,9 +45,15 @@ __all__ = [
     "is_held_out",
     "named_world",
     "paint",
+    "paint_sprites",
     "parse",
     "small_world",
+    "sprite_caption",
+    "sprite_requests",
+    "sprite_scene",
+    "sprite_scenes",
     "sprites",
     "studio_world",
+    "varied_sprites",
     "vocabulary",
 ]

@@ -52,7 +52,7 @@ def _subjects(scene: Scene, random: _RandomStream, complete: bool) -> str:
     assert scene.subject is not None
     first = _subject(scene.subject, scene.colour, random, complete)
     if scene.size in SIZE_WORDS and not SUBJECTS[scene.subject].dish and random.chance(0.8):
-        first = _insert(first, SIZE_WORDS[scene.size])
+        first = insert_adjective(first, SIZE_WORDS[scene.size])
     return f"{first} {scene.relation} {_subject(*scene.second, random, complete)}" if scene.second else first
 
 
@@ -85,17 +85,23 @@ def _time(scene: Scene, random: _RandomStream) -> str:
 
 def _subject(name: str, colour: str, random: _RandomStream, complete: bool) -> str:
     """A subject with its colour; its natural colour may be left out."""
+    left_out = colour == SUBJECTS[name].natural and not complete and random.chance(0.5)
+    return subject_phrase(name, None if left_out else colour)
+
+
+def subject_phrase(name: str, colour: str | None = None) -> str:
+    """A subject as captions name it: "a cat", "a green cat", "the food of china in a blue bowl"."""
     subject = SUBJECTS[name]
-    if colour == subject.natural and not complete and random.chance(0.5):
+    if colour is None:
         return subject.noun
     if subject.dish:
         preposition, dish = subject.dish.split(" ", 1)
-        return f"{subject.noun} {preposition} {_insert(dish, colour)}"
-    return _insert(subject.noun, colour)
+        return f"{subject.noun} {preposition} {insert_adjective(dish, colour)}"
+    return insert_adjective(subject.noun, colour)
 
 
-def _insert(noun: str, word: str) -> str:
-    """Put an adjective after the article, and change "a" to "an" or back where the adjective needs it."""
+def insert_adjective(noun: str, word: str) -> str:
+    """Put an adjective after the article of a noun, and change "a" to "an" or back where the adjective needs it."""
     article, rest = noun.split(" ", 1)
     if article in ("a", "an"):
         article = "an" if word[0] in "aeiou" else "a"

@@ -1,10 +1,10 @@
 """The painter: from scenes to pictures.
 
-Pictures of one style are painted together, first their settings, one group for each setting, then their subjects, one
-group for each subject. Each shape is then one tensor operation for a whole group.
+Pictures of one style are painted together: first the settings, all pictures with the same setting at once, then the
+subjects, all pictures with the same subject at once. So each shape is one tensor operation for many pictures.
 
-All that is random in a picture depends on its scene's seed alone. The same scene gives the same picture in any batch
-and at any resolution, and on any device up to rounding errors.
+The random numbers of a picture depend on its scene's seed alone. So the same scene gives the same picture in any batch,
+at any resolution, and, up to rounding errors, on any device.
 """
 
 from __future__ import annotations
@@ -22,18 +22,19 @@ from atelier.world.settings import SETTINGS, TIMES, Light
 from atelier.world.shapes import Plane, constant, to_device
 from atelier.world.subjects import COLOURS, SUBJECTS
 
-SIZE = {  # in picture units: a subject's least half-height, how much more it may be, how far it may be from its place
+SIZE = {  # in picture units: the smallest half-height, the range of half-heights, the largest shift from the place
     "small": (0.40, 0.06, 0.12),
     "big": (0.60, 0.10, 0.12),
     "large": (0.66, 0.04, 0.05),
     "huge": (0.80, 0.06, 0.10),
 }
 PLACE = {"left": -0.36, "centre": 0.0, "right": 0.36}
-DAYLIGHT = ((1.0, 1.0, 1.0), (1.0, 0.95, 0.90), (0.84, 0.86, 0.96))  # on subjects: colours can be told apart at night
+# The colour of the light on subjects by day, in the evening and at night, weak enough that colours can be told apart.
+DAYLIGHT = ((1.0, 1.0, 1.0), (1.0, 0.95, 0.90), (0.84, 0.86, 0.96))
 
 
 def paint(
-    scenes: Sequence[Scene], size: int = 64, device: str | torch.device = "cpu", ground: Colour | None = None
+    scenes: Sequence[Scene], size: int = 64, device: str | torch.device = "cpu", background: Colour | None = None
 ) -> Tensor:
     """Paint scenes.
 
@@ -41,7 +42,7 @@ def paint(
         scenes: n scenes.
         size: pixels per side.
         device: where to paint.
-        ground: paint every subject on this plain colour instead of in its setting.
+        background: paint every subject on this plain colour instead of in its setting.
 
     Returns:
         (n, 3, size, size) float32 in [0, 1].
@@ -54,7 +55,7 @@ def paint(
     device = torch.device(device)
     pictures = torch.empty(len(scenes), 3, size, size, device=device)
     for members in _groups(scene.style for scene in scenes):
-        pictures[to_device(members, device)] = _paint_style([scenes[i] for i in members], size, device, ground)
+        pictures[to_device(members, device)] = _paint_style([scenes[i] for i in members], size, device, background)
     return pictures
 
 
@@ -85,7 +86,7 @@ def _groups(kinds: Iterable[Hashable]) -> list[list[int]]:
     return list(groups.values())
 
 
-def _paint_style(scenes: list[Scene], size: int, device: torch.device, ground: Colour | None) -> Tensor:
+def _paint_style(scenes: list[Scene], size: int, device: torch.device, background: Colour | None) -> Tensor:
     """Pictures of one style, (n, 3, size, size)."""
     ink = INKS[scenes[0].style]
     axis = (torch.arange(size, device=device) + 0.5) * (2 / size) - 1
@@ -93,14 +94,14 @@ def _paint_style(scenes: list[Scene], size: int, device: torch.device, ground: C
     plane = ink.warp(straight)
     canvas = Canvas(torch.empty(len(scenes), 3, size, size, device=device), plane, 2 / size)
     random = uniform([scene.seed for scene in scenes], 16, device)[..., None, None]  # (n, 16, 1, 1)
-    if ground is None:
+    if background is None:
         for members in _groups(scene.setting for scene in scenes):
             part = Canvas(torch.empty(len(members), 3, size, size, device=device), plane, canvas.pixel)
             where = to_device(members, device)
             _paint_setting(Brush(part, ink, plane, near=False), [scenes[i] for i in members], random[where, :8])
             canvas.rgb[where] = part.rgb
     else:
-        canvas.rgb.copy_(canvas.colour(ground).expand_as(canvas.rgb))
+        canvas.rgb.copy_(canvas.colour(background).expand_as(canvas.rgb))
     ink.backdrop(Brush(canvas, ink, plane, near=False), random[:, 8, 0, 0])
     for layer in _layers(scenes):
         _paint_subjects(canvas, ink, layer, random)
@@ -121,7 +122,9 @@ def _paint_setting(far: Brush, scenes: list[Scene], random: Tensor) -> None:
     far.fill(far.below(-0.45), wall * 0.82)
 
 
-Layer = list[tuple[int, Scene, str, str, float]]  # (picture, scene, subject, colour, shift) of subjects, one a picture
+Layer = list[
+    tuple[int, Scene, str, str, float]
+]  # at most one subject per picture: (picture, scene, subject, colour, shift)
 
 
 def _layers(scenes: list[Scene]) -> list[Layer]:

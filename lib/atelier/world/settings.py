@@ -29,7 +29,7 @@ class Light:
 
     Attributes:
         times: n names of TIMES.
-        device: of the tensors below.
+        device: the device of the tensors below.
         time_index: (n,), indices into TIMES.
         top, low: colours (n, 3) of the sky, at its top and at the horizon.
         ambient: (n, 3), multiplies the colours of everything outdoors.

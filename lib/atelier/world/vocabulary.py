@@ -27,7 +27,7 @@ class World:
     Attributes:
         name: "full", "small" or "studio".
         subjects, settings, colours, styles: names to choose from.
-        places, sizes: of subjects; a name that occurs twice is chosen twice as often.
+        places, sizes: the places and sizes of subjects; a name that occurs twice is chosen twice as often.
         pairs: share of scenes with two subjects.
     """
 

@@ -19,7 +19,7 @@ from atelier.blocks.vq import VQVAE
 from atelier.training.codebook import prepare_codebook
 from atelier.training.data import Batch
 from atelier.training.metrics import psnr
-from atelier.training.recipe import Recipe, Settings, TrainingError, Turn
+from atelier.training.recipe import PartLoss, Recipe, Settings, TrainingError
 from atelier.training.recipes.pictures import grid
 
 AnyAutoencoder = TypeVar("AnyAutoencoder", Autoencoder, VAE, VQVAE)
@@ -136,9 +136,9 @@ class AutoencoderRecipe(Recipe[AutoencoderSettings, AnyAutoencoder]):
         self.frozen = {}
         self.exported = module.model
 
-    def turns(self, parts: dict[str, nn.Module], batch: Batch, progress: float) -> Iterator[Turn]:
-        """Yield one turn: reconstruct the pictures."""
-        yield Turn("autoencoder", *parts["autoencoder"](batch.pictures))
+    def losses(self, parts: dict[str, nn.Module], batch: Batch, progress: float) -> Iterator[PartLoss]:
+        """Yield one loss: reconstruct the pictures."""
+        yield PartLoss("autoencoder", *parts["autoencoder"](batch.pictures))
 
     def sample(self, averaged: AnyAutoencoder, batch: Batch) -> Tensor | None:
         """Lay out eight pictures and, below them, their reconstructions."""

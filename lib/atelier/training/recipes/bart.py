@@ -2,6 +2,10 @@
 
 Dayma et al. 2021, "DALL·E Mini": cross-entropy on the codes that the VQ-GAN gives a picture. A share of the captions is
 replaced by the empty caption, so that the model also learns codes without a caption, which guidance needs.
+
+The way of a caption and its picture to the loss: `PaintedSource.portion` paints a scene and describes it in a caption;
+`complete_store` encodes the picture and stores its codes with the caption; `StoredCodes` makes batches of both;
+`BartRecipe.losses` converts the captions to token ids; and `BartWithLoss` predicts the codes from them.
 """
 
 from __future__ import annotations
@@ -20,7 +24,7 @@ from atelier.blocks.vqgan import VQGAN
 from atelier.decoding import Sampling, decode, uniform_numbers
 from atelier.training.codes import CodedBatch, CodeStore, StoredCodes, StoreKey, complete_store
 from atelier.training.data import PictureSource, derive_seed
-from atelier.training.recipe import Inputs, Recipe, Settings, TrainingError, Turn
+from atelier.training.recipe import Inputs, PartLoss, Recipe, Settings, TrainingError
 from atelier.training.recipes.pictures import grid
 from atelier.weights.preset import TOKENIZER_FILE, VQGAN_FILE
 from atelier.weights.tokenizer import Tokenizer
@@ -102,9 +106,9 @@ class BartRecipe(Recipe[BartSettings, Bart]):
     Args:
         config: the sizes of the translator.
         vqgan: the trained VQ-GAN.
-        tokenizer: of the captions.
+        tokenizer: the tokenizer of the captions.
         settings: the settings of the optimization.
-        bound_to: the hashes of the files of the VQ-GAN and the tokenizer, by name; a training with other hashes is not
+        trained_with: the hashes of the files of the VQ-GAN and the tokenizer, by name; a run with other hashes is not
             resumed.
     """
 
@@ -120,11 +124,11 @@ class BartRecipe(Recipe[BartSettings, Bart]):
         vqgan: VQGAN,
         tokenizer: Tokenizer,
         settings: BartSettings,
-        bound_to: dict[str, str] | None = None,
+        trained_with: dict[str, str] | None = None,
     ) -> None:
         self.settings = settings
-        self.bound_to = bound_to or {}
-        self.config = {"bart": asdict(config), "bound_to": self.bound_to}
+        self.trained_with = trained_with or {}
+        self.config = {"bart": asdict(config), "trained_with": self.trained_with}
         self.tokenizer = tokenizer
         self.bart = Bart(config)
         self.vqgan = vqgan.eval().requires_grad_(False)
@@ -148,7 +152,7 @@ class BartRecipe(Recipe[BartSettings, Bart]):
     ) -> StoredCodes | None:
         """Complete the store of codes in the folder and make batches from it; None if the store is incomplete."""
         key = StoreKey(
-            vqgan=self.bound_to.get(VQGAN_FILE, ""),
+            vqgan=self.trained_with.get(VQGAN_FILE, ""),
             source=source.identity,
             pictures=source.count(self.settings.distinct),
             captions=self.settings.wordings,
@@ -158,18 +162,19 @@ class BartRecipe(Recipe[BartSettings, Bart]):
             return None
         return StoredCodes(store, self.settings.batch_size, derive_seed(source.identity, "batches"))
 
-    def turns(self, parts: dict[str, nn.Module], batch: CodedBatch, progress: float) -> Iterator[Turn]:
-        """Yield one turn: predict the codes of the pictures."""
+    def losses(self, parts: dict[str, nn.Module], batch: CodedBatch, progress: float) -> Iterator[PartLoss]:
+        """Yield one loss: predict the codes of the pictures."""
         text, empty = self._ids(batch.captions, batch.codes.device)
         loss, metrics = parts["bart"](drop_captions(text, empty, self.settings.caption_dropout), batch.codes)
-        yield Turn("bart", loss, metrics)
+        yield PartLoss("bart", loss, metrics)
 
     def _ids(self, captions: list[str], device: torch.device) -> tuple[Tensor, Tensor]:
         """Encode captions to ids (n, t) and the empty caption to (t,); columns of padding alone are cut off."""
-        ids = self.tokenizer.encode([*captions, ""], self.bart.config.text_length)
+        length = self.bart.config.text_length
+        ids, empty = self.tokenizer.encode(captions, length), self.tokenizer.empty_caption(length)
         longest = int(self.bart.text_mask(ids).sum(1).max())  # on the CPU, so that there is no wait for a GPU
-        ids = ids[:, :longest].to(device, non_blocking=True)
-        return ids[:-1], ids[-1]
+        ids, empty = ids[:, :longest], empty[:longest]
+        return ids.to(device, non_blocking=True), empty.to(device, non_blocking=True)
 
     def sample(self, averaged: Bart, batch: CodedBatch) -> Tensor | None:
         """Lay out eight pictures, decoded from their codes, and below them drawings of their captions."""
@@ -177,6 +182,6 @@ class BartRecipe(Recipe[BartSettings, Bart]):
         text, empty = self._ids(captions, codes.device)
         uniforms = uniform_numbers(0, len(captions), averaged.config.target_length).to(codes.device)
         sampling, c = Sampling(guidance=3.0, top_k=64), self.vqgan.config
-        *_, drawn = decode(averaged, text, empty, sampling, uniforms, codes=c.codes)  # (n, s)
+        *_, drawn = decode(averaged, text, empty, sampling, uniforms, code_count=c.codes)  # (n, s)
         shown = torch.cat([codes, drawn]).unflatten(1, (c.grid, c.grid))
         return grid(self.vqgan.decode_codes(shown).float(), columns=len(captions))

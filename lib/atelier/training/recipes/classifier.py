@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from atelier.blocks.classifier import ClassifierConfig, PictureClassifier
 from atelier.training.data import Batch
-from atelier.training.recipe import Inputs, Recipe, Settings, TrainingError, Turn
+from atelier.training.recipe import Inputs, PartLoss, Recipe, Settings, TrainingError
 from atelier.training.recipes.pictures import noisy, shifted, softened
 from atelier.world import ATTRIBUTES, World
 
@@ -103,12 +103,12 @@ class ClassifierRecipe(Recipe[ClassifierSettings, PictureClassifier]):
         """Build the recipe for the classifier of a preset."""
         if inputs.world is None:
             raise TrainingError("A classifier learns the attributes of painted scenes; train it without a data folder.")
-        return cls(inputs.preset.classifier_sizes, inputs.world, settings)
+        return cls(inputs.preset.classifier_config, inputs.world, settings)
 
-    def turns(self, parts: dict[str, nn.Module], batch: Batch, progress: float) -> Iterator[Turn]:
-        """Yield one turn: predict the attributes of the pictures."""
+    def losses(self, parts: dict[str, nn.Module], batch: Batch, progress: float) -> Iterator[PartLoss]:
+        """Yield one loss: predict the attributes of the pictures."""
         loss, metrics = parts["classifier"](batch.pictures, self._labels(batch))
-        yield Turn("classifier", loss, metrics)
+        yield PartLoss("classifier", loss, metrics)
 
     def _labels(self, batch: Batch) -> dict[str, Tensor]:
         if batch.scenes is None:

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from atelier.blocks.clip import CLIP, CLIPConfig, contrastive_loss
 from atelier.blocks.vqgan import VQGAN
 from atelier.training.data import Batch
-from atelier.training.recipe import Inputs, Recipe, Settings, TrainingError, Turn
+from atelier.training.recipe import Inputs, PartLoss, Recipe, Settings, TrainingError
 from atelier.training.recipes.pictures import shifted
 from atelier.weights.preset import TOKENIZER_FILE, VQGAN_FILE
 from atelier.weights.tokenizer import Tokenizer
@@ -82,10 +82,10 @@ class CLIPRecipe(Recipe[CLIPSettings, CLIP]):
 
     Args:
         config: the sizes of CLIP.
-        tokenizer: of the captions.
+        tokenizer: the tokenizer of the captions.
         settings: the settings of the optimization.
         vqgan: reconstructs a share of the pictures; None: no picture is reconstructed.
-        bound_to: the hash of the tokenizer's file, by name; a training with another hash is not resumed.
+        trained_with: the hash of the tokenizer's file, by name; a training run with another hash is not resumed.
     """
 
     name = "clip"
@@ -100,11 +100,11 @@ class CLIPRecipe(Recipe[CLIPSettings, CLIP]):
         tokenizer: Tokenizer,
         settings: CLIPSettings,
         vqgan: VQGAN | None = None,
-        bound_to: dict[str, str] | None = None,
+        trained_with: dict[str, str] | None = None,
     ) -> None:
         self.settings = settings
-        self.bound_to = bound_to or {}
-        self.config = {"clip": asdict(config), "bound_to": self.bound_to}
+        self.trained_with = trained_with or {}
+        self.config = {"clip": asdict(config), "trained_with": self.trained_with}
         self.tokenizer = tokenizer
         self.clip = CLIP(config)
         self.vqgan = vqgan.eval().requires_grad_(False) if vqgan is not None else None
@@ -122,14 +122,14 @@ class CLIPRecipe(Recipe[CLIPSettings, CLIP]):
         """Build the recipe for the CLIP of a preset. It is not bound to the VQ-GAN, since it suits another one too."""
         vqgan = inputs.files[VQGAN_FILE].load_vqgan() if VQGAN_FILE in inputs.files else None
         tokenizer = inputs.files[TOKENIZER_FILE].load_tokenizer()
-        return cls(inputs.preset.clip_sizes, tokenizer, settings, vqgan, inputs.hashes(TOKENIZER_FILE))
+        return cls(inputs.preset.clip_config, tokenizer, settings, vqgan, inputs.hashes(TOKENIZER_FILE))
 
-    def turns(self, parts: dict[str, nn.Module], batch: Batch, progress: float) -> Iterator[Turn]:
-        """Yield one turn: match pictures and captions."""
+    def losses(self, parts: dict[str, nn.Module], batch: Batch, progress: float) -> Iterator[PartLoss]:
+        """Yield one loss: match pictures and captions."""
         pictures = shifted(self._partly_reconstructed(batch.pictures), self.settings.shift)
         text = self.tokenizer.encode(batch.captions, self.clip.config.context_length)
         loss, metrics = parts["clip"](pictures, text.to(pictures.device, non_blocking=True))
-        yield Turn("clip", loss, metrics)
+        yield PartLoss("clip", loss, metrics)
 
     @torch.no_grad()
     def _partly_reconstructed(self, pictures: Tensor) -> Tensor:

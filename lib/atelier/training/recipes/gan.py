@@ -1,4 +1,4 @@
-"""The recipe of the vanilla GAN: generator and discriminator take turns.
+"""The recipe of the vanilla GAN: generator and discriminator are trained in turn.
 
 Goodfellow et al. 2014, "Generative Adversarial Networks", algorithm 1 with one step of the discriminator for each step
 of the generator, and the non-saturating loss of the generator (section 3).
@@ -15,7 +15,7 @@ from torch.optim import Optimizer
 
 from atelier.blocks.gan import Discriminator, GANConfig, Generator, discriminator_loss, generator_loss
 from atelier.training.data import Batch
-from atelier.training.recipe import Recipe, Settings, TrainingError, Turn
+from atelier.training.recipe import PartLoss, Recipe, Settings, TrainingError
 from atelier.training.recipes.pictures import grid
 
 SAMPLES = 32
@@ -26,7 +26,7 @@ class GANSettings(Settings):
     """The settings of the GAN, with little momentum (Radford et al. 2015) and almost no clipping.
 
     Attributes:
-        learning_rate: of the generator.
+        learning_rate: the learning rate of the generator.
         discriminator_pace: the learning rate of the discriminator, as a share of the generator's. With the same rate
             the discriminator wins long before the generator draws well, since there are few different sprites.
         discriminator_width: the width of the discriminator.
@@ -73,7 +73,7 @@ class GeneratorWithLoss(nn.Module):
 
         Args:
             z: (n, latent) noise.
-            discriminator: not trained in this turn.
+            discriminator: not trained by this loss.
 
         Returns:
             The loss (a scalar), the pictures (n, 3, h, w) without gradient, and the metrics.
@@ -129,14 +129,14 @@ class GANRecipe(Recipe[GANSettings, Generator]):
         self.frozen = {}
         self.exported = self.generator
 
-    def turns(self, parts: dict[str, nn.Module], batch: Batch, progress: float) -> Iterator[Turn]:
-        """Yield the turn of the generator, then the turn of the discriminator on the same drawn pictures."""
+    def losses(self, parts: dict[str, nn.Module], batch: Batch, progress: float) -> Iterator[PartLoss]:
+        """Yield the loss of the generator, then that of the discriminator on the same generated pictures."""
         self.discriminator.requires_grad_(False)
         loss, drawn, metrics = parts["generator"](self._noise(len(batch.pictures), batch), self.discriminator)
-        yield Turn("generator", loss, metrics)
+        yield PartLoss("generator", loss, metrics)
         self.discriminator.requires_grad_(True)
         loss, metrics = parts["discriminator"](batch.pictures, drawn)
-        yield Turn("discriminator", loss, metrics)
+        yield PartLoss("discriminator", loss, metrics)
 
     def sample(self, averaged: Generator, batch: Batch) -> Tensor | None:
         """Lay out pictures of the generator, from the same noise every time."""

@@ -100,6 +100,20 @@ def fold_whitening(vqgan: VQGAN) -> VQGAN:
     return folded
 
 
+def load_folded(vqgan: VQGAN, folded: VQGAN) -> None:
+    """Load the weights of a VQ-GAN without whitening into one with or without, in place.
+
+    Args:
+        vqgan: the VQ-GAN in training. If it has a whitening, that starts as the identity.
+        folded: a VQ-GAN of the same sizes, from `fold_whitening`.
+    """
+    for name, part in folded.named_children():
+        own = getattr(vqgan, name)
+        if isinstance(own, nn.Sequential) and isinstance(own[-1], Whitening):
+            own = own[0]
+        own.load_state_dict(part.state_dict())
+
+
 def effective_dimensions(codebook: Tensor) -> float:
     """Compute how many dimensions a codebook uses: the exponential of the entropy of its covariance's spectrum.
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from atelier.blocks.classifier import ClassifierConfig, PictureClassifier
 from atelier.training.data import Batch
-from atelier.training.recipe import Recipe, TrainingError, Turn
+from atelier.training.recipe import PartLoss, Recipe, TrainingError
 from atelier.training.recipes.classifier import ClassifierSettings, ClassifierWithLoss
 
 KIND, NONE = "kind", "none"
@@ -55,8 +55,8 @@ class SpriteJudgeRecipe(Recipe[ClassifierSettings, PictureClassifier]):
         self.frozen = {}
         self.exported = self.classifier
 
-    def turns(self, parts: dict[str, nn.Module], batch: Batch, progress: float) -> Iterator[Turn]:
-        """Yield one turn: classify one half of the batch as sprites and the other, made into negatives, as "none"."""
+    def losses(self, parts: dict[str, nn.Module], batch: Batch, progress: float) -> Iterator[PartLoss]:
+        """Yield one loss: classify one half of the batch as sprites and the other, made into negatives, as "none"."""
         kinds = torch.tensor([self.kinds.index(caption) for caption in batch.captions], device=batch.pictures.device)
         others = batch.pictures[partners_of_other_kinds(kinds)]
         half = len(kinds) // 2  # the pictures of a batch are in random order
@@ -68,7 +68,7 @@ class SpriteJudgeRecipe(Recipe[ClassifierSettings, PictureClassifier]):
             ]
         )
         kinds[half:] = len(self.kinds) - 1
-        yield Turn("classifier", *parts["classifier"](pictures, {KIND: kinds}))
+        yield PartLoss("classifier", *parts["classifier"](pictures, {KIND: kinds}))
 
 
 def partners_of_other_kinds(kinds: Tensor) -> Tensor:

@@ -1,7 +1,8 @@
 """The recipe of the VQ-GAN: reconstruct pictures with a perceptual and an adversarial loss.
 
 Esser, Rombach and Ommer 2021, "Taming Transformers for High-Resolution Image Synthesis", section 3.1, equations 4 to 7.
-Two parts take turns: the generator (the VQ-GAN itself) and, after a given share of the training, the discriminator.
+Each step trains two parts, one after the other: the generator, which is the VQ-GAN itself, and, after a given share of
+the training, the discriminator.
 """
 
 from __future__ import annotations
@@ -26,10 +27,10 @@ from atelier.blocks.vqgan import (
 from atelier.training.codebook import prepare_codebook
 from atelier.training.data import Batch
 from atelier.training.metrics import psnr
-from atelier.training.recipe import Inputs, Recipe, Settings, TrainingError, Turn
-from atelier.training.recipes.normalization import add_whitening, fold_whitening
+from atelier.training.recipe import Inputs, PartLoss, Recipe, Settings, TrainingError
+from atelier.training.recipes.normalization import add_whitening, fold_whitening, load_folded
 from atelier.training.recipes.pictures import grid
-from atelier.weights.preset import PERCEPTUAL_FILE
+from atelier.weights.preset import PERCEPTUAL_FILE, Preset, load_weights
 
 
 @dataclass(frozen=True)
@@ -101,7 +102,7 @@ class VQGANWithLoss(nn.Module):
         Args:
             pictures: (n, 3, h, w).
             perceptual: the classifier whose features are compared; frozen.
-            discriminator: not trained in this turn.
+            discriminator: not trained by this loss.
             adversarial_weight: the weight of the adversarial loss before the adaptive weight; 0 leaves it out.
 
         Returns:
@@ -199,23 +200,27 @@ class VQGANRecipe(Recipe[VQGANSettings, VQGAN]):
         perceptual = inputs.files[PERCEPTUAL_FILE].load_classifier("perceptual")
         return cls(inputs.preset.vqgan, perceptual, settings)
 
+    def warm_start(self, preset: Preset) -> None:
+        """Start from the VQ-GAN of a preset; its whitening is part of its `quant_conv` and starts as the identity."""
+        load_folded(self.vqgan, load_weights(preset, self.name, VQGAN(self.vqgan.config)))
+
     def for_export(self, averaged: VQGAN) -> VQGAN:
         """Return the averaged weights with the whitening folded into `quant_conv`."""
         return fold_whitening(averaged)
 
-    def turns(self, parts: dict[str, nn.Module], batch: Batch, progress: float) -> Iterator[Turn]:
-        """Yield the turn of the generator, then the turn of the discriminator on the same reconstructions."""
+    def losses(self, parts: dict[str, nn.Module], batch: Batch, progress: float) -> Iterator[PartLoss]:
+        """Yield the loss of the generator, then that of the discriminator on the same reconstructions."""
         weight = self.settings.adversarial_weight(progress)
         self.discriminator.requires_grad_(False)
         loss, reconstructions, metrics = parts["generator"](batch.pictures, self.perceptual, self.discriminator, weight)
         codebook = self.vqgan.quantize
         if isinstance(codebook, MovingAverageQuantizer):  # as its `usage()`, but stays on the GPU
             metrics["codes_used"] = (codebook.counts > 0.01 * codebook.counts.mean()).float().mean()
-        yield Turn("generator", loss, metrics)
+        yield PartLoss("generator", loss, metrics)
         if progress >= self.settings.discriminator_start and self.settings.discriminator_start < 1:
             self.discriminator.requires_grad_(True)
             loss, metrics = parts["discriminator"](batch.pictures, reconstructions)
-            yield Turn("discriminator", loss, metrics)
+            yield PartLoss("discriminator", loss, metrics)
 
     def sample(self, averaged: VQGAN, batch: Batch) -> Tensor | None:
         """Lay out eight pictures and, below them, their reconstructions."""

@@ -84,7 +84,7 @@ def load_bart(name_or_folder: str | Path = "facebook/bart-base", dtype: torch.dt
 
     Args:
         name_or_folder: its name on the hub, or a folder that transformers has written.
-        dtype: of the weights.
+        dtype: the dtype of the weights.
 
     Returns:
         The model in evaluation mode.

@@ -23,12 +23,12 @@ from torch import Tensor, nn
 from atelier.blocks.bart import Bart, BartConfig
 from atelier.blocks.vqgan import VQGAN, VQGANConfig
 from atelier.errors import FileError
+from atelier.folders import downloads_folder
 from atelier.weights.preset import (
     FREQUENCIES_FILE,
     TOKENIZER_FILE,
     Preset,
     add_file,
-    downloads_folder,
     read_preset,
     save_preset,
     update_preset,
@@ -62,11 +62,11 @@ class PublishedModel:
     Attributes:
         files: the downloaded files.
         vqgan: sizes of the VQ-GAN.
-        vqgan_tensors: the file or folder of its tensors, for errors, and the tensors.
+        vqgan_tensors: the file or folder of its tensors, for error messages, and the tensors.
         bart: sizes of the translator.
         bart_tensors: the same for the translator.
-        tokenizer: of the translator.
-        normalization: of the prompts, see `Preset`.
+        tokenizer: the tokenizer of the translator.
+        normalization: the normalization of the prompts, see `Preset`.
         sampling: the defaults of the publication's own code.
     """
 
@@ -98,7 +98,7 @@ class FlaxPublication:
     """The DALL·E Mini project's own publication of a model, see the module `flax`.
 
     Attributes:
-        repository: of the translator.
+        repository: the repository of the translator.
         vqgan: the repository of the VQ-GAN.
         frequencies: the repository with the list of words that hashtags are split with.
     """
@@ -144,10 +144,10 @@ class MinDallePublication:
     """The min-dalle project's publication of a model, see the module `mindalle`.
 
     Attributes:
-        suffix: of the files' names.
+        suffix: the suffix of the files' names.
         bart: sizes of the translator.
         vqgan: sizes of the VQ-GAN.
-        repository: of all files.
+        repository: the repository of all files.
     """
 
     suffix: str
@@ -194,7 +194,7 @@ def download(
     Args:
         name: "dalle-mini" or "dalle-mega".
         source: the publication: "flax", the original, or "min-dalle", which is smaller and cannot encode pictures.
-        dtype: of the stored weights: "float16", "bfloat16" or "float32".
+        dtype: the dtype of the stored weights: "float16", "bfloat16" or "float32".
         report: called during the conversion with what is converted, the bytes that are done, and their total.
 
     Returns:

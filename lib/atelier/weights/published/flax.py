@@ -9,7 +9,6 @@ have no entry for it, and neither have those of our `Bart`.
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,6 +18,7 @@ import torch
 
 from atelier.blocks.bart import Bart, BartConfig
 from atelier.blocks.vqgan import VQGAN, VQGANConfig
+from atelier.weights.fields import from_json
 from atelier.weights.published.msgpack import Array, read_msgpack
 from atelier.weights.published.tensors import (
     PublishedError,
@@ -27,7 +27,7 @@ from atelier.weights.published.tensors import (
     load_tensors,
     same_in_both_stacks,
 )
-from atelier.weights.sizes import check_sizes
+from atelier.weights.storage import PresetError, read_json
 
 CONFIG_FILE = "config.json"
 WEIGHTS_FILE = "flax_model.msgpack"
@@ -115,8 +115,8 @@ def bart_config(folder: Path) -> BartConfig:
     start = values.get("decoder_start_token_id")
     sizes = _sizes(folder, values, SIZES)
     try:
-        config = BartConfig(**sizes, start_token=None if start == sizes["target_vocabulary"] else start)
-        check_sizes(config)
+        start = None if start == sizes["target_vocabulary"] else start
+        config = from_json(BartConfig, {**sizes, "start_token": start}, "the config")
     except (TypeError, ValueError) as fault:
         raise PublishedError(f"{folder / CONFIG_FILE} does not describe a DALL·E Mini: {fault}") from fault
     return config
@@ -163,7 +163,7 @@ def load_bart(folder: str | Path, dtype: torch.dtype = torch.float32) -> Bart:
 
     Args:
         folder: with config.json and flax_model.msgpack.
-        dtype: of the weights.
+        dtype: the dtype of the weights.
 
     Returns:
         The model in evaluation mode.
@@ -202,8 +202,8 @@ def vqgan_config(folder: Path) -> VQGANConfig:
     check_supported(folder / CONFIG_FILE, values, VQGAN_SUPPORTED)
     try:
         sizes = _sizes(folder, values, VQGAN_SIZES)
-        config = VQGANConfig(**sizes, pixel_range="[0,1]", decay=None, restart_below=0.0)
-        check_sizes(config)
+        more = {"pixel_range": "[0,1]", "decay": None, "restart_below": 0.0}
+        config = from_json(VQGANConfig, {**sizes, **more}, "the config")
     except (TypeError, ValueError) as fault:
         raise PublishedError(f"{folder / CONFIG_FILE} does not describe a VQ-GAN: {fault}") from fault
     return config
@@ -227,7 +227,7 @@ def load_vqgan(folder: str | Path, dtype: torch.dtype = torch.float32) -> VQGAN:
 
     Args:
         folder: with config.json and flax_model.msgpack.
-        dtype: of the weights.
+        dtype: the dtype of the weights.
 
     Returns:
         The model in evaluation mode.
@@ -250,7 +250,7 @@ def _tensor(name: str, array: Array, module: str, parameter: str) -> PublishedTe
     """Describe an array as a tensor of our block.
 
     Args:
-        name: of the array in the file.
+        name: the name of the array in the file.
         array: Flax's.
         module: our name of the module that has the parameter.
         parameter: Flax's name of the parameter.
@@ -266,11 +266,9 @@ def _tensor(name: str, array: Array, module: str, parameter: str) -> PublishedTe
 def _read_config(folder: Path) -> dict[str, Any]:
     path = folder / CONFIG_FILE
     try:
-        values = json.loads(path.read_text(encoding="utf-8"))
-    except OSError as fault:
-        raise PublishedError(f"{path} cannot be read: {fault.strerror}.") from fault
-    except ValueError as fault:
-        raise PublishedError(f"{path} is not valid JSON ({fault}).") from fault
+        values = read_json(path)
+    except PresetError as fault:
+        raise PublishedError(str(fault)) from fault
     if not isinstance(values, dict):
         raise PublishedError(f"{path} holds a {type(values).__name__}, not an object.")
     return values
@@ -281,5 +279,4 @@ def _sizes(folder: Path, values: dict[str, Any], names: dict[str, str]) -> dict[
     missing = [theirs for theirs in names if theirs not in values]
     if missing:
         raise PublishedError(f"{folder / CONFIG_FILE} lacks {', '.join(missing)}.")
-    found = {ours: values[theirs] for theirs, ours in names.items()}
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in found.items()}
+    return {ours: values[theirs] for theirs, ours in names.items()}

@@ -10,17 +10,28 @@ import errno
 import os
 import re
 import shutil
-from collections.abc import Iterable
+import threading
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from concurrent.futures import TimeoutError as FutureTimeoutError
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 import huggingface_hub
 from huggingface_hub import constants
 from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError, RepositoryNotFoundError
 from huggingface_hub.utils.sha import git_hash
 
+from atelier.arguments import shown
 from atelier.errors import AtelierError
 from atelier.weights.streams import sha256
+
+PATIENCE = 60.0  # seconds for an answer
+LEAST_PACE = 20_000.0  # bytes per second; a slower download is given up
+DEFAULT_ENDPOINT = constants._HF_DEFAULT_ENDPOINT  # constants.ENDPOINT is empty if $HF_ENDPOINT was at import
+
+Result = TypeVar("Result")
 
 SHA256, GIT_SHA1 = re.compile("[0-9a-f]{64}"), re.compile("[0-9a-f]{40}")
 
@@ -118,12 +129,18 @@ def disk_is_full(fault: BaseException | None) -> bool:
 
 
 def _download(repository: str, file: str, revision: str | None) -> Path:
-    endpoint = os.environ.get("HF_ENDPOINT") or constants.ENDPOINT
+    endpoint = os.environ.get("HF_ENDPOINT") or constants.ENDPOINT or DEFAULT_ENDPOINT
+    url = huggingface_hub.hf_hub_url(repository, file, revision=revision, endpoint=endpoint)
     try:
-        url = huggingface_hub.hf_hub_url(repository, file, revision=revision, endpoint=endpoint)
-        size = huggingface_hub.get_hf_file_metadata(url).size or 0
+        metadata = _within(PATIENCE, lambda: huggingface_hub.get_hf_file_metadata(url))
+        size = _checked_size(metadata, f"{file} of {repository}", endpoint)
         check_free_space(Path(constants.HF_HUB_CACHE), size, f"{file} of {repository}")
-        path = Path(huggingface_hub.hf_hub_download(repository, file, revision=revision, endpoint=endpoint))
+        seconds = PATIENCE + size / LEAST_PACE
+        path = Path(
+            _within(
+                seconds, lambda: huggingface_hub.hf_hub_download(repository, file, revision=revision, endpoint=endpoint)
+            )
+        )
     except DownloadError:
         raise
     except EntryNotFoundError as fault:
@@ -141,6 +158,45 @@ def _download(repository: str, file: str, revision: str | None) -> Path:
         raise _connection_error(repository, file, endpoint, fault) from fault
     _remove_incomplete(path)
     return path
+
+
+def _checked_size(metadata: huggingface_hub.HfFileMetadata, what: str, endpoint: str) -> int:
+    """Return the size of a file, after checking what the hub says about it: the cache uses the hashes as file names.
+
+    Raises:
+        DownloadError: if a hash is not a hash, or if the size is unknown.
+    """
+    etag, commit = metadata.etag or "", metadata.commit_hash or ""
+    hashes_valid = (SHA256.fullmatch(etag) or GIT_SHA1.fullmatch(etag)) and GIT_SHA1.fullmatch(commit)
+    if not hashes_valid or metadata.size is None:  # a size of 0 is valid; whoever reads the file refuses it
+        raise DownloadError(
+            f"{endpoint} sent no valid hash, commit or size for {what} (ETag {shown(etag)}, commit {shown(commit)}, "
+            f"size {metadata.size}), so it was not downloaded. Check the connection and $HF_ENDPOINT."
+        )
+    return metadata.size
+
+
+def _within(seconds: float, call: Callable[[], Result]) -> Result:
+    """Call a function in another thread, and give up after some time.
+
+    Raises:
+        TimeoutError: if it has not returned in time. The thread ends with the process.
+    """
+    outcome: Future[Result] = Future()
+
+    def run() -> None:
+        try:
+            outcome.set_result(call())
+        except BaseException as fault:  # passed on to the caller
+            outcome.set_exception(fault)
+
+    threading.Thread(target=run, daemon=True).start()
+    try:
+        return outcome.result(seconds)
+    except FutureTimeoutError as fault:
+        if outcome.done():
+            raise
+        raise TimeoutError(f"it took more than {seconds:.0f} seconds") from fault
 
 
 def _connection_error(repository: str, file: str, endpoint: str, fault: Exception) -> DownloadError:
@@ -165,6 +221,8 @@ def _verify(path: Path) -> str:
     """
     etag = path.readlink().name if path.is_symlink() else ""
     found = sha256(path)
+    if etag and not SHA256.fullmatch(etag) and not GIT_SHA1.fullmatch(etag):
+        raise _removed(path, f"SHA-256 {found}", f"{shown(etag)}, which is not a hash")
     if SHA256.fullmatch(etag) and etag != found:
         raise _removed(path, f"SHA-256 {found}", etag)
     if GIT_SHA1.fullmatch(etag) and etag != (git := git_hash(path.read_bytes())):

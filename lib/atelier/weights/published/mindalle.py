@@ -55,7 +55,7 @@ def load_bart(encoder: str | Path, decoder: str | Path, config: BartConfig, dtyp
         encoder: path of the encoder's file.
         decoder: path of the decoder's file.
         config: the sizes, which the files do not contain.
-        dtype: of the weights.
+        dtype: the dtype of the weights.
 
     Returns:
         The model in evaluation mode.
@@ -80,9 +80,9 @@ def load_detoker(path: str | Path, config: VQGANConfig | None = None, dtype: tor
     """Load the VQ-GAN of a detoker.pt, which can decode only.
 
     Args:
-        path: of the file.
+        path: the path of the file.
         config: the sizes; None for those of the published file.
-        dtype: of the weights.
+        dtype: the dtype of the weights.
 
     Returns:
         The model in evaluation mode.

@@ -54,9 +54,9 @@ class Array:
     """An array that is still in its file.
 
     Attributes:
-        path: of the file.
-        dtype: of the array.
-        shape: of the array.
+        path: the path of the file.
+        dtype: the dtype of the array.
+        shape: the shape of the array.
         ranges: where its data is, in order.
     """
 
@@ -103,7 +103,7 @@ def read_msgpack(path: Path) -> dict[str, Array]:
     """Parse a Flax file.
 
     Args:
-        path: of the file.
+        path: the path of the file.
 
     Returns:
         The arrays by their names, such as "model/lm_head/kernel".

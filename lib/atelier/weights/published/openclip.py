@@ -95,7 +95,7 @@ def published_config(name: str, description: dict[str, Any], source: dict[str, A
     """Translate open_clip's description of a model and of its published weights.
 
     Args:
-        name: of the CLIP, for errors.
+        name: the name of the CLIP, for error messages.
         description: open_clip's config of the model.
         source: open_clip's config of the weights. It gives the activation: OpenAI's weights need QuickGELU even if the
             model's name does not contain it.
@@ -123,7 +123,7 @@ def config_from_open_clip(name: str, description: dict[str, Any]) -> CLIPConfig:
     """Translate open_clip's description of a model.
 
     Args:
-        name: of the CLIP, for errors.
+        name: the name of the CLIP, for error messages.
         description: open_clip's config of the model.
 
     Returns:
@@ -166,7 +166,7 @@ def read_clip(path: Path, config: CLIPConfig) -> CLIP:
     """Load a CLIP from a file of open_clip, in float32.
 
     Args:
-        path: of the .safetensors file or the pickled file.
+        path: the path of the .safetensors file or the pickled file.
         config: the sizes.
 
     Returns:

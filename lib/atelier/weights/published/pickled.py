@@ -26,8 +26,8 @@ class PickledFile:
     """A pickled file of named tensors.
 
     Args:
-        path: of the file.
-        key: of the state dict in the file; None if the file is the state dict. Lightning's checkpoints have
+        path: the path of the file.
+        key: the key of the state dict in the file; None if the file is the state dict. Lightning's checkpoints have
             "state_dict".
         allowed_classes: classes that may occur in the file, each with its full name there; they are never used.
 
@@ -72,7 +72,11 @@ class PickledFile:
             with torch.serialization.safe_globals(self.allowed_classes):
                 # Files from before 2020 are not zip archives and cannot be mapped.
                 mapped = zipfile.is_zipfile(self.path)
+                if mapped:
+                    _check_inflated(self.path)
                 content = torch.load(self.path, map_location="cpu", weights_only=True, mmap=mapped)
+        except PublishedError:
+            raise
         except FileNotFoundError as fault:
             raise PublishedError(f"{self.path} is missing.") from fault
         except Exception as fault:  # a damaged file can raise any of a dozen classes
@@ -86,10 +90,30 @@ class PickledFile:
     def _state_dict(self, content: Any) -> dict[str, Tensor]:
         if self.key is not None:
             content = content.get(self.key) if isinstance(content, dict) else None
-        if not isinstance(content, dict) or not content or not all(isinstance(x, Tensor) for x in content.values()):
+        if not isinstance(content, dict) or not content or not all(map(_is_plain_tensor, content.values())):
             where = f" under {self.key!r}" if self.key else ""
-            raise PublishedError(f"{self.path} does not hold named tensors{where}.")
+            raise PublishedError(f"{self.path} does not hold named, dense tensors{where}.")
         return content
+
+
+def _is_plain_tensor(value: Any) -> bool:
+    """Whether a value is a dense tensor in memory that it does not share with itself, as an expanded tensor does."""
+    return (
+        isinstance(value, Tensor)
+        and value.layout == torch.strided
+        and value.device.type == "cpu"
+        and value.nbytes <= value.untyped_storage().nbytes()
+    )
+
+
+def _check_inflated(path: Path) -> None:
+    """Refuse a zip archive that is much larger when it is read; PyTorch stores tensors without compression."""
+    with zipfile.ZipFile(path) as archive:
+        size = sum(item.file_size for item in archive.infolist())
+    if size > 2 * path.stat().st_size + 2**20:
+        raise PublishedError(
+            f"{path} is compressed and would have {size / 1e6:.0f} MB; PyTorch does not write such files."
+        )
 
 
 def _first_sentence(fault: Exception) -> str:

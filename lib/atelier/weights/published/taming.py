@@ -35,9 +35,9 @@ def load_vqgan(path: str | Path, config: VQGANConfig | None = None, dtype: torch
     """Load the VQ-GAN of a last.ckpt.
 
     Args:
-        path: of the file.
+        path: the path of the file.
         config: the sizes, which the file does not contain; None for those of the ImageNet model with 16384 codes.
-        dtype: of the weights.
+        dtype: the dtype of the weights.
 
     Returns:
         The model in evaluation mode.

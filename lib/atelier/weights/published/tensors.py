@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from atelier.arguments import shown
 from atelier.errors import AtelierError
 from atelier.weights.codebooks import moving_average_keys, with_moving_averages
 from atelier.weights.streams import AnyModule, LazyTensor, check_finite, on_meta_device
@@ -49,7 +50,7 @@ def match_tensors(tensors: Iterable[PublishedTensor], module: nn.Module, path: P
     Args:
         tensors: all tensors of the file.
         module: the model to be filled.
-        path: of the file or folder that the tensors come from, for errors.
+        path: the path of the file or folder that the tensors come from, for error messages.
 
     Returns:
         The tensors by key, the largest first.
@@ -86,8 +87,8 @@ def converted(tensors: Mapping[str, PublishedTensor], dtype: torch.dtype, path: 
 
     Args:
         tensors: by key, see `match_tensors`.
-        dtype: of the tensors that are read.
-        path: of the file or folder that the tensors come from, for errors.
+        dtype: the dtype of the tensors that are read.
+        path: the path of the file or folder that the tensors come from, for error messages.
 
     Returns:
         The tensors by key. Reading one raises PublishedError if the file is cut off, or if a value is not finite in
@@ -107,8 +108,8 @@ def load_tensors(
     Args:
         build: constructs the model.
         tensors: all tensors of the file.
-        path: of the file or folder that the tensors come from, for errors.
-        dtype: of the model's weights.
+        path: the path of the file or folder that the tensors come from, for error messages.
+        dtype: the dtype of the model's weights.
 
     Returns:
         The model in evaluation mode.
@@ -127,7 +128,7 @@ def check_supported(owner: object, values: Mapping[str, Any], supported: Mapping
     """Check the settings of a published model that our block supports only with one value.
 
     Args:
-        owner: the model or its config file, for errors.
+        owner: the model or its config file, for error messages.
         values: the published settings. A setting that is absent has the supported value.
         supported: the supported value of each setting.
 
@@ -136,7 +137,9 @@ def check_supported(owner: object, values: Mapping[str, Any], supported: Mapping
     """
     for key, expected in supported.items():
         if values.get(key, expected) != expected:
-            raise PublishedError(f"{owner} has {values[key]!r} for {key}; only models with {expected!r} are supported.")
+            raise PublishedError(
+                f"{owner} has {shown(values[key])} for {key}; only models with {expected!r} are supported."
+            )
 
 
 def same_in_both_stacks(values: Mapping[str, Any]) -> dict[str, Any]:
