@@ -8,7 +8,7 @@ import ipywidgets as widgets
 
 from atelier.drawing.pipeline import Pipeline, SamplingOptions
 from atelier.errors import AtelierError
-from atelier.page.gallery import COUNTS, pictures_html, settings
+from atelier.page.gallery import COUNTS, pictures_html
 
 WIDE = widgets.Layout(width="min(42em, 95%)")
 
@@ -34,7 +34,7 @@ def drawing_panel(pipe: Pipeline, prompt: str = "the Eiffel tower landing on the
         try:
             for step in pipe.stream(words.value, n=count.value, seed=_parse_seed(seed.value), **chosen):
                 line.value = f"drawing … {step.progress:.0%}"
-                pictures.value = pictures_html(step, settings(step, **chosen))
+                pictures.value = pictures_html(step)
             line.value = html.escape(" ".join([f"Seed {step.seed}, the best first.", *step.remarks]))
         except AtelierError as fault:
             line.value, pictures.value = f"<b>{html.escape(str(fault))}</b>", ""

@@ -16,6 +16,8 @@ from matplotlib.figure import Figure
 from PIL import Image
 from torch import Tensor
 
+from atelier.evaluation.intervals import Estimate
+
 # Okabe and Ito's palette, whose colours can also be told apart with colour blindness (jfly.uni-koeln.de/color).
 BLUE, ORANGE, GREEN, VERMILION = "#0072B2", "#E69F00", "#009E73", "#D55E00"
 SKY, PURPLE, YELLOW = "#56B4E9", "#CC79A7", "#F0E442"
@@ -77,8 +79,8 @@ def figure(
 
     Args:
         width, height: in inches.
-        rows, columns: of axes.
-        **options: of matplotlib's `Figure.subplots`.
+        rows, columns: the numbers of rows and columns of axes.
+        **options: the options of matplotlib's `Figure.subplots`.
 
     Returns:
         The figure, and its axes as `plt.subplots` returns them.
@@ -92,7 +94,7 @@ def show(picture: Figure | Image.Image, alt: str) -> None:
     """Display a figure or an image with its alternative text.
 
     Args:
-        picture: of matplotlib or of Pillow.
+        picture: a figure of matplotlib, or an image of Pillow.
         alt: what it shows, in a sentence.
 
     Raises:
@@ -138,7 +140,7 @@ def posterize(pictures: Tensor, side: int | None = None, shades: int = 32) -> Te
     Args:
         pictures: (…, 3, h, w), clipped to [0, 1].
         side: if given, larger pictures are shrunk to side × side pixels.
-        shades: of each colour.
+        shades: the number of shades of each colour.
 
     Returns:
         (…, 3, h, w), or (…, 3, side, side) if they were shrunk; on the CPU.
@@ -178,7 +180,7 @@ def draw_tiles(
         palette: the colours (codes, 3) of the whole codebook, of `code_colours`.
         x, y: the lower left corner.
         tile: side of a tile.
-        size: of the numbers, in points.
+        size: the size of the numbers, in points.
     """
     codes = codes.cpu()
     rows, columns = codes.shape
@@ -243,6 +245,27 @@ def hide_axes(axis: Axes) -> None:
         spine.set_visible(False)
 
 
+def draw_estimates(
+    axis: Axes, places: Sequence[float], estimates: Sequence[Estimate], scale: float = 1.0, **style: Any
+) -> None:
+    """Draw estimates as marks with their 95 % intervals as error bars.
+
+    Args:
+        axis: to draw on.
+        places: on the horizontal axis, one for each estimate.
+        estimates: what was measured.
+        scale: values are multiplied by it; 100 for shares in per cent.
+        **style: of matplotlib's `Axes.errorbar`.
+    """
+    values = [scale * each.value for each in estimates]
+    reach = [
+        [scale * (each.value - each.low) for each in estimates],
+        [scale * (each.high - each.value) for each in estimates],
+    ]
+    look: dict[str, Any] = {"marker": "o", "markersize": 4, "capsize": 2.5, "elinewidth": 1.2, **style}
+    axis.errorbar(places, values, reach, **look)
+
+
 def curves(
     lines: Mapping[str, Sequence[float]],
     x: Sequence[float] | None = None,
@@ -257,7 +280,7 @@ def curves(
 
     Args:
         lines: name → values.
-        x: of the values; None counts them from 0.
+        x: the x coordinates of the values; None: 0, 1, 2, ….
         xlabel, ylabel, title: with units.
         width, height: in inches.
         log: make the axis of the values logarithmic.

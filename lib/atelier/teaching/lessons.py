@@ -80,7 +80,7 @@ LESSONS: dict[str, Lesson] = {
             "The VQ-VAE",
             "How does a picture become a sentence of words from a codebook?",
             ("VQ-VAE", "codes"),
-            {"vq": ()},
+            {"vq": (), "prior": ()},
         ),
         Lesson(
             "2e",
@@ -151,7 +151,7 @@ def lesson_header(key: str) -> None:
     It also sets the course's style for all plots of the notebook.
 
     Args:
-        key: of the lesson, such as "2a".
+        key: the key of the lesson, such as "2a".
 
     Raises:
         ValueError: there is no such lesson.

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from atelier.teaching.exercises import AnswerError, exercise, expect_close, expect_tensor
+from atelier.teaching.exercises import AnswerError, exercise, expect_close, expect_filled_in, expect_tensor
 
 SHAPES = {
     "ids": (1, 32),
@@ -66,8 +66,9 @@ def check_shapes(shapes: Any) -> None:
     if missing or unknown:
         wrong = f"{', '.join(missing)} is missing" if missing else f"{', '.join(map(str, unknown))} is not a station"
         raise AnswerError(f"{wrong}; the stations are {', '.join(SHAPES)}.")
+    expect_filled_in(shapes, "the shape of")
     for name, wanted in SHAPES.items():
-        given: tuple[int, ...] = (shapes[name],) if isinstance(shapes[name], int) else tuple(shapes[name])
+        given = _as_shape(name, shapes[name])
         if given == wanted:
             continue
         if given in REMARKS[name]:
@@ -76,6 +77,14 @@ def check_shapes(shapes: Any) -> None:
             raise AnswerError(f"{name}: {given} has the wrong number of directions, {len(given)}.")
         places = [str(place) for place, (a, b) in enumerate(zip(given, wanted, strict=True), 1) if a != b]
         raise AnswerError(f"{name}: in {given}, number {', '.join(places)} is wrong.")
+
+
+def _as_shape(name: str, shape: Any) -> tuple[int, ...]:
+    """The shape that an answer gives for a station, as a tuple; a single number counts as a shape of one direction."""
+    numbers = tuple(shape) if isinstance(shape, Sequence) and not isinstance(shape, str) else (shape,)
+    if not all(isinstance(number, int) and not isinstance(number, bool) for number in numbers):
+        raise AnswerError(f"{name} is {shape!r}; a shape is a tuple of whole numbers, such as (1, 32).")
+    return numbers
 
 
 @exercise("1.2")

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from atelier.teaching.exercises import AnswerError, exercise, expect_close, expect_tensor
+from atelier.teaching.exercises import AnswerError, exercise, expect_close, expect_number, expect_tensor
 
 LATENT, PIXELS, BATCH = 3, 5, 7
 
@@ -54,9 +54,7 @@ def check_game_value(game_value: Callable[[Tensor, Tensor], Tensor]) -> None:
 @exercise("2a.2")
 def check_gradient_ratio(ratio: float) -> None:
     """The ratio of the two losses' slopes at a logit of −5: non-saturating over saturating."""
-    if isinstance(ratio, Tensor) and ratio.numel() != 1:
-        raise AnswerError(f"the answer has the shape {tuple(ratio.shape)}; it should be one number.")
-    value = float(ratio)
+    value = expect_number(ratio)
     sigmoid = 1 / (1 + math.exp(5))
     saturating_loss, other_loss = math.log(1 - sigmoid), -math.log(sigmoid)
     wrong = {

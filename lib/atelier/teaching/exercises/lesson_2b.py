@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from atelier.blocks.autoencoder import Autoencoder, AutoencoderConfig, reconstruction_loss
-from atelier.teaching.exercises import exercise, expect_close, expect_number, expect_tensor
+from atelier.teaching.exercises import AnswerError, exercise, expect_close, expect_number, expect_tensor
 
 STEPS = 5
 
@@ -103,7 +103,7 @@ def check_loss_gradient(loss_gradient: Callable[[Tensor, Tensor], Tensor]) -> No
     x_hat[0] *= 3  # pictures at different distances
     tracked = x_hat.clone().requires_grad_()
     (wanted,) = torch.autograd.grad(reconstruction_loss(x, tracked), tracked)
-    result = expect_tensor(loss_gradient(x, x_hat), tuple(x.shape), "loss_gradient")
+    result = expect_tensor(_without_autograd(loss_gradient, x, x_hat), tuple(x.shape), "loss_gradient")
     away = x_hat - x
     distance = away.flatten(1).norm(dim=1)[:, None, None, None]
     expect_close(
@@ -131,6 +131,26 @@ def check_loss_gradient(loss_gradient: Callable[[Tensor, Tensor], Tensor]) -> No
             "this is half of the gradient: the 2 of the square's derivative cancels the ½ of the root's.": wanted / 2,
         },
     )
+
+
+def _without_autograd(loss_gradient: Callable[[Tensor, Tensor], Tensor], *inputs: Tensor) -> Tensor:
+    """Call an answer, and refuse it if autograd saves a tensor for a backward pass meanwhile."""
+    saved: list[Tensor] = []
+
+    def save(tensor: Tensor) -> Tensor:
+        saved.append(tensor)
+        return tensor
+
+    with torch.autograd.graph.saved_tensors_hooks(save, lambda tensor: tensor):
+        try:
+            result = loss_gradient(*inputs)
+        except RuntimeError as error:  # torch.func does not allow these hooks
+            if "saved_tensors_hooks" not in str(error) and "saved tensor hooks" not in str(error):
+                raise
+            saved.append(inputs[0])
+    if saved:
+        raise AnswerError("this uses autograd; write the gradient's formula instead.")
+    return result
 
 
 @exercise("2b.4")

@@ -1,20 +1,18 @@
 """Checkers of the exercises of lesson 2c, the VAE; it calls the posterior of a picture its cloud."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from atelier.teaching.exercises import AnswerError, exercise, expect_close, expect_tensor
+from atelier.teaching.exercises import AnswerError, exercise, expect_close, expect_finite, expect_numbers, expect_tensor
 
 
 @exercise("2c.1")
 def check_divergences(answer: Any) -> None:
     """The KL divergences of three clouds in nats, to two decimals."""
-    if not isinstance(answer, Sequence | Tensor) or isinstance(answer, str) or len(answer) != 3:
-        raise AnswerError("the answer should be a list of three numbers, one for each of A, B and C.")
-    a, b, c = (float(number) for number in answer)
+    a, b, c = expect_numbers(answer, 3)
     faults = {
         "A: this cloud is the prior itself; what is the divergence of a distribution from itself?": abs(a) > 0.01,
         "B: this is twice as much: the ½ of the formula is missing.": _near(b, 25.0),
@@ -46,8 +44,11 @@ def check_sample(answer: Callable[[Tensor, Tensor], Tensor]) -> None:
     log_variance = torch.tensor([0.5, 3.0]).square().log().repeat(n, 1).requires_grad_()
     z = expect_tensor(answer(mean, log_variance), (n, 2), "sample")
     noise = z.detach() - mean.detach()
+    expect_finite(noise)
     if noise.abs().max() < 1e-6:
         raise AnswerError("the samples are the centres: they are not random.")
+    if torch.equal(z, answer(mean, log_variance)):
+        raise AnswerError("the samples are not random: two calls gave the same numbers.")
     if noise.std(0).max() < 1e-5:
         raise AnswerError("all clouds have the same noise: each of the n needs its own.")
     if noise.T.corrcoef()[0, 1].abs() > 0.9:

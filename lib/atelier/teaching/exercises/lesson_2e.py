@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from atelier.blocks.vqgan import VQGANConfig
-from atelier.teaching.exercises import AnswerError, exercise, expect_close, expect_tensor
+from atelier.teaching.exercises import AnswerError, exercise, expect_close, expect_number, expect_tensor
 
 KERNEL = 4  # of every convolution of the patch discriminator
 EPSILON = 1e-4  # keeps λ finite, as in `adaptive_weight`
@@ -35,10 +35,8 @@ def _numbers(answer: Callable[..., Any], inputs: list[Any], called: str) -> Tens
     results = [answer(each) for each in inputs]
     if any(result is None for result in results):
         raise AnswerError(f"{called} returned nothing: does it end in a return?")
-    try:
-        return torch.tensor([float(result) for result in results], dtype=torch.float64)
-    except (TypeError, ValueError) as error:
-        raise AnswerError(f"{called} returned a {type(results[0]).__name__}; it should return one number.") from error
+    numbers = [expect_number(result, f"what {called} returns") for result in results]
+    return torch.tensor(numbers, dtype=torch.float64)
 
 
 @exercise("2e.1")
@@ -97,11 +95,10 @@ def check_receptive_field(answer: Callable[[int], int]) -> None:
                 lambda n: [2] * n + [1]
             ),
             "only the convolutions that halve are counted; two of stride 1 come after them.": each(lambda n: [2] * n),
-            "all convolutions halve the map here, but the last two have stride 1.": each(lambda n: [2] * (n + 2)),
             "all convolutions have stride 1 here: after a halving, a step of 1 is a step of 2 pixels before it.": each(
                 lambda n: [1] * (n + 2)
             ),
-            "one convolution too many halves the map here.": each(lambda n: [2] * (n + 1) + [1]),
+            "too many convolutions halve the map; the last two have stride 1.": each(lambda n: [2] * (n + 1) + [1]),
             "the strides are in the wrong order: begin at the logit and go back to the pixels.": each(
                 lambda n: [1, 1] + [2] * n
             ),

@@ -59,11 +59,20 @@ def check_loss_by_hand(loss_by_hand: Callable[[Tensor, float], Tensor]) -> None:
             "this is the sum of both directions; the loss is their mean.": 2 * loss(logits),
             "this is the sum over the pairs; the loss is their mean.": 5 * loss(logits),
             "the cosines are divided by the scale; multiply by it.": loss(similarities / scale),
+            "the logarithm is missing: this is the mean probability of the right answers.": _mean_probability(logits),
+            "the logarithm is missing: this is minus the mean probability of the right answers.": (
+                -_mean_probability(logits)
+            ),
             "this is the mean over all cells; only those on the diagonal are right answers.": (
                 -(logits.log_softmax(1).mean() + logits.log_softmax(0).mean()) / 2
             ),
         },
     )
+
+
+def _mean_probability(logits: Tensor) -> Tensor:
+    """The mean probability of the right answers in both directions."""
+    return (logits.softmax(1).diagonal().mean() + logits.softmax(0).diagonal().mean()) / 2
 
 
 @exercise("4.3")

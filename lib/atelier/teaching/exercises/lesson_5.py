@@ -51,7 +51,7 @@ def _has_held_out_combination(prompt: str) -> bool:
 @exercise("5.2")
 def check_lot(lot: Callable[[Tensor, Tensor, float, float, int | None], Tensor]) -> None:
     """Guidance, top-k, temperature and softmax."""
-    conditional, unconditional, guidance, temperature = torch.randn(12), torch.randn(12), 2.5, 0.6
+    conditional, unconditional, guidance, temperature = 0.4 * torch.randn(12), 0.4 * torch.randn(12), 2.5, 0.6
     guided = unconditional + guidance * (conditional - unconditional)
     result = expect_tensor(lot(conditional, unconditional, guidance, temperature, None), (12,), "lot")
     swapped = conditional + guidance * (unconditional - conditional)
@@ -110,6 +110,7 @@ def _check_top_k(lot: Callable[..., Tensor], conditional: Tensor, unconditional:
 def check_variety(variety: Callable[[Tensor], float]) -> None:
     """The mean share of differing cells over all pairs of different pictures."""
     codes = torch.randint(3, (5, 4, 4))
+    codes[4], codes[:, 0, 0] = codes[0], 2  # two equal pictures, and a cell that is the same in all
     result = expect_number(variety(codes), "what variety returns")
     cells = codes.flatten(1)
     compared = (cells[:, None] != cells[None]).double()  # (5, 5, 16)
@@ -130,11 +131,25 @@ def check_variety(variety: Callable[[Tensor], float]) -> None:
             ),
             "only neighbouring pictures are compared; compare all pairs.": (cells[1:] != cells[:-1]).double().mean(),
             "all pictures are compared with the first; compare all pairs.": (cells[1:] != cells[:1]).double().mean(),
+            "this is the number of different codes in a cell, averaged over the cells; compare pictures in pairs.": (
+                _different_codes(cells)
+            ),
+            "this is the number of different codes in all pictures; compare pictures in pairs, cell by cell.": (
+                torch.tensor(cells.unique().numel(), dtype=torch.float64)
+            ),
+            "this is the share of different pictures; compare their cells.": (
+                torch.tensor(len(cells.unique(dim=0)) / len(cells), dtype=torch.float64)
+            ),
             "a cell counts if any two pictures differ in it; return the mean over pairs.": (
                 (cells != cells[:1]).any(0).double().mean()
             ),
         },
     )
+
+
+def _different_codes(cells: Tensor) -> Tensor:
+    """The number of different codes in a cell, averaged over the cells (n, cells)."""
+    return torch.tensor([column.unique().numel() for column in cells.T], dtype=torch.float64).mean()
 
 
 CAPTIONS = {

@@ -13,5 +13,6 @@ TERMS = {
     "embedding": "A vector that represents something that is not a number, such as a word.",
     "score": "How well a picture fits a sentence according to CLIP, from −100 to 100.",
     "judge": "A network that names what a picture shows; it is used only to measure and draws nothing.",
+    "95 % interval": "Where a measured number may lie; in 95 of 100 samples such an interval has the true one.",
     "held-out combination": "Two things that training never shows together, though it shows each of them with others.",
 }

@@ -9,4 +9,6 @@ TERMS = {
     "commitment loss": "The squared distance of the encoder's vectors to their codes; it moves the vectors alone.",
     "perplexity": "The number of equally frequent codes that would carry as much information: exp of the entropy.",
     "dead code": "A row of the codebook that no vector chooses, and that therefore never moves.",
+    "dimensional collapse": "When the rows of a codebook vary in few directions only, although they have many numbers.",
+    "whitening": "Multiplying vectors by a matrix so that they have variance 1 in every direction.",
 }

@@ -8,7 +8,7 @@ TERMS = {
     "hinge loss": "A loss that is 0 for examples that are right by a margin, so that only the others give gradients.",
     "adaptive weight": "The quotient of two gradients' lengths, by which two losses are balanced.",
     "perceptual loss": "The distance between a trained network's features of two pictures.",
-    "warm start": "Starting a training with the weights of an earlier one.",
+    "warm start": "Starting a training run with the weights of an earlier one.",
     "rate": "The number of bits that a picture's codes take.",
     "power spectrum": "How much energy a picture has at each frequency, from slow changes to quick ones.",
     "Fréchet distance": "The distance between two sets of vectors: between their means and between their covariances.",

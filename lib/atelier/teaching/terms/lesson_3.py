@@ -2,6 +2,7 @@
 
 TERMS = {
     "BART": "A transformer that reads one text and writes another; in DALL·E Mini it writes codes.",
+    "byte-pair encoding": "Learning tokens from text: the most frequent pair of neighbours is joined, again and again.",
     "autoregressive": "Writing one token after the other, each one depending on those before it.",
     "attention": "A weighted mean of a set of values, whose weights say how well their keys fit a query.",
     "transformer": "A network whose layers use attention and then process each position by itself.",
@@ -22,7 +23,7 @@ TERMS = {
     "cache": "A memory of the keys and values of earlier tokens, so that they need not be computed again.",
     "pre-training": "Training on a task whose data are free, before the task of interest or instead of it.",
     "denoising": "Learning to restore a text, or a picture, that has been damaged on purpose.",
-    "text infilling": "The noise that replaces a run of tokens, of unknown length, by a single mask.",
+    "text infilling": "The noise that replaces spans of tokens, of unknown length, each by a single mask.",
     "guidance": "Pushing the choice of each code away from what would be written without the caption.",
     "super-conditioning": "DALL·E Mini's name for guidance: exaggerating the difference that the caption makes.",
     "linear probe": "A linear classifier on a frozen network's vectors, which measures what information they contain.",
