@@ -17,159 +17,37 @@ from __future__ import annotations
 import copy
 import html
 import json
+import os
 import re
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Annotated, Any
 
-import jupytext
 import nbformat
 import typer
-from atelier.errors import AtelierError
-from atelier.teaching.claims import CLAIMS, METADATA
+from assembly import REPOSITORY_FILE, LessonError, assemble
 from atelier.teaching.lessons import LESSONS, MINUTES_FILE, NOTEBOOKS, Lesson, minutes, question
+from atelier.teaching.mine import FOLDER_VARIABLE
+from atelier.teaching.pieces import pieces_of
+from build_mode import FOLDER as BUILD_FOLDER
+from build_mode import assemble_build
+from claims_page import claims_figure, claims_table
+from folds import LEAST_SHARE, is_folded, subject_share
 from nbclient import NotebookClient
 from nbformat import NotebookNode
 from palette import shrink_figures
 
 CLAIMS_FILE = "CLAIMS.md"
+CLAIMS_FIGURE = NOTEBOOKS.parent / "docs" / "claims.png"
 START_FILE = "README.md"
 TRY_CONTROLS = "from atelier.teaching.controls import try_controls\n\ntry_controls()"
-REPOSITORY_FILE = "REPOSITORY"
-TAGS = {"checked": "nbval-check-output", "ignored": "nbval-ignore-output"}
-SOURCE_TAGS = {"stub", "hint", "solution", "quiz", *TAGS}
+MINE = NOTEBOOKS.parent / "build" / "mine"  # where executed lessons save their blocks: runs/mine is the learner's
 MOST_BYTES = 2_000_000
 MOST_LINES = 12  # of a cell's last value, shown as text; the tree of a network has more, too many to read
 CELL_SECONDS = 600
+START_SECONDS = 300  # until a kernel responds, on a busy machine
 WORDS_A_MINUTE, CODE_LINES_A_MINUTE = 200, 40  # of a reader who takes time but skims code that draws figures
-
-SETUP = """\
-# On Colab this fetches the course and installs what Colab lacks, leaving its torch alone. Elsewhere it does nothing.
-import importlib.util
-
-REPOSITORY = "{repository}"
-if importlib.util.find_spec("google") and importlib.util.find_spec("google.colab"):
-    !git clone --quiet --depth 1 https://github.com/{{REPOSITORY}} atelier
-    %run atelier/notebooks/source/tools/colab.py"""
-
-BADGE = (
-    "[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]"
-    "(https://colab.research.google.com/github/{repository}/blob/main/notebooks/{name}.ipynb)"
-)
-
-
-class LessonError(AtelierError):
-    """A lesson cannot be built; the message names the lesson and says what is wrong."""
-
-
-# ---------------------------------------------------------------------------------------------- from source to notebook
-
-
-def read_source(lesson: Lesson, folder: Path = NOTEBOOKS) -> NotebookNode:
-    """Read a lesson's source as a notebook without outputs, with the tags of the source.
-
-    Raises:
-        LessonError: the source is missing.
-    """
-    path = folder / "source" / f"{lesson.name}.py"
-    if not path.is_file():
-        raise LessonError(f"The lesson {lesson.key} has no source: notebooks/source/{path.name} is missing.")
-    return jupytext.read(path, fmt="py:percent")
-
-
-def repository(folder: Path = NOTEBOOKS) -> str:
-    """The course's "owner/name", for badges and set-up; "" until `make notebooks REPO=owner/name` has recorded it."""
-    path = folder / REPOSITORY_FILE
-    return path.read_text(encoding="utf-8").strip() if path.is_file() else ""
-
-
-def assemble(lesson: Lesson, folder: Path = NOTEBOOKS) -> NotebookNode:
-    """Make a lesson's notebook from its source, without executing it.
-
-    Raises:
-        LessonError: the source is missing, or has an unknown tag or a malformed quiz.
-    """
-    cells = list(_folded(lesson, read_source(lesson, folder).cells))
-    owner_and_name = repository(folder)
-    if owner_and_name:
-        cells.insert(0, nbformat.v4.new_markdown_cell(BADGE.format(repository=owner_and_name, name=lesson.name)))
-    first_code = next((place for place, cell in enumerate(cells) if cell.cell_type == "code"), len(cells))
-    cells.insert(first_code, nbformat.v4.new_code_cell(SETUP.format(repository=owner_and_name)))
-    for place, cell in enumerate(cells):
-        cell.id = f"{lesson.key}-{place:03d}"
-    metadata = {
-        "kernelspec": {"display_name": "Python 3", "language": "python", "name": "python3"},
-        "language_info": {"name": "python"},
-        "accelerator": "GPU",
-        "colab": {"gpuType": "T4", "provenance": []},
-    }
-    return nbformat.v4.new_notebook(cells=cells, metadata=metadata)
-
-
-def _folded(lesson: Lesson, cells: list[NotebookNode]) -> Iterator[NotebookNode]:
-    """The cells of the notebook: hints, solutions and quizzes are folded, and tags become those of nbval."""
-    hints: list[str] = []
-    for cell in cells:
-        tags = set(cell.metadata.get("tags", ()))
-        if tags - SOURCE_TAGS:
-            unknown, known = ", ".join(sorted(tags - SOURCE_TAGS)), ", ".join(sorted(SOURCE_TAGS))
-            raise LessonError(f"{lesson.name} has a cell with the tag {unknown}; the known tags are {known}.")
-        if "hint" in tags:
-            hints.append(cell.source)
-            continue
-        if hints:
-            yield nbformat.v4.new_markdown_cell(fold_hints(hints))
-            hints = []
-        if "solution" in tags:
-            yield nbformat.v4.new_markdown_cell(_details("Solution", f"```python\n{cell.source}\n```"))
-        elif "quiz" in tags:
-            yield nbformat.v4.new_markdown_cell(fold_quiz(cell.source))
-        elif cell.cell_type == "markdown":
-            yield nbformat.v4.new_markdown_cell(cell.source)
-        else:
-            kept = [TAGS[tag] for tag in sorted(tags & TAGS.keys())]
-            yield nbformat.v4.new_code_cell(cell.source, metadata={"tags": kept} if kept else {})
-
-
-def fold_hints(hints: list[str]) -> str:
-    """Hints as nested folds: each hint is nested inside the one before it."""
-    folded = ""
-    for number, hint in reversed(list(enumerate(hints, 1))):
-        name = "Hint" if number == 1 else "Another hint"
-        folded = _details(name, f"{hint}\n\n{folded}" if folded else hint)
-    return folded
-
-
-OPTION = re.compile(r"^- \[(?P<right>[ x])\] (?P<option>.+?) — (?P<why>.+)$")
-
-
-def fold_quiz(source: str) -> str:
-    """A question with its options, each a fold that says whether it is right, and why.
-
-    Raises:
-        LessonError: an option has no reason, or not exactly one option is right.
-    """
-    joined = re.sub(r"\n {2,}", " ", source)  # an option may continue on the next line, indented
-    question = [line for line in joined.splitlines() if not line.startswith("- [")]
-    lines = [line for line in joined.splitlines() if line.startswith("- [")]
-    options = [found for line in lines if (found := OPTION.match(line))]
-    if len(options) < len(lines) or sum(option["right"] == "x" for option in options) != 1:
-        raise LessonError(
-            f"The quiz {question[0] if question else source!r} needs options of the form “- [ ] option — why not”, "
-            "exactly one of them with an x."
-        )
-    folds = [
-        _details(option["option"], ("✓ Yes: " if option["right"] == "x" else "✗ No: ") + option["why"])
-        for option in options
-    ]
-    return "\n".join(question).strip() + "\n\n" + "\n\n".join(folds)
-
-
-def _details(summary: str, content: str) -> str:
-    summary = re.sub(r"`([^`]+)`", r"<code>\1</code>", summary)  # Markdown is not read inside HTML
-    return f"<details><summary>{summary}</summary>\n\n{content}\n\n</details>"
-
 
 # ---------------------------------------------------------------------------------------------- execution
 
@@ -188,13 +66,14 @@ def execute(notebook: NotebookNode, folder: Path = NOTEBOOKS) -> tuple[NotebookN
     client = NotebookClient(
         executed,
         timeout=CELL_SECONDS,
+        startup_timeout=START_SECONDS,
         kernel_name="python3",
         record_timing=False,
         store_widget_state=True,
         resources={"metadata": {"path": str(folder)}},
     )
     start = time.perf_counter()
-    client.execute()
+    client.execute(env={FOLDER_VARIABLE: str(MINE), **os.environ})
     seconds = time.perf_counter() - start
     executed.cells.pop()
     executed.metadata["language_info"] = notebook.metadata["language_info"]  # the kernel wrote its own version
@@ -235,9 +114,11 @@ def _gpu_name() -> str:
 
 
 def reading_minutes(notebook: NotebookNode) -> float:
-    """The minutes to read a notebook, to half a minute: 200 words of prose or 40 lines of code a minute."""
+    """The minutes to read a notebook, to half a minute: 200 words of prose or 40 lines of unfolded code a minute."""
     words = sum(len(cell.source.split()) for cell in notebook.cells if cell.cell_type == "markdown")
-    lines = sum(len(cell.source.splitlines()) for cell in notebook.cells if cell.cell_type == "code")
+    lines = sum(
+        len(cell.source.splitlines()) for cell in notebook.cells if cell.cell_type == "code" and not is_folded(cell)
+    )
     return round(2 * (words / WORDS_A_MINUTE + lines / CODE_LINES_A_MINUTE)) / 2
 
 
@@ -271,13 +152,24 @@ def faults(notebook: NotebookNode, name: str) -> list[str]:
         found.append(f"{name}: it shows widgets, but their state is not stored.")
     if widgets is not None and not widgets.get("application/vnd.jupyter.widget-state+json", {}).get("state"):
         found.append(f"{name}: metadata.widgets has no state.")
+    share = subject_share(notebook)
+    if share < LEAST_SHARE:
+        found.append(
+            f"{name}: {share:.0%} of the code that is not folded is about its subject, less than {LEAST_SHARE:.0%}; "
+            "tag cells that only draw with “folded”."
+        )
     size = len(nbformat.writes(notebook).encode())
     if size > MOST_BYTES:
         found.append(f"{name}: it has {size:,} bytes, more than {MOST_BYTES:,}.")
     return found
 
 
+PLACEHOLDER = re.compile(r"@@|\b(?:TODO|FIXME|TBD)\b")
+
+
 def _cell_faults(cell: NotebookNode) -> Iterator[str]:
+    if found := PLACEHOLDER.search(cell.source):
+        yield f"a placeholder, {found.group()!r}."
     for output in cell.get("outputs", ()):
         if output.output_type == "error":
             yield f"a stored error, {output.ename}: {output.evalue}"
@@ -320,56 +212,34 @@ def without_outputs(notebook: NotebookNode) -> dict[str, Any]:
     return bare
 
 
-# ---------------------------------------------------------------------------------------------- claims
-
-
-def verdicts(notebook: NotebookNode) -> dict[str, tuple[str, dict[str, str]]]:
-    """Key of a claim → id of the cell that measured it, and its verdict: the keys claim, outcome and figures."""
-    found = {}
-    for cell in notebook.cells:
-        for output in cell.get("outputs", ()):
-            facts = output.get("metadata", {}).get(METADATA)
-            if facts:
-                found[facts["claim"]] = (cell.id, dict(facts))
-    return found
-
-
-def claims_table(folder: Path = NOTEBOOKS) -> str:
-    """The text of notebooks/CLAIMS.md: each claim of the slides with its lesson, its cell, measurement and verdict."""
-    lines = [
-        "# What the slides claim, and what the lessons measure",
-        "",
-        "Made by `make notebooks` out of the lessons' outputs.",
-        "",
-        "| claim, in the slides’ words | lesson | cell | measured | verdict |",
-        "|---|---|---|---|---|",
-    ]
-    for key, claim in CLAIMS.items():
-        lesson = LESSONS[claim.lesson]
-        stored = nbformat.read(folder / f"{lesson.name}.ipynb", as_version=4)
-        cell, facts = verdicts(stored)[key]
-        row = (claim.words, f"[{claim.lesson}]({lesson.name}.ipynb)", cell, facts["figures"], facts["outcome"])
-        lines.append("| " + " | ".join(text.replace("|", "\\|") for text in row) + " |")
-    return "\n".join(lines) + "\n"
+# ---------------------------------------------------------------------------------------------- the start page
 
 
 def start_page(folder: Path = NOTEBOOKS) -> str:
     """The text of notebooks/README.md: the lessons in order, what each is about, and how long it takes."""
     taken = minutes(folder)
     rows = [
-        f"| [{lesson.key} {lesson.title}]({lesson.name}.ipynb) | {lesson.question} | {taken.get(lesson.name, '')} |"
+        f"| [{lesson.key} {lesson.title}]({lesson.name}.ipynb) | {lesson.question} | {taken.get(lesson.name, '')} | "
+        f"{_build_link(lesson)} |"
         for lesson in LESSONS.values()
     ]
     return "\n".join(
         [
             "# The lessons",
             "",
-            "Start with lesson 1 and read them in order: each builds one block of DALL·E Mini, and lesson 5 joins",
-            "them. Every lesson runs on a laptop without a GPU. Each has exercises whose answers are checked, with",
-            "hints and a solution below them, and ends with a short quiz.",
+            "Start with lesson 1 and read them in order: lesson 1 runs the finished model, lessons 2a to 4 build its",
+            "blocks and their forerunners, and lesson 5 joins the blocks. Every lesson runs on a laptop without a GPU.",
+            "Each has exercises whose answers are checked, with hints and a solution below them, and ends with a short",
+            "quiz. `make lab` opens the lessons in JupyterLab.",
             "",
-            "| lesson | question | minutes |",
-            "|---|---|---|",
+            "What you train in lessons 2e, 3 and 4 is saved in `runs/mine`, and lesson 5 joins it to a DALL·E Mini of",
+            "your own. On Colab this folder lies in the clone and is deleted with the machine.",
+            "",
+            "If you would rather write the blocks yourself, open the build notebook of a lesson. The bodies of its",
+            "important functions are empty, and each is checked as soon as you have written it.",
+            "",
+            "| lesson | question | time | build it yourself |",
+            "|---|---|---|---|",
             *rows,
             "",
             f"[{CLAIMS_FILE}]({CLAIMS_FILE}) lists what the slides claim and what the lessons measure. The lessons",
@@ -377,6 +247,15 @@ def start_page(folder: Path = NOTEBOOKS) -> str:
             "",
         ]
     )
+
+
+def _build_link(lesson: Lesson) -> str:
+    """The link to a lesson's build notebook, with its number of pieces and their minutes; "" for one without pieces."""
+    pieces = pieces_of(lesson.key)
+    if not pieces:
+        return ""
+    words = f"{len(pieces)} pieces" if len(pieces) > 1 else "1 piece"
+    return f"[{words}, {sum(piece.minutes for piece in pieces)} minutes]({BUILD_FOLDER}/{lesson.name}.ipynb)"
 
 
 # ---------------------------------------------------------------------------------------------- the command
@@ -456,7 +335,11 @@ def main(
                 continue
             build(lesson, say=typer.echo)
         if all((NOTEBOOKS / f"{lesson.name}.ipynb").is_file() for lesson in LESSONS.values()):
-            (NOTEBOOKS / CLAIMS_FILE).write_text(claims_table(), encoding="utf-8")
+            (NOTEBOOKS / CLAIMS_FILE).write_text(claims_table(NOTEBOOKS), encoding="utf-8")
+            CLAIMS_FIGURE.write_bytes(claims_figure(NOTEBOOKS))
+        for lesson in filter(lambda lesson: pieces_of(lesson.key), LESSONS.values()):
+            (NOTEBOOKS / BUILD_FOLDER).mkdir(exist_ok=True)
+            nbformat.write(assemble_build(lesson), NOTEBOOKS / BUILD_FOLDER / f"{lesson.name}.ipynb")
             (NOTEBOOKS / START_FILE).write_text(start_page(), encoding="utf-8")
     except LessonError as error:
         typer.echo(html.unescape(str(error)), err=True)

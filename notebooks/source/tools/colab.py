@@ -12,7 +12,8 @@ from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
 ROOT = Path(__file__).resolve().parents[3]
-NOT_ON_COLAB = {"jupyterlab", "jupytext"}  # Colab shows notebooks itself, and lessons are not built there
+EXTRAS = ("lessons", "published")  # of pyproject.toml: what the lessons need
+NOT_ON_COLAB = {"jupyterlab", "jupytext", "nbval"}  # Colab shows notebooks itself; they are not built or tested there
 
 
 def installed(path: list[str] | None = None) -> dict[str, str]:
@@ -28,7 +29,8 @@ def installed(path: list[str] | None = None) -> dict[str, str]:
 def missing(versions: dict[str, str]) -> list[str]:
     """The course's requirements that are not among the installed packages, name → version, in any version."""
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    return [line for line in project["dependencies"] if _name(line) not in {*versions, *NOT_ON_COLAB}]
+    wanted = [*project["dependencies"], *(line for extra in EXTRAS for line in project["optional-dependencies"][extra])]
+    return [line for line in wanted if _name(line) not in {*versions, *NOT_ON_COLAB}]
 
 
 def _name(requirement: str) -> str:
