@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import io
+import subprocess
 import sys
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 
-from atelier.page.app import LAUNCH_OPTIONS, build_page
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
@@ -15,27 +17,38 @@ sys.path.insert(0, str(HERE.parent / "slides"))
 
 from chromium import chromium  # noqa: E402  (it needs the folder named above)
 
-PROMPT = "a stained glass window with an image of a blue strawberry"
-FINISHED = "#pictures .atelier-grid:not(.unfinished)"
+PORT = 7861
+WAIT = 120_000  # milliseconds for a drawing
+
+
+@contextmanager
+def served() -> Generator[str]:
+    """Serve the page; the value is its address."""
+    command = [sys.executable, "-m", "atelier", "serve", "--preset", "laptop", "--port", str(PORT)]
+    server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
+    try:
+        assert server.stdout is not None
+        server.stdout.readline()  # printed as soon as it accepts connections
+        yield f"http://127.0.0.1:{PORT}/"
+    finally:
+        server.terminate()
+        server.wait(30)
 
 
 def main() -> None:
     """Write page.png beside this file: the page with nine pictures of a prompt."""
-    _, address, _ = build_page("laptop").queue().launch(prevent_thread_lock=True, quiet=True, **LAUNCH_OPTIONS)
-    with sync_playwright() as playwright:
+    with served() as address, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 900, "height": 1280})
+        page = browser.new_page(viewport={"width": 1280, "height": 1000}, color_scheme="light")
         page.goto(address)
-        page.fill("#prompt textarea, #prompt input", PROMPT)
-        settings = page.get_by_role("button", name="Settings")
-        settings.click()
-        page.get_by_label("Seed").fill("0")
-        settings.click()
+        for name in ("strawberry", "blue", "stained glass"):
+            page.click(f".chip[data-name='{name}']")
+        page.fill("#seed", "0")
         page.click("#draw")
-        page.wait_for_selector(FINISHED, timeout=120_000)
-        page.wait_for_timeout(500)
+        page.wait_for_selector("#pictures .best", timeout=WAIT)
+        page.locator("header").hover()
         with Image.open(io.BytesIO(page.screenshot())) as shot:
-            shot.convert("RGB").quantize(256).save(HERE / "page.png", optimize=True)
+            shot.convert("RGB").save(HERE / "page.png", optimize=True)
         browser.close()
 
 

@@ -54,7 +54,7 @@ html_short_title = "Atelier"
 html_static_path = ["_static"]
 html_extra_path = ["_extra"]
 html_css_files = ["site.css"]
-html_js_files = ["controls.js"]
+html_js_files = ["controls.js", "search.js", "claims.js"]
 html_favicon = html_logo = "_static/logo.png"
 html_copy_source = False
 html_show_sourcelink = False
@@ -65,16 +65,13 @@ pygments_style = "a11y-high-contrast-light"
 pygments_dark_style = "a11y-high-contrast-dark"
 html_theme_options = {
     "sidebar_hide_name": False,
-    "light_css_variables": {
-        "color-brand-primary": "#0072b2",
-        "color-brand-content": "#00639b",
+    "light_css_variables": {  # the colours are in palette.css, for light and dark pages
+        "color-brand-primary": "var(--blue)",
+        "color-brand-content": "var(--blue)",
         "font-stack": "'Atkinson Hyperlegible Next', system-ui, sans-serif",
         "font-stack--monospace": "'Atkinson Hyperlegible Mono', ui-monospace, monospace",
     },
-    "dark_css_variables": {
-        "color-brand-primary": "#56b4e9",
-        "color-brand-content": "#7cc4ee",
-    },
+    "dark_css_variables": {"color-brand-primary": "var(--blue)", "color-brand-content": "var(--blue)"},
 }
 
 

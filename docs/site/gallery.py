@@ -37,6 +37,11 @@ def sections(text: str) -> Iterator[tuple[str, list[str]]]:
             yield heading.removeprefix("#").strip(), prompts
 
 
+def prompts() -> list[str]:
+    """All prompts of data/prompts.txt, in order."""
+    return [prompt for _, block in sections(PROMPTS.read_text(encoding="utf-8")) for prompt in block]
+
+
 def front_pictures(pipe: Pipeline, figures: Path) -> str:
     """The front page's nine pictures, as HTML."""
     return _drawing_html(pipe.draw(FRONT_PROMPT, n=CANDIDATES, seed=SEED), "front", figures, CANDIDATES)

@@ -10,36 +10,35 @@ from collections.abc import Iterator
 from html import escape
 from pathlib import Path
 
+from assembly import SETUP
 from atelier.teaching.controls import VIEW
-from build_lessons import SETUP, verdicts
+from claims_page import verdicts
+from folds import is_folded, only_imports
+from live import live_place
 from nbformat import NotebookNode
 from nbformat.v4 import new_output
 from PIL import Image
 
 SETUP_BEGINS = SETUP.partition("\n")[0]
-BADGE = re.compile(r"^\[!\[Open in Colab\]\([^)]*\)\]\((?P<link>[^)]*)\)$")
-DRAWING = re.compile(
-    r"\b(?:axis|axes|figure|made|panel|hide_axes|show|imshow|plot|bar|scatter|text|titles?|legend|annotate|set|set_title|"
-    r"curves|picture_grid|sheet|add_patch|Rectangle|Polygon|fontsize|color|xlim|ylim|linewidth|inches)\b|^\s*f?\""
-)
-FOLD_LINES = 10  # cells with fewer lines of code are never folded
+BADGE = re.compile(r"^\[!\[Open in Colab\]\([^)]*\)\]\((?P<link>[^)]*/github/(?P<home>[^/)]+/[^/)]+)/[^)]*)\)$")
 WIDE_PIXELS, WIDE_RATIO = 600, 1.5  # the least width, and ratio of width to height, of a figure that counts as wide
 BAR = re.compile(r"\d%\|")
 GLOSSARY = "<table><tr><th>term</th>"
 STATIC_NOTE = '<p class="still">On this page nothing moves: these controls work where Python runs, in {places}.</p>'
 HOW_TO_RUN = (
     '<p class="lesson-links">You are reading the stored results of a run. To run it yourself, '
-    '<a href="../README.html">set the course up</a> and type <code>make lab</code>{colab}. The '
-    '<a href="{name}.ipynb" download>notebook alone</a> lacks the library.</p>'
+    '<a href="../README.html">set the course up</a> and type <code>make lab</code>{elsewhere}. The '
+    '<a href="{name}.ipynb" download>notebook alone</a> lacks the library.</p>{buttons}'
 )
+BINDER = "https://mybinder.org/v2/gh/{home}/HEAD?urlpath=lab/tree/notebooks/{name}.ipynb"
 
 
 def lesson_page(notebook: NotebookNode, name: str, figures: Path) -> NotebookNode:
     """The notebook as the site shows it.
 
     Figures become files, which a browser fetches when they come into view, with their alternative texts. The set-up
-    cell and finished progress bars are removed, imports and code that only draws are folded, and the cell that measures
-    a claim gets an anchor.
+    cell and finished progress bars are removed, and a cell that measures a claim gets an anchor. Cells that are folded
+    in the notebook are folded on the page.
 
     Args:
         notebook: executed.
@@ -48,16 +47,14 @@ def lesson_page(notebook: NotebookNode, name: str, figures: Path) -> NotebookNod
     """
     page = copy.deepcopy(notebook)
     claims = {cell for cell, _ in verdicts(page).values()}
-    colab = _colab(notebook)
+    buttons = _buttons(notebook, name)
     page.cells = [
-        _page_cell(cell, figures, cell.id in claims, bool(colab)) for cell in page.cells if not _is_setup(cell)
+        _page_cell(cell, name, figures, cell.id in claims, bool(buttons)) for cell in page.cells if not _is_setup(cell)
     ]
     title = next(cell for cell in page.cells if cell.cell_type == "markdown" and cell.source.startswith("# "))
     heading, _, text = title.source.partition("\n")
-    title.source = f"{heading}\n\n{HOW_TO_RUN.format(name=name, colab=colab)}\n{text}"
-    imports = next(cell for cell in page.cells if cell.cell_type == "code")
-    if re.match(r"(?:from|import) ", imports.source):
-        _fold(imports, "the imports")
+    elsewhere = ", or run it on another computer" if buttons else ""
+    title.source = f"{heading}\n\n{HOW_TO_RUN.format(name=name, elsewhere=elsewhere, buttons=buttons)}\n{text}"
     return page
 
 
@@ -65,21 +62,26 @@ def _is_setup(cell: NotebookNode) -> bool:
     return cell.source.startswith(SETUP_BEGINS) or bool(BADGE.match(cell.source))
 
 
-def _colab(notebook: NotebookNode) -> str:
-    links = [found["link"] for cell in notebook.cells if (found := BADGE.match(cell.source))]
-    return "".join(f', or <a href="{escape(link)}">open it in Colab</a>' for link in links)
+def _buttons(notebook: NotebookNode, name: str) -> str:
+    """Buttons that open the lesson in Colab and on Binder, if the notebook has the badge of a known repository."""
+    links = [found for cell in notebook.cells if (found := BADGE.match(cell.source))]
+    if not links:
+        return ""
+    places = {"Colab": links[0]["link"], "Binder": BINDER.format(home=links[0]["home"], name=name)}
+    buttons = [f'<a href="{escape(link)}">Open in {place}</a>' for place, link in places.items()]
+    return f'<p class="doors">{"".join(buttons)}</p>'
 
 
-def _page_cell(cell: NotebookNode, figures: Path, is_claim: bool, on_colab: bool) -> NotebookNode:
+def _page_cell(cell: NotebookNode, lesson: str, figures: Path, is_claim: bool, on_colab: bool) -> NotebookNode:
     if cell.cell_type != "code":
         return cell
-    if not is_claim and _only_draws(cell.source):
-        _fold(cell, "the code that draws this")
+    if is_folded(cell):
+        _fold(cell, "the imports" if only_imports(cell.source) else "the code that draws this")
     still = STATIC_NOTE.format(places="JupyterLab and on Colab" if on_colab else "JupyterLab")
     cell.outputs = [
         shown
         for number, output in enumerate(cell.outputs)
-        for shown in _output(output, f"{cell.id}-{number}", figures, still)
+        for shown in _live_output(output, lesson, cell.source) or _output(output, f"{cell.id}-{number}", figures, still)
     ]
     if is_claim:
         cell.outputs.insert(0, _html(f'<span id="claim-{cell.id}"></span>'))
@@ -91,10 +93,11 @@ def _fold(cell: NotebookNode, what: str) -> None:
     cell.metadata["mystnb"] = {"code_prompt_show": f"+ Show {what}", "code_prompt_hide": f"− Hide {what}"}
 
 
-def _only_draws(source: str) -> bool:
-    """Whether at least half of the lines of a long cell are about axes, colours and labels."""
-    lines = [line for line in source.splitlines() if line.strip()]
-    return len(lines) >= FOLD_LINES and sum(bool(DRAWING.search(line)) for line in lines) >= len(lines) / 2
+def _live_output(output: NotebookNode, lesson: str, source: str) -> list[NotebookNode]:
+    """The controls that work on the page, in place of a cell's widgets; empty if there are none."""
+    data = output.get("data", {})
+    place = live_place(lesson, source, data["text/html"]) if VIEW in data and "text/html" in data else None
+    return [_html(place)] if place else []
 
 
 def _output(output: NotebookNode, name: str, figures: Path, still: str) -> Iterator[NotebookNode]:

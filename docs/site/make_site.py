@@ -14,16 +14,19 @@ HERE = Path(__file__).resolve().parent
 ROOT = HERE.parents[1]
 sys.path.insert(0, str(ROOT / "notebooks" / "source" / "tools"))
 
-from stage import stage  # noqa: E402  (it needs the folder named above)
+from models import write_models  # noqa: E402  (they need the folder named above)
+from stage import stage  # noqa: E402
 
 PACKAGES = HERE / "node_modules"
+PALETTE = ROOT / "lib" / "atelier" / "page" / "static" / "palette.css"  # the page's colours are the site's
+SCRIPTS = ("controls.js", "search.js", "claims.js")
 BUILT = ROOT / "build" / "site"
 WEIGHTS_OF_TYPE = {"next": (400, 500, 700, 800), "mono": (400, 700)}
 FAMILIES = {"next": "Atkinson Hyperlegible Next", "mono": "Atkinson Hyperlegible Mono"}
 
 
 def vendor(static: Path) -> None:
-    """Copy what pages fetch into the folder `static`: the typeface, MathJax, and the scripts that show ipywidgets.
+    """Copy what pages fetch into the folder `static`: typeface, MathJax, ipywidgets, and the models that draw.
 
     Raises:
         FileNotFoundError: the packages of npm are not installed.
@@ -36,7 +39,8 @@ def vendor(static: Path) -> None:
         return set(names) - english if Path(folder).name == "mathmaps" else set()
 
     static.mkdir(parents=True)
-    (static / "site.css").write_text(_faces(static) + (HERE / "static" / "site.css").read_text(encoding="utf-8"))
+    sheets = [PALETTE, HERE / "static" / "site.css"]
+    (static / "site.css").write_text(_faces(static) + "\n".join(sheet.read_text(encoding="utf-8") for sheet in sheets))
     mathjax = static / "mathjax"
     for part in ("a11y", "input", "sre", "ui"):
         shutil.copytree(PACKAGES / "mathjax" / part, mathjax / part, ignore=other_languages)
@@ -45,8 +49,15 @@ def vendor(static: Path) -> None:
     widgets = static / "widgets"
     widgets.mkdir()
     shutil.copy(PACKAGES / "@jupyter-widgets" / "html-manager" / "dist" / "embed.js", widgets)
-    shutil.copy(HERE / "static" / "controls.js", static)
+    for script in SCRIPTS:
+        shutil.copy(HERE / "static" / script, static)
     shutil.copy(ROOT / "slides" / "figures" / "hero-5.png", static / "logo.png")
+    at_the_top = shutil.ignore_patterns("service-worker.js")  # a service worker serves its own folder only
+    drawing = shutil.copytree(HERE / "drawing", static / "drawing", ignore=at_the_top)
+    onnxruntime = PACKAGES / "onnxruntime-web" / "dist"
+    shutil.copy(onnxruntime / "ort.wasm.bundle.min.mjs", drawing / "onnxruntime.mjs")
+    scripts = sorted(path.name for path in drawing.iterdir())
+    write_models(static / "models", onnxruntime / "ort-wasm-simd-threaded.wasm", scripts)
 
 
 def _faces(static: Path) -> str:

@@ -16,6 +16,7 @@ SECTIONS = {  # package → heading, in the order of the page; the first is the 
     "drawing": "Drawing: from a prompt to ranked pictures",
     "training": "Training",
     "weights": "Weights: presets, tokenizer, the published formats",
+    "export": "Export to ONNX",
     "evaluation": "Evaluation and model cards",
     "page": "The page with the DRAW button",
     "teaching": "What only lessons use",
@@ -33,7 +34,10 @@ Pipeline.from_pretrained().draw("the Eiffel tower landing on the moon").grid().s
 ```
 """
 PACKAGE = "__init__.py"
-LEFT_OUT = {"atelier.__main__", "atelier.teaching.terms", "atelier.teaching.exercises"}  # data and lessons' checkers
+LEFT_OUT = {  # what belongs to single lessons: their terms, exercises, pieces, claims and experiments
+    "atelier.__main__",
+    *(f"atelier.teaching.{package}" for package in ("terms", "exercises", "pieces", "claims", "experiments")),
+}
 
 
 def modules() -> dict[str, Path]:

@@ -9,12 +9,14 @@ from html import escape
 from pathlib import Path
 
 import nbformat
+from assembly import repository
 from atelier import Pipeline
 from atelier.evaluation.card import EVALUATION_FILE
+from atelier.teaching.claims import OUTCOMES
 from atelier.teaching.glossary import TERMS
-from atelier.teaching.lessons import LESSONS, Lesson, minutes
-from build_lessons import MINUTES_FILE, repository, verdicts
-from gallery import front_pictures, gallery_page
+from atelier.teaching.lessons import LESSONS, MINUTES_FILE, Lesson, minutes
+from claims_page import verdicts
+from gallery import front_pictures, gallery_page, prompts
 from lessons import lesson_page
 from reference import reference_pages
 
@@ -71,6 +73,8 @@ def stage(target: Path) -> None:
     _write(target / "index.md", front_page(claims, front_pictures(pipe, figures)))
     for name in ("conf.py", "deck.md"):
         shutil.copy(HERE / name, target)
+    shutil.copy(HERE / "drawing" / "service-worker.js", target / "_extra")
+    _write(target / "draw.md", draw_page())
     _write(target / "glossary.md", glossary_page())
     _write(target / "gallery.md", gallery_page(pipe, figures))
     for name, text in reference_pages().items():
@@ -104,17 +108,23 @@ def set_up_page(readme: str, home: str) -> str:
 
 
 def linked_claims(table: str, places: dict[str, str]) -> str:
-    """The table of claims with a link to each cell.
+    """The table of claims with a link to each cell, and verdicts that have a class for their colour.
 
     Args:
         table: the text of CLAIMS.md.
         places: id of a cell → name of its lesson.
     """
     table = table.replace("\n| claim", "\n{.claims}\n| claim", 1)  # for the style sheet
-    return re.sub(
+    table = re.sub(
         r"\| (?P<cell>\d\w?-\d{3}) \|",
         lambda found: f'| <a href="{places[found["cell"]]}.html#claim-{found["cell"]}">{found["cell"]}</a> |',
         table,
+    )
+    return re.sub(
+        rf"\| ({'|'.join(OUTCOMES)}) \|$",
+        lambda found: f'| <span class="verdict {found[1].replace(" ", "-")}">{found[1]}</span> |',
+        table,
+        flags=re.MULTILINE,
     )
 
 
@@ -165,6 +175,12 @@ def _facts(claims: str) -> str:
         ("0", "weights to download: all were trained on painted pictures, and are in the repository"),
     ]
     return '<div class="facts">\n' + "\n".join(f"<div><b>{big}</b>{words}</div>" for big, words in facts) + "\n</div>"
+
+
+def draw_page() -> str:
+    """The text of the page that draws: draw.md with all prompts of data/prompts.txt."""
+    text = (HERE / "draw.md").read_text(encoding="utf-8")
+    return text.replace("{{prompts}}", escape(json.dumps(prompts()), quote=True))
 
 
 def glossary_page() -> str:
