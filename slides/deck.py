@@ -21,7 +21,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from atelier.teaching.claims import CLAIMS
+from atelier.teaching.claims import CLAIMS, LESSON_OF
 from atelier.teaching.lessons import LESSONS
 from atelier.teaching.pipeline_map import LINEAGE, PIPELINE, PLACES
 from chromium import chromium
@@ -30,6 +30,7 @@ from PIL import Image
 HERE = Path(__file__).parent
 ROOT = HERE.parent
 SOURCE, THEME = HERE / "session.md", HERE / "theme.css"
+PALETTE = ROOT / "lib" / "atelier" / "page" / "static" / "palette.css"  # the page's colours are the deck's
 FIGURES, SCRATCH, BUILT = HERE / "figures", HERE / "scratch", HERE / "built"
 NUMBERS, CLAIMS_TABLE = FIGURES / "numbers.json", ROOT / "notebooks" / "CLAIMS.md"
 COVERAGE = HERE / "COVERAGE.md"
@@ -166,26 +167,9 @@ def verdict(key: str) -> str:
     """The verdict on a claim, as a small label."""
     claim_words(key)
     if key not in measured():
-        return f'<span class="verdict open">lesson {CLAIMS[key].lesson} measures it</span>'
+        return f'<span class="verdict open">lesson {LESSON_OF[key]} measures it</span>'
     outcome = measured()[key][1]
     return f'<span class="verdict {outcome.replace(" ", "-")}">{outcome}</span>'
-
-
-def claim_number(arguments: str) -> str:
-    """A number from the measurement of a claim.
-
-    Args:
-        arguments: the claim's key, and a pattern whose first group is the number.
-
-    Raises:
-        DeckError: there is no such claim, or its measurement does not match the pattern.
-    """
-    key, _, pattern = arguments.partition(" ")
-    claim_words(key)
-    match = re.search(pattern, measured().get(key, ("", ""))[0])
-    if match is None:
-        raise DeckError(f"The measurement of {key!r} in CLAIMS.md does not match {pattern!r}.")
-    return match[1]
 
 
 def number(name: str) -> str:
@@ -294,7 +278,6 @@ def macros(deck: list[Slide]) -> dict[str, Callable[[str], str]]:
     return {
         "claim": claim,
         "verdict": verdict,
-        "found": claim_number,
         "number": number,
         "data": json_value,
         "takes": lesson_minutes,
@@ -364,8 +347,8 @@ def _inline_pictures(text: str) -> str:
     return re.sub(r"!\[([^\]]*)\]\((figures/[^)]+)\)", picture, text)
 
 
-def with_fonts(theme: str) -> str:
-    """The theme with its fonts as data URLs."""
+def complete(theme: str) -> str:
+    """The theme with its fonts, as data URLs, and the palette."""
     faces = []
     for family, folder, weight, style in FONTS:
         file = FONT_FILES / folder / "files" / f"{folder}-latin-{weight}-{style}.woff2"
@@ -373,7 +356,8 @@ def with_fonts(theme: str) -> str:
             f'@font-face {{ font-family: "{family}"; font-weight: {weight}; font-style: {style}; '
             f'src: url("{data_url(file)}") format("woff2"); }}'
         )
-    return theme.replace("/* {{fonts}} */", "\n".join(faces))
+    theme = theme.replace("/* {{fonts}} */", "\n".join(faces))
+    return theme.replace("/* {{palette}} */", PALETTE.read_text(encoding="utf-8"))
 
 
 # ---------------------------------------------------------------------------------------------- the table
@@ -443,7 +427,7 @@ def write_filled() -> None:
     """Write the filled deck and the theme into scratch/."""
     SCRATCH.mkdir(exist_ok=True)
     (SCRATCH / "session.md").write_text(filled(SOURCE.read_text(encoding="utf-8")), encoding="utf-8")
-    (SCRATCH / "theme.css").write_text(with_fonts(THEME.read_text(encoding="utf-8")), encoding="utf-8")
+    (SCRATCH / "theme.css").write_text(complete(THEME.read_text(encoding="utf-8")), encoding="utf-8")
 
 
 def formats(names: list[str]) -> Iterator[tuple[str, ...]]:

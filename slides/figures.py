@@ -22,8 +22,23 @@ import torch.nn.functional as F
 from atelier import Pipeline
 from atelier.drawing.attention import attention_to_words
 from atelier.drawing.drawing import Drawing
-from atelier.evaluation.evaluate import correct_attributes, evaluation_world
-from atelier.teaching.figures import BLUE, COLOURS, GREEN, GREY, INK, ORANGE, SKY, VERMILION, code_colours, sheet
+from atelier.evaluation.evaluate import best_of_each, correct_attributes, evaluation_world
+from atelier.evaluation.intervals import Estimate, difference, mean
+from atelier.teaching.experiments.lesson_4 import BEST_OF, right_pictures
+from atelier.teaching.figures import (
+    BLUE,
+    COLOURS,
+    GREEN,
+    GREY,
+    INK,
+    ORANGE,
+    PURPLE,
+    SKY,
+    VERMILION,
+    code_colours,
+    draw_estimates,
+    sheet,
+)
 from atelier.weights.preset import Preset, load_preset
 from atelier.weights.sprites import load_sprite_model
 from atelier.world import SPRITES, Scene, World, caption, paint, sprites
@@ -305,14 +320,24 @@ def painting() -> Numbers:
 
 @torch.no_grad()
 def without_blocks() -> Numbers:
-    """The pipeline without each of its blocks in turn."""
+    """The pipeline without each of its blocks in turn, with the same seed and the same settings.
+
+    Without CLIP the same nine pictures are drawn, and the first of them is shown: nobody has looked at it.
+    """
     pipe, drawn = pipeline(), drawing(STRAWBERRY, 0)
     codes = drawn.codes[0]
     without_bart = torch.randint(1024, (1, 8, 8), generator=torch.Generator().manual_seed(0))
     flat = F.interpolate(palette()[codes].permute(2, 0, 1)[None], scale_factor=8.0)[0]
-    careless = pipe.draw(STRAWBERRY, n=9, seed=5, guidance=1.0, temperature=1.6).pictures[-1]
-    save_pictures("without", [drawn.pictures[0], pipe.decode(without_bart)[0], flat, careless])
-    return None
+    unranked = pipe.draw(STRAWBERRY, n=9, seed=0, rank=False).pictures[0]
+    save_pictures("without", [drawn.pictures[0], pipe.decode(without_bart)[0], flat, unranked])
+    chances = best_of_each(right_pictures("held out, drawn freely"))  # k → (captions,)
+    gain = difference(chances[9].tolist(), chances[1].tolist(), "prompts")
+    return {
+        "ranked prompts": str(len(chances[9])),
+        "ranked chosen": f"{chances[9].mean():.1%}",
+        "ranked random": f"{chances[1].mean():.1%}",
+        "ranked gain": f"{100 * gain.value:+.1f} points, 95 % interval {100 * gain.low:+.1f} to {100 * gain.high:+.1f}",
+    }
 
 
 # ---------------------------------------------------------------------------------------------- part 2
@@ -499,7 +524,7 @@ def gaps() -> Numbers:
     walk = least_recognised_walk("autoencoder", found)
     save_figure("ae-plane", draw_plane("autoencoder", found, 470, walk, rings=False))
     save_pictures("ae-walk", strip("autoencoder", *walk, 7))
-    return None
+    return {"ae white": f"{(found.seen < 0).float().mean():.0%}"}
 
 
 def morphs() -> Numbers:
@@ -863,44 +888,45 @@ def zero_shot() -> Numbers:
 
 
 def relevance() -> Numbers:
-    """Three drawings of the session's prompt with their scores, as on its slide."""
+    """The first, the middle and the last of nine drawings of the session's prompt, with their scores."""
     drawn = drawing(SUNSET, 0)
-    places = (0, 7, 8)
+    places = (0, 4, 8)
     save_pictures("sunset", [drawn.pictures[place] for place in places])
     scores = drawn.scores or []
     return {f"sunset score {number}": f"{scores[place]:.2f}" for number, place in enumerate(places, 1)}
 
 
 def best_of() -> Numbers:
-    """How often CLIP's best of several pictures is right, from the preset's evaluation."""
-    chosen = evaluation()["ranking"]
+    """How often CLIP's best of several pictures is right, with 95 % intervals over captions."""
     made, _ = canvas(1136, 400)
-    below = plot(made, 76, 16, 790, 318)
-    lines = (
-        ("seen", "preset", BLUE, "-", "seen, drawn carefully"),
-        ("seen", "free", BLUE, (0, (4, 2)), "seen, drawn freely"),
-        ("held_out", "preset", VERMILION, "-", "held out, carefully"),
-        ("held_out", "free", VERMILION, (0, (4, 2)), "held out, freely"),
-    )
+    below = plot(made, 76, 16, 700, 318)
+    names = ("held out, as the\npreset draws", "held out, freely", "held out, carelessly", "seen, freely")
     ends = []
-    for kind, way, colour, dashes, name in lines:
-        curve = chosen[kind][way]
-        values = [100 * share for share in curve.values()]
-        below.plot([int(step) for step in curve], values, color=colour, linestyle=dashes, marker="o", markersize=8)
-        ends.append((values[-1], name, colour))
-    places = sorted(ends, reverse=True)
+    for number, (arm, name) in enumerate(zip(BEST_OF.arms, names, strict=True)):
+        colour = (VERMILION, ORANGE, PURPLE, BLUE)[number]
+        chances = best_of_each(right_pictures(arm))
+        estimates = [mean(values.tolist(), "captions") for values in chances.values()]
+        places = [k * 1.03 ** (number - 1.5) for k in chances]
+        draw_estimates(below, places, estimates, 100, color=colour, markersize=8, capsize=4, elinewidth=2)
+        ends.append((100 * estimates[-1].value, name, colour))
     heights: list[float] = []
-    for value, _, _ in places:
-        heights.append(min([value, *(height - 0.85 for height in heights[-1:])]))
-    for (_, name, colour), height in zip(places, heights, strict=True):
-        below.text(17.2, height, name, color=colour, va="center", fontsize=22 * 0.72, weight="bold")
-    below.set(xscale="log", xticks=[1, 2, 4, 9, 16], ylim=(90.5, 100.6), yticks=[92, 94, 96, 98, 100])
+    for value, name, colour in sorted(ends, reverse=True):
+        heights.append(min([value, *(height - 5 for height in heights[-1:])]))
+        below.text(17.8, heights[-1], name, color=colour, va="center", fontsize=22 * 0.72, weight="bold")
+    below.set(xscale="log", xticks=[1, 2, 4, 9, 16])
     below.set_xticklabels(["1", "2", "4", "9", "16"])
-    below.set_yticklabels([f"{tick} %" for tick in (92, 94, 96, 98, 100)])
+    below.yaxis.set_major_formatter("{x:.0f} %")
     below.set_xlabel("CLIP chooses the best of")
     below.minorticks_off()
     save_figure("best-of", made)
-    return None
+    changes = {}
+    for more, fewer in ((9, 1), (16, 9)):
+        chances = best_of_each(right_pictures("held out, drawn freely"))
+        change = difference(chances[more].tolist(), chances[fewer].tolist(), "captions")
+        changes[f"best of {more} minus {fewer}"] = (
+            f"{100 * change.value:+.1f} points ({100 * change.low:+.1f} to {100 * change.high:+.1f})"
+        )
+    return changes
 
 
 # ---------------------------------------------------------------------------------------------- part 5
@@ -971,16 +997,19 @@ def never_seen() -> Numbers:
 
 
 def held_out_bars() -> Numbers:
-    """The judge's shares for seen and held-out captions, from the preset's evaluation."""
+    """The judge's shares for seen and held-out captions, with 95 % intervals, from the preset's evaluation."""
     names = ("subject", "setting", "colour", "style", "all")
     made, _ = canvas(520, 400)
     below = plot(made, 2, 40, 516, 310)
     for offset, kind, colour, label in ((-0.2, "seen", SKY, "seen"), (0.2, "held_out", VERMILION, "held out")):
         places = [place + offset for place in range(5)]
-        values = [100 * evaluation()[kind][name] for name in names]
-        below.bar(places, values, 0.37, color=colour, label=label)
-        for place, value in zip(places, values, strict=True):
-            below.text(place, value + 1.5, f"{value:.0f}", ha="center", fontsize=18 * 0.72, weight="bold")
+        bounds = evaluation()["intervals"][kind]
+        shares = [Estimate(evaluation()[kind][name], *bounds[name], "captions") for name in names]
+        below.bar(places, [100 * each.value for each in shares], 0.37, color=colour, label=label)
+        draw_estimates(below, places, shares, 100, color=INK, linestyle="", marker="", elinewidth=1.8, capsize=3)
+        for place, each in zip(places, shares, strict=True):
+            high = 100 * each.high + 2
+            below.text(place, high, f"{100 * each.value:.0f}", ha="center", fontsize=18 * 0.72, weight="bold")
     below.set(xticks=range(5), ylim=(0, 128))
     below.set_xticklabels([*names[:-1], "all four"])
     show_baseline_only(below)
