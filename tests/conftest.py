@@ -4,6 +4,7 @@ from collections.abc import Generator
 from typing import TypeVar
 
 import pytest
+import torch
 from accelerate.state import AcceleratorState
 
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
@@ -42,3 +43,12 @@ def _precision_may_change() -> Generator[None]:
     AcceleratorState._reset_state()
     yield
     AcceleratorState._reset_state()
+
+
+@pytest.fixture
+def one_thread() -> Generator[None]:
+    """Compute with one thread, so that sums are added in the same order in every run."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)

@@ -25,7 +25,7 @@ def main(options: dict) -> None:
     rank, folder = accelerator.process_index, Path(options["folder"])
     preset = tiny_preset(folder / f"preset-{rank}")
     torch.manual_seed(0)
-    perceptual = ClassifierRecipe(preset.classifier_sizes, small_world(), ClassifierSettings()).classifier
+    perceptual = ClassifierRecipe(preset.classifier_config, small_world(), ClassifierSettings()).classifier
     settings = VQGANSettings(batch_size=options["batch_size"], warmup_steps=2, discriminator_start=1.0, whiten=True)
     recipe = VQGANRecipe(preset.vqgan, perceptual, settings)
     codebook = recipe.vqgan.quantize

@@ -274,6 +274,9 @@ class Hub:
         requests: all requests so far, as "METHOD path range".
         cuts: by file, the number of following responses that end in the middle.
         changes: by file, a function that alters its content on the way.
+        etags: by file, another ETag than its hash.
+        commit_sent: another commit than the right one.
+        dripping: files whose bodies come a byte at a time.
         broken: whether every request is answered with status 500.
     """
 
@@ -282,6 +285,9 @@ class Hub:
     requests: list[str] = field(default_factory=list)
     cuts: dict[str, int] = field(default_factory=dict)
     changes: dict[str, Callable[[bytes], bytes]] = field(default_factory=dict)
+    etags: dict[str, str] = field(default_factory=dict)
+    commit_sent: str | None = None
+    dripping: set[str] = field(default_factory=set)
     broken: bool = False
 
     @property
@@ -327,10 +333,11 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
             body = hub.changes.get(path.name, lambda same: same)(content)
             start = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").split("-")[0])
             self.send_response(206 if start else 200)
-            self.send_header("X-Repo-Commit", hub.commit)
-            self.send_header("ETag", f'"{etag.hexdigest()}"')
+            self.send_header("X-Repo-Commit", hub.commit_sent or hub.commit)
+            sent = hub.etags.get(path.name, etag.hexdigest())
+            self.send_header("ETag", f'"{sent}"')
             if large:
-                self.send_header("X-Linked-Etag", f'"{etag.hexdigest()}"')
+                self.send_header("X-Linked-Etag", f'"{sent}"')
                 self.send_header("X-Linked-Size", str(len(content)))
             if start:
                 self.send_header("Content-Range", f"bytes {start}-{len(body) - 1}/{len(body)}")
@@ -343,6 +350,11 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
                 hub.cuts[path.name] -= 1
                 body = body[: start + (len(body) - start) // 2]
                 self.close_connection = True
+            for place in range(start, len(body)) if path.name in hub.dripping else ():
+                if path.name not in hub.dripping:  # the test has ended
+                    return
+                self.wfile.write(body[place : place + 1])
+                threading.Event().wait(0.1)
             self.wfile.write(body[start:])
 
         do_GET = do_HEAD = answer  # noqa: N815

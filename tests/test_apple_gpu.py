@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 from apple_gpu import AppleGPU
-from atelier.decoding import pick
+from atelier.decoding import sample_codes
 from atelier.drawing.pipeline import Pipeline
 from atelier.evaluation.evaluate import CANDIDATE_COUNTS, best_of
 from atelier.training.recipes.normalization import effective_dimensions
@@ -31,9 +31,9 @@ def test_the_simulation_refuses_only_float64() -> None:
 def test_codes_are_sampled_as_on_the_cpu() -> None:
     probabilities, uniform = torch.rand(500, 64).pow(8), torch.rand(500)
     probabilities = probabilities / probabilities.sum(1, keepdim=True)
-    expected = pick(probabilities, uniform)
+    expected = sample_codes(probabilities, uniform)
     with AppleGPU():
-        picked = pick(probabilities, uniform)
+        picked = sample_codes(probabilities, uniform)
         assert picked.device.type == "mps"
         assert torch.equal(picked, expected)
 

@@ -70,7 +70,7 @@ class GrowingCache:
         self.layers = [GrowingLayer() for _ in range(layers)]
         self.length = 0
 
-    def place(self, count: int) -> tuple[Tensor, Tensor | None]:
+    def positions_and_mask(self, count: int) -> tuple[Tensor, Tensor | None]:
         positions = torch.arange(self.length, self.length + count)
         self.length += count
         mask = torch.arange(self.length) <= positions[:, None]
@@ -96,7 +96,7 @@ class FixedCache:
         self.positions = torch.arange(0)
         self.all = torch.arange(config.target_length)
 
-    def place(self, count: int) -> tuple[Tensor, Tensor]:
+    def positions_and_mask(self, count: int) -> tuple[Tensor, Tensor]:
         start = int(self.positions[-1]) + 1 if len(self.positions) else 0
         self.positions = torch.arange(start, start + count)
         return self.positions, self.all <= self.positions[:, None]

@@ -2,8 +2,11 @@
 
 import csv
 import importlib
+import importlib.metadata
 import json
+import os
 import pkgutil
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -11,8 +14,9 @@ from pathlib import Path
 import atelier
 import pytest
 from atelier.cli import app
-from atelier.errors import AtelierError
+from atelier.errors import AtelierError, missing_packages
 from atelier.training.run import TRAINED
+from atelier.weights.preset import read_preset, update_preset
 from PIL import Image
 from tiny_preset import filled_preset
 from typer.testing import CliRunner, Result
@@ -43,9 +47,55 @@ def test_draw_saves_a_grid_and_prints_scores(tmp_path: Path) -> None:
         assert image.width == image.height > 700
 
 
+def test_a_preset_whose_clip_is_not_trained_yet_draws_without_ranking(presets: Path) -> None:
+    update_preset(read_preset(presets / "tiny"), files={"clip.safetensors": ""})
+    result = run("draw", "a red cat on the moon", "--n", "2", "--preset", "tiny")
+    assert result.exit_code == 0, result.output
+    assert "The pictures are not ranked: the preset tiny has no CLIP." in result.stderr
+    assert "scores" not in result.stdout
+    assert "not ranked" not in run("draw", "a red cat", "--n", "1", "--preset", "tiny", "--no-rank").stderr
+
+
 def test_draw_takes_a_prompt_that_looks_like_an_option_and_other_endings() -> None:
     assert run("draw", "--n", "2", "--out", "sub/cat.jpg", "--", "--n").exit_code == 0
     assert Path("sub/cat.jpg").is_file()
+
+
+def test_a_prompt_with_a_dash_gets_advice_and_an_unknown_option_its_name() -> None:
+    shown = run("draw", "-a red cat")
+    assert shown.exit_code == 2
+    assert "goes after two dashes: atelier draw -- PROMPT" in " ".join(shown.stderr.replace("│", "").split())
+    assert "--seeed" in run("draw", "a cat", "--seeed", "3").stderr
+
+
+def test_the_printed_place_draws_a_picture_alone() -> None:
+    shown = run("draw", "a red cat", "--seed", "3", "--n", "4", "--out", "four.png")
+    place = shown.stdout.split("places")[1].split()[0]
+    again = run("draw", "a red cat", "--seed", "3", "--place", place, "--out", "one.png")
+    assert again.exit_code == 0, again.output
+    with Image.open("one.png") as image:
+        assert json.loads(image.info["atelier"])["places"] == [int(place)]
+    assert again.stdout.split("scores")[1].split()[0] == shown.stdout.split("scores")[1].split()[0]
+
+
+def test_a_tilde_in_any_path_is_the_users_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("USERPROFILE", str(tmp_path / "home"))
+    assert run("draw", "a cat", "--n", "1", "--out=~/x.png").exit_code == 0
+    assert run("paint", "~/pictures", "--n", "1").exit_code == 0
+    assert {path.name for path in (tmp_path / "home").iterdir()} == {"x.png", "pictures"}
+    assert not (tmp_path / "~").exists()
+
+
+@pytest.mark.parametrize(
+    ("encoding", "words", "code"),
+    [("cp1252", ["draw", "a 日本 🐱 → é", "--n", "1"], 0), ("ascii", ["draw", "a cat", "--preset", "日本 →"], 1)],
+)
+def test_every_encoding_of_the_terminal_is_enough(encoding: str, words: list[str], code: int) -> None:
+    environment = {**os.environ, "PYTHONIOENCODING": encoding}
+    shown = subprocess.run([sys.executable, "-m", "atelier", *words], env=environment, capture_output=True)
+    assert b"Traceback" not in shown.stderr
+    assert shown.returncode == code
 
 
 def test_draw_names_unknown_words() -> None:
@@ -192,7 +242,7 @@ def test_python_m_atelier_is_the_command():
 
 @pytest.mark.parametrize(
     "words",
-    [["sprites", "--data", "x"], ["vqgan", "--only", "gan"], ["all", "--data", "x"], ["all", "--batch-size", "3"]],
+    [["sprites", "--data", "x"], ["vqgan", "--only", "gan"], ["all", "--only", "gan"], ["all", "--batch-size", "3"]],
 )
 def test_an_option_of_another_training_is_refused(
     words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -200,7 +250,7 @@ def test_an_option_of_another_training_is_refused(
     monkeypatch.chdir(tmp_path)
     result = run("train", *words, "--steps", "1")
     assert result.exit_code == 2
-    assert f"No such option: {words[1]}" in result.output
+    assert re.search(rf"No such option\W+{words[1]}", result.output)
     assert not Path("runs").exists()
 
 
@@ -210,3 +260,24 @@ def test_every_block_has_a_command_to_train_it(block: str) -> None:
     assert result.exit_code == 0
     assert f"train {block} [OPTIONS]" in result.output
     assert block in run("train", "--help").output
+
+
+def test_the_version_has_one_source() -> None:
+    result = run("--version")
+    assert (result.exit_code, result.stdout) == (0, f"atelier {atelier.__version__}\n")
+    assert importlib.metadata.version("atelier-dalle-mini") == atelier.__version__
+
+
+def test_a_missing_optional_package_gives_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise ModuleNotFoundError("No module named 'starlette'", name="starlette.applications")
+
+    monkeypatch.setattr("atelier.page.server.serve", fail)
+    result = run("serve")
+    assert result.exit_code == 1
+    assert result.stderr == "This needs the package starlette, which is not installed: pip install starlette.\n"
+
+
+def test_a_missing_module_that_no_extra_has_is_a_bug() -> None:
+    with pytest.raises(ModuleNotFoundError, match="no_such_module"), missing_packages():
+        importlib.import_module("no_such_module")

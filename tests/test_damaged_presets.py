@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from atelier import doctor
 from atelier.cli import app as shell
-from atelier.drawing.pipeline import Pipeline, best_preset
-from atelier.page import app
-from atelier.weights.preset import find_presets
+from atelier.drawing.pipeline import Pipeline
+from atelier.page.presets import Presets
+from atelier.weights.preset import best_preset, find_presets
 from atelier.weights.storage import PresetError
 from tiny_preset import filled_preset
 from typer.testing import CliRunner
@@ -68,7 +68,6 @@ def fault(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr("atelier.weights.preset.preset_folders", lambda: [data])
     monkeypatch.chdir(tmp_path)
     assert best_preset().folder.name == "damaged"
-    app.pipeline.cache_clear()
     return request.param(damaged, monkeypatch)
 
 
@@ -90,16 +89,14 @@ def test_the_damaged_one_is_refused_by_name_with_the_reason(fault: str) -> None:
 
 
 def test_the_page_starts_and_draws(fault: str, caplog: pytest.LogCaptureFixture) -> None:
-    app.build_page()
+    presets = Presets()
     assert len(skipped(caplog)) == 1
-    assert "sound" in app.drawable_presets()
-    *_, (_, line, drawing) = app.draw("a red cat", 1, 1.5, 0.8, 1, "sound")
-    assert drawing is not None, line
-    assert "<table" in app.look_inside(drawing, 1, "sound")
+    assert presets.first == "sound"
+    assert presets.pipeline("sound").draw("a red cat", n=1, seed=0).pictures.shape[0] == 1
 
 
 def test_the_page_starts_with_a_named_preset(fault: str) -> None:
-    app.build_page("sound")
+    assert Presets("sound").first == "sound"
 
 
 @pytest.mark.parametrize("words", [["words"], ["draw", "a red cat", "--n", "1"], ["export-clip", "exported"]])
@@ -109,7 +106,7 @@ def test_every_command_uses_the_other(words: list[str], fault: str, caplog: pyte
 
 @pytest.mark.parametrize("fault", [weights_truncated], indirect=True)
 def test_evaluate_uses_the_other(fault: str, caplog: pytest.LogCaptureFixture) -> None:
-    assert_run(["evaluate", "--prompts", "1", "--pictures", "4"], fault, caplog)
+    assert_run(["evaluate", "--prompts", "2", "--pictures", "4"], fault, caplog)
 
 
 def assert_run(words: list[str], fault: str, caplog: pytest.LogCaptureFixture) -> None:

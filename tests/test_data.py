@@ -1,13 +1,23 @@
 """Batches: the same number gives the same batch, and the error for a faulty folder names the row."""
 
 import csv
+import unicodedata
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
+from atelier.pictures import square
 from atelier.training import data as data_module
-from atelier.training.data import CaptionedFolder, DataError, PaintedPictures, derive_seed
+from atelier.training.data import (
+    CaptionedFolder,
+    DataError,
+    FolderSource,
+    PaintedPictures,
+    derive_seed,
+    save_captioned,
+)
 from atelier.world import is_held_out, small_world
 from PIL import Image
 
@@ -144,6 +154,20 @@ def test_every_epoch_has_every_picture_once_in_its_own_order(folder):
     assert torch.equal(again[7].pictures, data[7].pictures)
 
 
+def test_a_source_reads_its_folder_once(folder):
+    source = FolderSource(folder, size=8, seed=1, device=torch.device("cpu"))
+    expected = CaptionedFolder(folder, size=8, batch_size=2, seed=1)
+    identity = source.identity
+    for picture in folder.glob("*.png"):
+        picture.unlink()
+    data = source.batches(2, None, "never")
+    assert source.identity == identity
+    assert [data[number].captions for number in range(5)] == [expected[number].captions for number in range(5)]
+    assert torch.equal(data[3].pictures, expected[3].pictures)
+    with pytest.raises(DataError, match="at least one picture"):
+        source.batches(0, None, "never")
+
+
 def test_the_middle_of_a_picture_is_kept(folder):
     wide = Image.new("RGB", (40, 10), (0, 0, 0))
     wide.paste((255, 255, 255), (15, 0, 25, 10))
@@ -157,6 +181,41 @@ def test_pictures_of_any_mode_are_read(folder, mode):
     Image.new("RGB", (9, 9), (255, 255, 255)).convert(mode).save(folder / "other.tiff")
     write_table(folder, [["other.tiff", "white"]])
     assert CaptionedFolder(folder, size=8, batch_size=2)[0].pictures.min() > 0.98
+
+
+@pytest.mark.parametrize(
+    "mode", ["1", "L", "LA", "P", "RGB", "RGBA", "RGBX", "CMYK", "YCbCr", "LAB", "HSV", "I", "F", "I;16", "La", "RGBa"]
+)
+def test_an_image_of_every_mode_keeps_its_brightness(mode):
+    grey = Image.new("RGB", (9, 9), (128, 128, 128))
+    if mode == "1":
+        image = Image.new("1", (9, 9), 1)
+    elif mode == "I;16":
+        image = Image.fromarray(np.full((9, 9), 32896, dtype=np.uint16))
+    elif mode == "La":
+        image = Image.new("La", (9, 9), (128, 255))
+    elif mode == "P":
+        image = grey.quantize(4)
+    elif mode == "RGBa":
+        image = grey.convert("RGBA").convert("RGBa")
+    else:
+        image = grey.convert("L").convert(mode) if mode in ("I", "F") else grey.convert(mode)
+    assert image.mode == mode
+    wanted = 255 if mode == "1" else 128
+    assert (square(image, 8).float() - wanted).abs().max() <= 2
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])
+def test_transparent_parts_are_white_whatever_colour_is_hidden_there(folder, mode):
+    image = Image.new("RGBA", (8, 8), (200, 0, 0, 0))
+    image.paste((0, 0, 0, 255), (0, 0, 4, 8))
+    image = image.convert("LA").convert(mode) if mode == "LA" else image.convert(mode)
+    pixels = square(image, 8)
+    assert (pixels[..., :4] == 0).all()
+    assert (pixels[..., 4:] == 255).all()
+    image.save(folder / "glass.png")
+    write_table(folder, [["glass.png", "half black"]])
+    assert torch.equal(CaptionedFolder(folder, size=8, batch_size=1).pictures[0], pixels)
 
 
 def break_picture(folder: Path) -> None:
@@ -179,12 +238,22 @@ def shorten_a_row(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("damage", "words"),
     [
-        (lambda folder: (folder / "green.png").unlink(), ["Row 2", "green.png", "no such file"]),
-        (break_picture, ["Row 2", "green.png", "cannot be read as a picture"]),
-        (write_text_as_picture, ["Row 2", "green.png", "cannot be read as a picture"]),
-        (empty_a_caption, ["Row 2", "green.png", "empty caption"]),
-        (shorten_a_row, ["Row 2", "green.png", "empty caption"]),
-        (lambda folder: write_table(folder, [["red.png", "red"], ["", "green"]]), ["Row 2", "names no file"]),
+        (lambda folder: (folder / "green.png").unlink(), ["Row 3", "green.png", "no such file"]),
+        (break_picture, ["Row 3", "green.png", "cannot be read as a picture"]),
+        (write_text_as_picture, ["Row 3", "green.png", "cannot be read as a picture"]),
+        (empty_a_caption, ["Row 3", "green.png", "empty caption"]),
+        (shorten_a_row, ["Row 3", "green.png", "empty caption"]),
+        (lambda folder: write_table(folder, [["red.png", "red"], ["", "green"]]), ["Row 3", "names no file"]),
+        (
+            lambda folder: (folder / "captions.csv").write_text("file_name,text\nred.png,a cat, asleep on the moon\n"),
+            ["Row 2", "more fields than columns", "in quotes"],
+        ),
+        (
+            lambda folder: (folder / "captions.csv").write_text(
+                'file_name,text\nred.png,a\ngreen.png,"b\nblue.png,c\nred.png,d\n'
+            ),
+            ["Row 3", "a quote that is opened there must be closed"],
+        ),
         (lambda folder: (folder / "captions.csv").unlink(), ["holds no captions.csv", "file_name and text"]),
         (lambda folder: write_table(folder, [["a", "b"]], ("file", "text")), ["no column file_name", "file, text"]),
         (lambda folder: write_table(folder, [["a"]], ("file_name",)), ["no column text"]),
@@ -204,3 +273,47 @@ def test_a_fault_in_a_folder_gets_a_sentence(folder, damage, words):
 def test_a_missing_folder_gets_a_sentence(tmp_path):
     with pytest.raises(DataError, match="There is no folder"):
         CaptionedFolder(tmp_path / "nowhere", size=8)
+
+
+@pytest.mark.parametrize(
+    ("rows", "words"),
+    [
+        ([["a red square on the moon", "red.png"]], ["swapped"]),
+        ([["images\\\\red.png", "red"]], ["write / instead of"]),
+        ([["a\0b.png", "red"]], ["no such file"]),
+        ([["x" * 300 + ".png", "red"]], ["no such file"]),
+    ],
+)
+def test_a_name_that_is_no_file_gets_advice(folder, rows, words):
+    write_table(folder, rows)
+    with pytest.raises(DataError) as caught:
+        CaptionedFolder(folder, size=8)
+    assert all(word in str(caught.value) for word in ["Row 2", *words])
+
+
+def test_semicolons_get_advice(folder):
+    (folder / "captions.csv").write_text("file_name;text\nred.png;red\n")
+    with pytest.raises(DataError, match="separated by ';'; separate them by commas"):
+        CaptionedFolder(folder, size=8)
+
+
+@pytest.mark.parametrize("forms", [("NFC", "NFD"), ("NFD", "NFC")])
+def test_accents_in_a_file_name_may_have_another_form_in_the_table(folder, forms):
+    on_disk, in_table = (unicodedata.normalize(form, "café.png") for form in forms)
+    (folder / "red.png").rename(folder / on_disk)
+    write_table(folder, [[in_table, "red"]])
+    assert len(CaptionedFolder(folder, size=8)) == 1
+
+
+def test_a_picture_with_very_many_pixels_is_refused(folder):
+    Image.new("1", (13_000, 13_000)).save(folder / "large.png")
+    write_table(folder, [["large.png", "black"]])
+    with pytest.raises(DataError, match="13000 × 13000 pixels; give one with 1 to 67 million"):
+        CaptionedFolder(folder, size=8)
+
+
+def test_pictures_are_painted_only_into_an_empty_folder(tmp_path):
+    save_captioned(small_world().sample(3, seed=0), tmp_path / "new", 8)
+    with pytest.raises(DataError, match="is not empty"):
+        save_captioned(small_world().sample(2, seed=0), tmp_path / "new", 8)
+    assert len(CaptionedFolder(tmp_path / "new", size=8)) == 3

@@ -1,14 +1,16 @@
 """Decoding: temperature, top-k and top-p, random numbers, the cache, guidance, prefixes."""
 
 import copy
+import gc
+import weakref
 from collections.abc import Callable
 
 import pytest
 import torch
 from atelier.blocks.bart import Bart, BartConfig
-from atelier.decoding import Sampling, decode, pick, probabilities, uniform_numbers
+from atelier.decoding import Sampling, decode, probabilities, sample_codes, uniform_numbers
 from atelier.decoding.cache import StaticCache
-from atelier.decoding.decode import Step, as_cuda_graph
+from atelier.decoding.decode import DecodingStep, as_cuda_graph, captured
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -76,12 +78,14 @@ def test_pick_never_takes_an_impossible_code(uniform: float, seed: int) -> None:
     distribution = torch.rand(3, 9, generator=torch.Generator().manual_seed(seed)).relu()
     distribution[:, ::2] = 0
     distribution = distribution / distribution.sum(1, keepdim=True)
-    assert (distribution.gather(1, pick(distribution, torch.full((3,), uniform))[:, None]) > 0).all()
+    assert (distribution.gather(1, sample_codes(distribution, torch.full((3,), uniform))[:, None]) > 0).all()
 
 
-def test_pick_follows_the_distribution() -> None:
+def test_samples_follow_the_distribution() -> None:
     distribution = torch.tensor([[0.1, 0.0, 0.6, 0.3]])
-    drawn = pick(distribution.expand(20_000, -1), torch.rand(20_000, generator=torch.Generator().manual_seed(1)))
+    drawn = sample_codes(
+        distribution.expand(20_000, -1), torch.rand(20_000, generator=torch.Generator().manual_seed(1))
+    )
     assert torch.allclose(drawn.bincount(minlength=4) / 20_000, distribution[0], atol=0.015)
 
 
@@ -104,7 +108,7 @@ def test_the_cache_changes_no_code(bart: Bart, guidance: float) -> None:
                 logits = bart.decode(tokens, bart.encode(text), bart.text_mask(text))[:, -1, :24]
                 blank = bart.decode(tokens, bart.encode(EMPTY[None]), bart.text_mask(EMPTY[None]))[:, -1, :24]
                 logits = blank + guidance * (logits - blank)
-                code = pick(probabilities(logits, sampling), uniforms[row % 3, step][None])
+                code = sample_codes(probabilities(logits, sampling), uniforms[row % 3, step][None])
                 written = torch.cat([written, code[None]], 1)
             assert torch.equal(written[0], fast[row]), f"row {row}"
 
@@ -126,12 +130,12 @@ def test_codes_are_never_the_start_token(bart: Bart) -> None:
 def test_the_cache_masks_a_prefix_causally(bart: Bart) -> None:
     cache = StaticCache(bart, 2, torch.device("cpu"), torch.float32)
     cache.set_positions(cache.all_positions[:3], length=3)
-    positions, mask = cache.place(3)
+    positions, mask = cache.positions_and_mask(3)
     assert positions.tolist() == [0, 1, 2]
     assert mask is not None
     assert mask.tolist() == [[True, False, False], [True, True, False], [True, True, True]]
     cache.set_positions(cache.all_positions[3:4], length=4)
-    positions, mask = cache.place(1)
+    positions, mask = cache.positions_and_mask(1)
     assert positions.tolist() == [3]
     assert mask is None
 
@@ -147,7 +151,7 @@ def test_attention_reads_only_the_filled_part_of_the_cache(bart: Bart) -> None:
     cache.set_positions(cache.all_positions[2:3], length=None)
     seen = cache.layers[1].extend(new[0][:, :, :1], new[1][:, :, :1])
     assert seen[0].shape[2] == CONFIG.target_length
-    _, mask = cache.place(1)
+    _, mask = cache.positions_and_mask(1)
     assert mask is not None
     assert mask.tolist() == [[True] * 3 + [False] * 9]
 
@@ -175,7 +179,7 @@ def test_a_step_as_a_cuda_graph_writes_the_same_codes(bart: Bart, monkeypatch, g
     sampling, uniforms = Sampling(guidance=guidance, top_k=8), uniform_numbers(3, 3, 12).repeat(2, 1)
     expected = last(decode(bart, TEXT, EMPTY, sampling, uniforms))
     with torch.no_grad():
-        step = Step(bart, TEXT, EMPTY, 6, sampling, CONFIG.target_vocabulary)
+        step = DecodingStep(bart, TEXT, EMPTY, 6, sampling, CONFIG.target_vocabulary)
         positions, written = step.cache.all_positions.clone(), expected[:, :given]
         tokens = torch.cat([torch.full((6, 1), CONFIG.decoder_start), written], dim=1)
         tokens = step(tokens, positions[: given + 1], uniforms[:, given], given + 1)
@@ -204,6 +208,33 @@ def test_settings_out_of_range_are_refused_in_a_sentence(wrong: dict) -> None:
 
 
 def test_rows_of_the_output_layer_that_stand_for_no_code_are_never_drawn(bart: Bart) -> None:
-    drawn = last(decode(bart, TEXT, EMPTY, Sampling(), uniform_numbers(0, 2, 12).repeat(2, 1), codes=5))
+    drawn = last(decode(bart, TEXT, EMPTY, Sampling(), uniform_numbers(0, 2, 12).repeat(2, 1), code_count=5))
     assert 0 <= drawn.min() <= drawn.max() < 5
     assert last(decode(bart, TEXT, EMPTY, Sampling(), uniform_numbers(0, 2, 12).repeat(2, 1))).max() >= 5
+
+
+def test_the_cache_is_freed_with_its_last_reference(bart: Bart) -> None:
+    """Without waiting for the garbage collector, since a published model's cache holds 100 MB."""
+    gc.disable()
+    try:
+        cache = StaticCache(bart, 2, torch.device("cpu"), torch.float32)
+        cache.set_positions(cache.all_positions[:1], length=1)
+        alive = [weakref.ref(cache.layers[0].keys), weakref.ref(cache)]
+        del cache
+        assert [reference() for reference in alive] == [None, None]
+    finally:
+        gc.enable()
+
+
+def test_a_step_that_cannot_be_captured_runs_as_it_is(
+    bart: Bart, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fail(*_: object) -> None:
+        raise torch.OutOfMemoryError("no room for the graph")
+
+    monkeypatch.setattr("torch.cuda.make_graphed_callables", fail)
+    step = DecodingStep(bart, TEXT, EMPTY, 2, Sampling(), 24)
+    tokens, uniforms = torch.zeros(2, 1, dtype=torch.long), torch.zeros(2)
+    assert captured(step, tokens, step.cache.all_positions[:1], uniforms) is step
+    (record,) = caplog.records
+    assert "no room for the graph" in record.getMessage()

@@ -298,6 +298,50 @@ def test_a_broken_server_is_named(hub, tmp_path):
     assert_refused(tmp_path, "could not be downloaded from http://127")
 
 
+@pytest.mark.parametrize("etag", ["", "x", "../../../outside", "/outside", "0" * 39, "W/abc", "0" * 64 + "/x"])
+@pytest.mark.parametrize("file", [FLAX, "config.json"])
+def test_an_etag_that_is_no_hash_is_refused_before_anything_is_written(hub, tmp_path, file, etag):
+    hub.etags[file] = etag if etag != "/outside" else str(tmp_path / "outside")
+    assert_refused(tmp_path, "sent no valid hash, commit or size|could not be downloaded")
+    assert not list(tmp_path.rglob("outside*"))
+    hub.etags.clear()
+    assert download("dalle-mini")[0].load_bart()
+
+
+def test_a_commit_that_is_no_hash_is_refused(hub, tmp_path):
+    hub.commit_sent = "../../../outside"
+    assert_refused(tmp_path, "sent no valid hash, commit or size|could not be downloaded")
+    assert not list(tmp_path.rglob("outside*"))
+
+
+def test_a_dripping_download_is_given_up(hub, tmp_path, monkeypatch):
+    monkeypatch.setattr("atelier.weights.published.hub.PATIENCE", 2.0)
+    monkeypatch.setattr("atelier.weights.published.hub.LEAST_PACE", 1e9)
+    hub.dripping.add("merges.txt")
+    assert_refused(tmp_path, r"merges\.txt .*it took more than 2 seconds")
+    hub.dripping.clear()
+
+
+def test_an_empty_endpoint_means_the_default(hub, tmp_path, monkeypatch):
+    monkeypatch.setenv("HF_ENDPOINT", "")
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "")  # so it is if the variable is empty at import
+    template = "/{repo_id}/resolve/{revision}/{filename}"
+    monkeypatch.setattr("huggingface_hub.constants.HUGGINGFACE_CO_URL_TEMPLATE", template)
+    monkeypatch.setattr("atelier.weights.published.hub.DEFAULT_ENDPOINT", hub.url)
+    assert download("dalle-mini")[0].load_bart()
+
+
+def test_a_file_in_the_cache_whose_name_is_no_hash_is_removed(hub, tmp_path):
+    download("dalle-mini")
+    shutil.rmtree(tmp_path / "data")
+    config = next((tmp_path / "cache").glob("models--dalle-mini--dalle-mini/snapshots/*/config.json"))
+    poisoned = config.resolve().rename(config.resolve().with_name("poisoned"))
+    config.unlink()
+    config.symlink_to(poisoned)
+    assert_refused(tmp_path, "which is not a hash. It was removed")
+    assert download("dalle-mini")[0].load_bart()
+
+
 def test_a_missing_network_is_reported_in_one_sentence(hub, tmp_path, monkeypatch):
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))  # the port is taken, but nothing listens on it

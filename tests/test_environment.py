@@ -11,15 +11,19 @@ from pathlib import Path
 
 import pytest
 import yaml
+from atelier.errors import OPTIONAL_PACKAGES
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from rattler import MatchSpec
 
 ROOT = Path(__file__).resolve().parents[1]
-PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf8"))["project"]
+CONFIGURATION = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf8"))
+PROJECT, GROUPS = CONFIGURATION["project"], CONFIGURATION["dependency-groups"]
 ENVIRONMENT = yaml.safe_load((ROOT / "environment.yml").read_text(encoding="utf8"))
-PINS_TEXT = (ROOT / "requirements.txt").read_text(encoding="utf8")
+LEARNER, DEVELOPER = "requirements.txt", "requirements-dev.txt"
+PINS_TEXT = {name: (ROOT / name).read_text(encoding="utf8") for name in (LEARNER, DEVELOPER)}
+LEARNERS_EXTRAS = ("lessons", "page", "published")
 
 PYTHONS = [f"3.{minor}" for minor in range(11, 15)]
 PLATFORMS = [
@@ -29,10 +33,14 @@ PLATFORMS = [
 ]
 
 
-def wanted() -> list[Requirement]:
-    """Every dependency in pyproject.toml, those of the extras among them."""
-    groups = [PROJECT["dependencies"], *PROJECT["optional-dependencies"].values()]
-    return [Requirement(line) for group in groups for line in group]
+def wanted(file: str = DEVELOPER) -> list[Requirement]:
+    """The dependencies in pyproject.toml that a file of pins must have."""
+    extras = PROJECT["optional-dependencies"]
+    chosen = LEARNERS_EXTRAS if file == LEARNER else tuple(extras)
+    groups = [PROJECT["dependencies"], *(extras[name] for name in chosen)]
+    if file == DEVELOPER:
+        groups += GROUPS.values()
+    return [Requirement(line) for group in groups for line in group if isinstance(line, str)]
 
 
 def read_pins(text: str) -> list[tuple[Requirement, list[str]]]:
@@ -42,11 +50,11 @@ def read_pins(text: str) -> list[tuple[Requirement, list[str]]]:
     return [(Requirement(head), rest.split()) for head, _, rest in (line.partition(" --") for line in lines)]
 
 
-def pins_for(python: str, platform: dict[str, str]) -> dict[str, str]:
-    """Name -> version of what requirements.txt installs there; fails where a package would come in two versions."""
+def pins_for(file: str, python: str, platform: dict[str, str]) -> dict[str, str]:
+    """Name -> version of what a file of pins installs there; fails where a package would come in two versions."""
     place = {**platform, "python_version": python, "python_full_version": f"{python}.9"}
     pins: dict[str, str] = {}
-    for requirement, _ in read_pins(PINS_TEXT):
+    for requirement, _ in read_pins(PINS_TEXT[file]):
         if requirement.marker is None or requirement.marker.evaluate(place):
             name = canonicalize_name(requirement.name)
             assert name not in pins, f"{name} is pinned twice for Python {python} on {platform['platform_system']}"
@@ -56,16 +64,42 @@ def pins_for(python: str, platform: dict[str, str]) -> dict[str, str]:
 
 @pytest.mark.parametrize("platform", PLATFORMS, ids=lambda platform: platform["platform_system"])
 @pytest.mark.parametrize("python", PYTHONS)
-def test_every_dependency_is_pinned_inside_its_range(python: str, platform: dict[str, str]) -> None:
-    pins = pins_for(python, platform)
-    for requirement in wanted():
+@pytest.mark.parametrize("file", PINS_TEXT)
+def test_every_dependency_is_pinned_inside_its_range(file: str, python: str, platform: dict[str, str]) -> None:
+    pins = pins_for(file, python, platform)
+    for requirement in wanted(file):
         version = pins.get(canonicalize_name(requirement.name))
-        assert version is not None, f"{requirement.name} is not in requirements.txt: run `make lock`"
+        assert version is not None, f"{requirement.name} is not in {file}: run `make lock`"
         assert requirement.specifier.contains(version), f"{version} is outside {requirement}: run `make lock`"
 
 
-def test_every_pin_is_exact_and_hashed() -> None:
-    pins = read_pins(PINS_TEXT)
+@pytest.mark.parametrize("platform", PLATFORMS, ids=lambda platform: platform["platform_system"])
+def test_a_developer_has_the_packages_of_a_learner_and_more(platform: dict[str, str]) -> None:
+    learner, developer = (pins_for(file, "3.12", platform) for file in (LEARNER, DEVELOPER))
+    assert learner.items() < developer.items()
+
+
+def test_a_learner_is_spared_the_tools_of_developers() -> None:
+    learner = {canonicalize_name(requirement.name) for requirement, _ in read_pins(PINS_TEXT[LEARNER])}
+    needed = {canonicalize_name(requirement.name) for requirement in wanted(LEARNER)}
+    tools = {
+        canonicalize_name(Requirement(line).name)
+        for lines in GROUPS.values()
+        for line in lines
+        if isinstance(line, str)
+    }
+    assert learner & (tools - needed) <= {"pytest", "pyyaml"}  # which nbval and transformers need
+
+
+def test_the_optional_packages_are_those_of_the_extras() -> None:
+    extras = [Requirement(line) for lines in PROJECT["optional-dependencies"].values() for line in lines]
+    not_imported = {"jupyterlab", "jupytext", "nbval", "onnxruntime"}  # by the library
+    assert {requirement.name for requirement in extras} - not_imported == set(OPTIONAL_PACKAGES.values())
+
+
+@pytest.mark.parametrize("file", PINS_TEXT)
+def test_every_pin_is_exact_and_hashed(file: str) -> None:
+    pins = read_pins(PINS_TEXT[file])
     assert len(pins) > 100
     for requirement, hashes in pins:
         assert [specifier.operator for specifier in requirement.specifier] == ["=="], requirement
@@ -74,10 +108,12 @@ def test_every_pin_is_exact_and_hashed() -> None:
         assert all(re.fullmatch(r"(--)?hash=sha256:[0-9a-f]{64}", text) for text in hashes), requirement
 
 
-def test_pins_name_no_place() -> None:
-    assert "://" not in PINS_TEXT
-    assert all(requirement.url is None for requirement, _ in read_pins(PINS_TEXT))
-    options = re.findall(r"^\s*(-\w|--(?!hash=)[\w-]+)", PINS_TEXT, flags=re.MULTILINE)
+@pytest.mark.parametrize("file", PINS_TEXT)
+def test_pins_name_no_place(file: str) -> None:
+    text = PINS_TEXT[file]
+    assert "://" not in text
+    assert all(requirement.url is None for requirement, _ in read_pins(text))
+    options = re.findall(r"^\s*(-\w|--(?!hash=)[\w-]+)", text, flags=re.MULTILINE)
     assert options == []
 
 
@@ -94,7 +130,7 @@ def test_ranges_admit_the_environments_people_have(installed: str) -> None:
 def test_conda_makes_the_same_environment() -> None:
     *specs, pip = ENVIRONMENT["dependencies"]
     ranges = dict(str(MatchSpec(spec)).partition(" ")[::2] for spec in specs)
-    assert ENVIRONMENT["name"] == PROJECT["name"]
+    assert ENVIRONMENT["name"] == "atelier"
     assert set(ranges) == {"python", "pip"}
     assert pip == {"pip": ["-r requirements.txt"]}, "pip refuses an editable folder beside hashes: see environment.yml"
 
@@ -124,13 +160,14 @@ def checkout(tmp_path: Path) -> Path:
     """A folder with a blank in its name that is set up, and whose `atelier` command writes down what it was given."""
     folder = tmp_path / "a check'out"
     folder.mkdir()
-    for name in ("Makefile", "requirements.txt", "pyproject.toml"):
+    for name in ("Makefile", LEARNER, DEVELOPER, "pyproject.toml"):
         shutil.copy(ROOT / name, folder / name)
     write_command(
         folder / ".venv/bin/python", 'test "$1" = -c'
     )  # it can be asked for its version, and installs nothing
     write_command(folder / ".venv/bin/atelier", 'printf "%s\\0" "$@" > given')
     (folder / ".venv/setup-done").write_text(f"{folder}\n")
+    (folder / ".venv/developer-done").touch()
     return folder
 
 
@@ -228,3 +265,35 @@ def test_new_pins_are_installed(checkout: Path) -> None:
     later = (checkout / ".venv/setup-done").stat().st_mtime + 10
     os.utime(checkout / "requirements.txt", (later, later))
     assert run_make(checkout, "--question", "setup").returncode == 1
+
+
+def test_new_developers_pins_are_installed_for_developers_only(checkout: Path) -> None:
+    later = (checkout / ".venv/setup-done").stat().st_mtime + 10
+    os.utime(checkout / DEVELOPER, (later, later))
+    assert run_make(checkout, "--question", "setup").returncode == 0
+    assert run_make(checkout, "--question", "develop").returncode == 1
+
+
+def test_setup_without_cuda_takes_torch_from_the_place_of_its_cpu_builds(checkout: Path) -> None:
+    """With a Python that writes down what it is asked to install."""
+    write_command(checkout / ".venv/bin/python", 'test "$1" = -c && exit 0; echo "$*" >> asked')
+    os.utime(checkout / LEARNER, (2e9, 2e9))
+    assert run_make(checkout, "setup", "TORCH=cpu").returncode == 0
+    torch, rest = [line for line in (checkout / "asked").read_text().splitlines() if "uv pip install" in line][:2]
+    pins = {requirement.name: str(requirement) for requirement, _ in read_pins(PINS_TEXT[LEARNER])}
+    assert torch.split(" install ")[1].split()[2:] == ["--torch-backend", "cpu", pins["torch"], pins["torchvision"]]
+    assert "--require-hashes --excludes .venv/cuda.txt -r requirements.txt" in rest
+    excluded = set((checkout / ".venv/cuda.txt").read_text().split())
+    linux = {name for name in pins if name.startswith(("nvidia-", "cuda-")) or name == "triton"}
+    assert excluded == linux
+
+
+def test_every_environment_variable_is_documented() -> None:
+    """Those that the library reads, or that make sets."""
+    library = "".join(path.read_text(encoding="utf8") for path in (ROOT / "lib").rglob("*.py"))
+    read = set(re.findall(r'(?:environ(?:\.get)?[\[(]|getenv\(|parse_flag_from_env\()"([A-Z_]+)"', library))
+    read |= set(re.findall(r"^export ([A-Z_]+)", (ROOT / "Makefile").read_text(encoding="utf8"), flags=re.MULTILINE))
+    read |= set(re.findall(r'"(ATELIER_[A-Z_]+)"', library))  # also by a name, or as an option's default
+    assert len(read) >= 7
+    described = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf8").split("## Environment variables")[1]
+    assert [name for name in sorted(read) if f"`{name}`" not in described.split("\n## ")[0]] == []

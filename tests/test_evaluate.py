@@ -11,20 +11,24 @@ import torch
 from atelier.drawing.pipeline import Pipeline
 from atelier.evaluation.card import card, draw_curves, table, write_card
 from atelier.evaluation.evaluate import (
+    KINDS,
     Evaluation,
     Novelty,
     Retrieval,
     Shares,
     best_of,
+    best_of_each,
     correct_attributes,
     distinct_scenes,
     evaluate,
     evaluation_world,
+    interval,
     judge_accuracy,
     novelty,
     reconstruction,
     retrieval,
 )
+from atelier.evaluation.intervals import Estimate
 from atelier.weights.preset import Preset
 from atelier.world import ATTRIBUTES, Scene, parse, small_world
 from tiny_preset import filled_preset
@@ -76,6 +80,14 @@ def test_evaluate_measures_everything_and_reports(preset: Preset) -> None:
     assert found.seen.all <= min(found.seen.subject, found.seen.setting, found.seen.colour, found.seen.style)
     assert set(found.as_dict()) >= {"seen", "held_out", "psnr", "codes_used", "clip_retrieval"}
     assert set(found.as_dict()["seen"]) == {"subject", "setting", "colour", "style", "all", "all_best_of_9"}
+    for kind in ("seen", "held_out"):
+        for name, (low, high) in found.intervals[kind].items():
+            assert 0 <= low <= getattr(getattr(found, kind), name) <= high <= 1
+            assert low < high
+        for way, gain in found.gains[kind].items():
+            curve = found.ranking[kind][way]
+            assert gain.low <= gain.value <= gain.high
+            assert gain.value == pytest.approx(curve["9"] - curve["1"])
     assert set(found.judge) == {"64", "128"}
     assert set(found.novel) == {"setting", "colour", "style"}
     assert all(0 <= new.together <= new.attribute <= 1 for new in found.novel.values())
@@ -95,8 +107,16 @@ def test_the_best_of_k_is_the_mean_over_all_choices_of_k() -> None:
     found = best_of(right)
     assert found == pytest.approx({"1": 1 / 16, "2": 2 / 32, "4": 4 / 32, "9": 9 / 32, "16": 1 / 2})
     chosen = [min(choice) for choice in combinations(range(16), 4)]  # the best-ranked of four
+    assert [round(value, 4) for value in best_of_each(right)[4].tolist()] == [0.25, 0]
     some = (torch.rand(1, 16) < 0.5).float()
     assert best_of(some)["4"] == pytest.approx(some[0, chosen].mean().item())
+
+
+def test_the_interval_of_a_share_is_over_prompts_and_never_a_point() -> None:
+    low, high = interval(torch.ones(500))
+    assert 0.99 < low < high == 1
+    low, high = interval(torch.tensor([0.0, 1 / 9, 5 / 9, 1.0] * 25))
+    assert low < 5 / 12 < high
 
 
 def test_reconstruction_of_a_perfect_autoencoder_is_perfect(preset: Preset) -> None:
@@ -177,10 +197,10 @@ def test_novelty_counts_what_was_held_out_and_only_that() -> None:
 
 
 def test_a_judge_of_another_world_is_refused(preset: Preset) -> None:
-    names = {**preset.classifier_sizes.attributes, "colour": ("red", "crimson")}
-    other = dataclasses.replace(preset, classifier=dataclasses.replace(preset.classifier_sizes, attributes=names))
+    names = {**preset.classifier_config.attributes, "colour": ("red", "crimson")}
+    other = dataclasses.replace(preset, classifier=dataclasses.replace(preset.classifier_config, attributes=names))
     assert evaluation_world(preset) == WORLD
-    with pytest.raises(ValueError, match="knows other names"):
+    with pytest.raises(ValueError, match="was trained with other subjects, settings, colours or styles"):
         evaluation_world(other)
     with pytest.raises(ValueError, match="world"):
         evaluation_world(dataclasses.replace(preset, world=""))
@@ -202,7 +222,11 @@ def evaluation() -> Evaluation:
     shares = Shares(0.9, 0.8, 0.7, 0.6, 0.5, 0.625)
     ones = dict.fromkeys(ATTRIBUTES, 1.0)
     new = {"colour": Novelty(0.75, 0.5)}
-    return Evaluation(shares, shares, 22.25, 0.99, Retrieval(0.98, 0.97), new, {"64": ones, "128": ones}, ones, {})
+    bounds = {kind: {name: (value - 0.02, value + 0.02) for name, value in vars(shares).items()} for kind in KINDS}
+    curves = {"held_out": {"free": {"1": 0.9, "9": 0.95}}}
+    gains = {"held_out": {"free": Estimate(0.05, -0.01, 0.11, "20 captions")}}
+    judged = {"64": ones, "128": ones}
+    return Evaluation(shares, shares, bounds, 22.25, 0.99, Retrieval(0.98, 0.97), new, judged, ones, curves, gains)
 
 
 def test_the_card_has_the_measurements(preset: Preset, tmp_path: Path) -> None:
@@ -217,7 +241,8 @@ def test_the_card_has_the_measurements(preset: Preset, tmp_path: Path) -> None:
         "colour 75.0 %, with its subject 50.0 %",
     ):
         assert piece in text
-    assert "all four, best of nine | 62.5 %" in table(evaluation())
+    assert "all four, best of nine | 62.5 % (60.5 to 64.5)" in table(evaluation())
+    assert "1: 90.0 %, 9: 95.0 %; the first of nine minus a random one: +5.0 points (-1.0 to +11.0)" in text
     history = {"bart": [{"step": i, "seconds": 60 * i, "loss": 5 / (i + 1)} for i in range(9)]}
     draw_curves(history, tmp_path / "curves.png")
     assert (tmp_path / "curves.png").stat().st_size > 2000

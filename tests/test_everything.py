@@ -40,12 +40,7 @@ from typer.testing import CliRunner
 STEPS = 10
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +105,7 @@ def test_a_run_killed_in_a_block_resumes_there_and_ends_with_the_same_weights(tm
 
     refused = CliRunner().invoke(app, words)
     assert refused.exit_code == 1
-    sentence = "already holds a training, with tokenizer, classifier, judge finished. Continue with --resume"
+    sentence = "already holds a training run, with tokenizer, classifier, judge finished. Continue with --resume"
     assert sentence in refused.output
     result = CliRunner().invoke(app, [*words, "--resume"])
     assert result.exit_code == 0, result.output
@@ -248,7 +243,7 @@ def test_invalid_shares_are_refused_before_anything_is_trained(tmp_path, trained
         (["--minutes", "0"], "minutes was 0.0"),
         (["--minutes", "1", "--stop-after", "-1"], "stop_after was -1"),
         (["--minutes", "1", "--precision", "fp7"], "precision was 'fp7'"),
-        (["--minutes", "1", "--run-dir", "damaged"], "finished.json cannot be read"),
+        (["--minutes", "1", "--run-dir", "damaged"], "finished.json is not valid JSON"),
     ],
 )
 def test_bad_input_gets_one_sentence_and_exit_code_1(tmp_path, monkeypatch, arguments, sentence):
@@ -261,3 +256,13 @@ def test_bad_input_gets_one_sentence_and_exit_code_1(tmp_path, monkeypatch, argu
     assert sentence in result.stderr
     assert "Traceback" not in result.output
     assert len(result.stderr.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    "content",
+    ["[1]", "3", "null", '{"vqgan": 3}', '{"painter": {}}', '{"vqgan": {"step": "x"}}', "[" * 9999, "9" * 5000, "\\x"],
+)
+def test_a_damaged_list_of_finished_blocks_is_named(tmp_path: Path, content: str) -> None:
+    (tmp_path / "finished.json").write_text(content)
+    with pytest.raises(TrainingError, match=r"finished\.json .*remove it and use --resume"):
+        read_finished(tmp_path)

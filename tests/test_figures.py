@@ -1,8 +1,9 @@
-"""The figures of the lessons: pictures with few shades, the colours of codes, codes drawn as tiles."""
+"""The figures of the lessons: pictures with few shades, the colours of codes, codes drawn as tiles, error bars."""
 
 import pytest
 import torch
-from atelier.teaching.figures import INK, code_colours, draw_tiles, figure, posterize
+from atelier.evaluation.intervals import Estimate
+from atelier.teaching.figures import INK, code_colours, draw_estimates, draw_tiles, figure, posterize
 from torch import Tensor
 
 
@@ -58,3 +59,12 @@ def test_tiles_are_in_the_places_of_their_codes() -> None:
         (column, row): str(codes[row, column].item()) for row in range(2) for column in range(3)
     }
     assert [numbers[column, 0].get_color() for column in range(3)] == ["white", "white", INK]
+
+
+def test_estimates_have_their_intervals_as_error_bars() -> None:
+    _, axis = figure(3, 2)
+    draw_estimates(axis, [1, 4], [Estimate(0.5, 0.4, 0.7, "9 prompts"), Estimate(0.2, 0.2, 0.2, "9 prompts")], 100)
+    (container,) = axis.containers
+    line, _, (bars,) = container
+    assert line.get_xydata().tolist() == [[1, 50], [4, 20]]
+    assert [segment.round(6).tolist() for segment in bars.get_segments()] == [[[1, 40], [1, 70]], [[4, 20], [4, 20]]]

@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import torch
 from atelier.drawing.drawing import Drawing
-from atelier.page.gallery import file_name, grid_link, pictures_html, png, settings
+from atelier.page.gallery import pictures_html
+from atelier.page.pictures import file_name, png
 from PIL import Image
 
 PROMPT = 'a "red" <car> & más'
@@ -27,9 +28,10 @@ def files(markup: str, kind: str) -> list[bytes]:
 
 
 def test_png_contains_its_settings():
-    facts = settings(drawing(), preset="laptop", guidance=1.5)
+    facts = drawing(settings={"preset": "laptop", "guidance": 1.5}).record(2)
     with Image.open(io.BytesIO(png(Image.new("RGB", (4, 4)), facts))) as image:
-        assert json.loads(image.info["atelier"]) == {"prompt": PROMPT, "seed": 3, "preset": "laptop", "guidance": 1.5}
+        assert json.loads(image.info["atelier"]) == facts
+    assert facts == {"prompt": PROMPT, "seed": 3, "preset": "laptop", "guidance": 1.5, "place": 2}
 
 
 def test_finished_pictures_have_score_place_and_link():
@@ -49,13 +51,13 @@ def test_unfinished_pictures_cannot_be_saved():
     markup = pictures_html(drawing(scores=[], progress=0.5))
     assert len(files(markup, "jpeg")) == 4
     assert "download" not in markup
-    assert "unfinished" in markup
 
 
-def test_the_grid_can_be_saved():
-    (data,) = re.findall(r'href="data:image/png;base64,([^"]+)"', grid_link(drawing(), {"seed": 3}))
-    with Image.open(io.BytesIO(base64.b64decode(data))) as image:
-        assert json.loads(image.info["atelier"]) == {"seed": 3}
+@pytest.mark.parametrize(("scores", "framed"), [([31.5, 2.0], 1), ([-16.0, -20.0], 0), ([], 0), (None, 0)])
+def test_only_a_picture_that_fits_the_prompt_is_framed(scores, framed):
+    markup = pictures_html(drawing(n=2, scores=scores))
+    assert markup.count('<figure class="best">') == framed
+    assert markup.index("<figure") <= markup.find('<figure class="best">') or not framed
 
 
 @pytest.mark.parametrize(

@@ -71,7 +71,9 @@ def leaks(name: str, content: bytes) -> list[str]:
 
 def lint() -> int:
     """Check the contracts of pyproject.toml; 0 if all are kept."""
-    return lint_imports(config_filenames=(str(ROOT / "pyproject.toml"),), no_cache=True, no_logo=True)
+    with pytest.MonkeyPatch.context() as patch:  # its set-up of logging would switch off the loggers of later tests
+        patch.setattr("importlinter.cli._configure_logging", lambda verbose: None)
+        return lint_imports(config_filenames=(str(ROOT / "pyproject.toml"),), no_cache=True, no_logo=True)
 
 
 def foreign_imports(graph: grimp.ImportGraph, packages: Iterable[str]) -> list[str]:

@@ -10,6 +10,7 @@ from atelier.training.recipes.normalization import (
     add_whitening,
     effective_dimensions,
     fold_whitening,
+    load_folded,
 )
 from tiny_preset import tiny_preset
 from torch import Tensor, nn
@@ -81,6 +82,20 @@ def test_folding_keeps_codes_and_pictures_and_the_published_names(tmp_path):
     assert all(
         torch.equal(x, y) for x, y in zip(unchanged.state_dict().values(), folded.state_dict().values(), strict=True)
     )
+
+
+def test_an_exported_vqgan_is_loaded_with_its_whitening_as_the_identity(tmp_path):
+    torch.manual_seed(0)
+    config = tiny_preset(tmp_path).vqgan
+    exported, plain, whitened = VQGAN(config).eval(), VQGAN(config).eval(), VQGAN(config).eval()
+    add_whitening(whitened)
+    pictures, codes = torch.rand(8, 3, 16, 16), torch.randint(config.codes, (8, config.grid, config.grid))
+    for vqgan in (plain, whitened):
+        load_folded(vqgan.eval(), exported)
+        assert torch.allclose(
+            vqgan.quant_conv(vqgan.encoder(pictures)), exported.quant_conv(exported.encoder(pictures)), atol=1e-4
+        )
+        assert torch.equal(vqgan.decode_codes(codes), exported.decode_codes(codes))
 
 
 def test_effective_dimensions_count_directions():

@@ -4,7 +4,7 @@ import tomllib
 from pathlib import Path
 
 import pytest
-from setuptools import build_meta
+from hatchling import build
 
 ROOT = Path(__file__).parents[1]
 SOURCES = {
@@ -27,16 +27,16 @@ def test_the_licences_are_complete() -> None:
     apache = (ROOT / "LICENSES" / "Apache-2.0.txt").read_text(encoding="utf-8")
     assert "TERMS AND CONDITIONS FOR USE, REPRODUCTION, AND DISTRIBUTION" in apache
     assert "END OF TERMS AND CONDITIONS" in apache
+    fonts = (ROOT / "LICENSES" / "OFL-1.1.txt").read_text(encoding="utf-8")
+    assert "Atkinson Hyperlegible Next Project Authors" in fonts
+    assert "SIL OPEN FONT LICENSE Version 1.1" in fonts
 
 
 def test_the_licences_are_installed_with_the_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+    monkeypatch.chdir(ROOT)
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
-    for name in ("pyproject.toml", "README.md", "LICENSE", "NOTICE", "LICENSES"):
-        (tmp_path / name).symlink_to(ROOT / name)
-    (tmp_path / "lib").mkdir()
-    made = tmp_path / build_meta.prepare_metadata_for_build_wheel(str(tmp_path))
+    made = tmp_path / build.prepare_metadata_for_build_editable(str(tmp_path))
     metadata = (made / "METADATA").read_text(encoding="utf-8")
     assert f"License-Expression: {project['license']}" in metadata
-    for file in ("LICENSE", "NOTICE", "LICENSES/Apache-2.0.txt"):
+    for file in ("LICENSE", "NOTICE", "LICENSES/Apache-2.0.txt", "LICENSES/OFL-1.1.txt"):
         assert f"License-File: {file}" in metadata

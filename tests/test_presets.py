@@ -1,12 +1,16 @@
 """Presets can be written and read again, and damaged files are refused."""
 
+import contextlib
 import hashlib
 import json
+import math
 import subprocess
 import sys
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import safetensors.torch
@@ -15,15 +19,17 @@ from atelier.blocks.bart import Bart
 from atelier.blocks.classifier import PictureClassifier
 from atelier.blocks.clip import CLIP
 from atelier.blocks.vqgan import VQGAN
+from atelier.folders import cache_folder, downloads_folder, preset_folders
+from atelier.training.recipe import TrainingError
+from atelier.training.recipes import RECIPES
+from atelier.training.run import Request, _settings
 from atelier.weights.codebooks import moving_average_keys
 from atelier.weights.preset import (
     Preset,
     add_file,
-    downloads_folder,
     find_presets,
     load_preset,
     load_weights,
-    preset_folders,
     save_preset,
     save_weights,
     update_preset,
@@ -160,8 +166,8 @@ def edited(preset: Preset, change) -> Path:
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (lambda values: values.update(colour="red"), "unknown key colour"),
-        (lambda values: values["vqgan"].update(depth=3), "vqgan has the unknown key depth"),
+        (lambda values: values.update(colour="red"), "unknown key 'colour'"),
+        (lambda values: values["vqgan"].update(depth=3), "vqgan has the unknown key 'depth'"),
         (lambda values: values.pop("clip"), "lacks clip"),
         (lambda values: values["bart"].pop("width"), "bart lacks width"),
         (lambda values: values["vqgan"].update(codes="many"), "does not describe a preset"),
@@ -170,21 +176,29 @@ def edited(preset: Preset, change) -> Path:
         (lambda values: values["bart"].update(heads=0), "cannot be split into 0 heads"),
         (lambda values: values["bart"].update(dropout=1), "dropout is 1"),
         (lambda values: values["clip"].update(end_token=999), "end_token 999"),
-        (lambda values: values.update(vqgan=None), "vqgan is a NoneType"),
-        (lambda values: values.update(files=["a"]), "files is a list"),
+        (lambda values: values.update(vqgan=None), "vqgan is None; give an object"),
+        (lambda values: values.update(files=["a"]), "files is \\['a'\\]; give an object"),
         (lambda values: values.update(picture_size=64), "resolution is 16"),
         (lambda values: values["bart"].update(target_length=9), "16 codes to a picture"),
         (lambda values: values["bart"].update(target_vocabulary=9), "16 codes, but"),
         (lambda values: values["bart"].update(text_vocabulary=300), "text_vocabulary is 300, but the clip's"),
-        (lambda values: values["classifier"].update(attributes={"subject": 10}), "has 10 for subject"),
-        (lambda values: values.update(sampling={"guidence": 3}), "sampling has the unknown key guidence"),
-        (lambda values: values.update(sampling={"guidance": "3"}), "sampling has '3' for guidance; give a number"),
-        (lambda values: values.update(sampling={"guidance": None}), "sampling has None for guidance"),
-        (lambda values: values.update(sampling={"top_k": 2.5}), "for top_k; give a whole number"),
+        (lambda values: values["classifier"].update(attributes={"subject": 10}), "subject is 10; give a list"),
+        (lambda values: values.update(sampling={"guidence": 3}), "sampling has the unknown key 'guidence'"),
+        (lambda values: values.update(sampling={"guidance": "3"}), "sampling.guidance is '3'; give a number"),
+        (lambda values: values.update(sampling={"guidance": None}), "sampling.guidance is None; give a number"),
+        (lambda values: values.update(sampling={"top_k": 2.5}), "sampling.top_k is 2.5; give a whole number"),
         (lambda values: values.update(sampling={"top_p": 7}), "top_p is 7"),
-        (lambda values: values.update(recipes={"bart": 3}), r"recipes\.bart is a int"),
-        (lambda values: values.update(trained_with={"bart": "x"}), r"trained_with\.bart is a str"),
-        (lambda values: values.update(words="cat"), "words is a str"),
+        (lambda values: values.update(recipes={"bart": 3}), r"recipes\.bart is 3; give an object"),
+        (lambda values: values.update(trained_with={"bart": "x"}), r"trained_with\.bart is 'x'; give an object"),
+        (lambda values: values.update(words=[1, 2]), r"words\[0\] is 1; give a text"),
+        (lambda values: values["bart"].update(width=16.0), r"bart\.width is 16\.0; give a whole number"),
+        (lambda values: values["bart"].update(width=True), r"bart\.width is True; give a whole number"),
+        (
+            lambda values: values["bart"].update(encoder_layers=10**6),
+            "encoder_layers is 1000000: give numbers up to 512",
+        ),
+        (lambda values: values["vqgan"].update(decay="x"), r"vqgan\.decay is 'x'; give a number"),
+        (lambda values: values.update(words="cat"), "words is 'cat'; give a list"),
     ],
 )
 def test_a_config_that_does_not_describe_a_preset_is_refused(preset, change, sentence):
@@ -199,7 +213,7 @@ def test_a_preset_made_with_impossible_sizes_is_refused(preset):
     with pytest.raises(ValueError, match="pad_token -1"):
         replace(preset, bart=replace(preset.bart, pad_token=-1))
     with pytest.raises(ValueError, match="mlp_ratio is 0"):
-        replace(preset, clip=replace(preset.clip_sizes, mlp_ratio=0))
+        replace(preset, clip=replace(preset.clip_config, mlp_ratio=0))
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b'{"name": "tiny"'])
@@ -377,9 +391,9 @@ def test_presets_are_found_in_atelier_data_first(preset, monkeypatch):
 
 
 def test_downloads_go_to_a_folder_in_which_presets_are_found(tmp_path, monkeypatch):
-    monkeypatch.setattr("atelier.weights.preset.CACHE", tmp_path / "cache")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     monkeypatch.delenv("ATELIER_DATA", raising=False)
-    assert downloads_folder() == tmp_path / "cache" == preset_folders()[-1]
+    assert downloads_folder() == tmp_path / "atelier" == preset_folders()[-1]
     monkeypatch.setenv("ATELIER_DATA", str(tmp_path / "data"))
     assert downloads_folder() == tmp_path / "data" == preset_folders()[0]
     with pytest.raises(PresetError, match=r"no preset 'dalle-mini'.*atelier download"):
@@ -396,9 +410,9 @@ def test_the_presets_in_the_repository_can_be_read(name, size):
     preset = load_preset(name)
     assert (preset.name, preset.picture_size) == (name, size)
     assert preset.vqgan.factor == 8
-    assert preset.clip_sizes.image_size == preset.classifier_sizes.resolution == size
-    assert preset.clip_sizes.end_token == 2
-    assert preset.classifier_sizes.attributes == named_world(preset.world).attributes
+    assert preset.clip_config.image_size == preset.classifier_config.resolution == size
+    assert preset.clip_config.end_token == 2
+    assert preset.classifier_config.attributes == named_world(preset.world).attributes
 
 
 @pytest.mark.parametrize(("name", "megabytes"), [("studio", 16), ("full", 25.5)])
@@ -408,9 +422,9 @@ def test_presets_are_small_enough_to_ship(name, megabytes):
         blocks = {
             "vqgan": VQGAN(preset.vqgan),
             "bart": Bart(preset.bart),
-            "clip": CLIP(preset.clip_sizes),
-            "perceptual": PictureClassifier(preset.classifier_sizes),
-            "judge": PictureClassifier(preset.classifier_sizes),
+            "clip": CLIP(preset.clip_config),
+            "perceptual": PictureClassifier(preset.classifier_config),
+            "judge": PictureClassifier(preset.classifier_config),
         }
     kept = {
         name: sum(t.numel() for key, t in block.state_dict().items() if key not in moving_average_keys(block))
@@ -424,3 +438,121 @@ def test_presets_are_small_enough_to_ship(name, megabytes):
 
 def test_the_sizes_of_the_full_preset_suit_a_gpu():
     assert load_preset("full").bart.target_rows % 8 == 0  # for tensor cores; rows beyond the codes are never sampled
+
+
+# ---------------------------------------------------------------------------------------------- any config, any weights
+
+
+ANY_JSON = st.recursive(
+    st.one_of(
+        st.none(),
+        st.booleans(),
+        st.integers(),
+        st.sampled_from([10**18, 2**31, -(10**40), 262_145]),
+        st.floats(),
+        st.text(max_size=4),
+    ),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=3), inner, max_size=2),
+    max_leaves=5,
+)
+
+
+def places_in(values: Any) -> list[list[Any]]:
+    """List the paths to all values of a JSON object."""
+    keys = list(values) if isinstance(values, dict) else list(range(len(values))) if isinstance(values, list) else []
+    return [[key, *rest] for key in keys for rest in ([], *places_in(values[key]))]
+
+
+@given(data=st.data())
+@settings(max_examples=100, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_any_value_at_any_place_of_a_config_is_accepted_or_refused_in_one_sentence(preset, data):
+    original = (preset.folder / "config.json").read_bytes()
+    values = json.loads(original)
+    *path, last = data.draw(st.sampled_from(places_in(values)))
+    inner = values
+    for key in path:
+        inner = inner[key]
+    inner[last] = data.draw(ANY_JSON)
+    (preset.folder / "config.json").write_text(json.dumps(values))
+    with contextlib.suppress(PresetError):  # only this error
+        found = load_preset(preset.folder)
+        for load in (found.load_vqgan, found.load_bart, found.load_clip, lambda: found.load_classifier("judge")):
+            with contextlib.suppress(PresetError):
+                load()
+        for block, kind in RECIPES.items():
+            with contextlib.suppress(TrainingError):
+                _settings(Request(block=block), found, kind.settings_type)
+    (preset.folder / "config.json").write_bytes(original)
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ("[" * 100_000, "is not valid JSON"),
+        ('{"recipes": {"bart": ' + '{"x": ' * 900 + "1" + "}" * 902, "nested more than 20 levels deep"),
+        ('{"picture_size": ' + "9" * 5000 + "}", "is not valid JSON"),
+    ],
+)
+def test_a_config_that_python_cannot_hold_is_refused(preset, content, sentence):
+    (preset.folder / "config.json").write_text(content)
+    with pytest.raises(PresetError, match=sentence) as caught:
+        load_preset(preset.folder)
+    assert len(str(caught.value)) < 300
+
+
+@pytest.mark.parametrize("name", ["../x", "a/b", "..", "", "C:\\x", "a\x00b", "x" * 101])
+def test_a_name_that_leads_out_of_the_folder_is_refused(preset, name):
+    with pytest.raises(PresetError, match="name is"):
+        load_preset(edited(preset, lambda values: values.update(name=name)))
+    edited(preset, lambda values: values.update(name="tiny"))
+    with pytest.raises(PresetError, match="files names"):
+        load_preset(edited(preset, lambda values: values["files"].update({name: "0" * 64})))
+
+
+def edit_header(preset: Preset, change: Callable[[dict[str, Any]], None]) -> Preset:
+    content = (preset.folder / WEIGHTS).read_bytes()
+    size = int.from_bytes(content[:8], "little")
+    header = json.loads(content[8 : 8 + size])
+    change(header["quantize.embedding.weight"])
+    text = json.dumps(header).encode()
+    return with_content(preset, len(text).to_bytes(8, "little") + text + content[8 + size :])
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        lambda tensor: tensor.update(shape=[16.0, 4.0]),
+        lambda tensor: tensor.update(shape=[-16, 4]),
+        lambda tensor: tensor.update(shape=[10**30, 4]),
+        lambda tensor: tensor.update(shape="16, 4"),
+        lambda tensor: tensor.update(data_offsets=[0.5, 128.5]),
+        lambda tensor: tensor.update(data_offsets=[10**15, 10**15 + 128]),
+        lambda tensor: tensor.update(dtype="F17"),
+        lambda tensor: tensor.update(dtype="I16"),
+    ],
+)
+def test_a_header_with_wrong_values_is_refused_even_with_its_hash_recorded(preset, change):
+    with pytest.raises(PresetError) as caught:
+        edit_header(preset, change).load_vqgan()
+    assert len(str(caught.value)) < 500
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf])
+@pytest.mark.parametrize("as_stored", [True, False])
+def test_weights_that_are_not_finite_are_refused(preset, value, as_stored):
+    bart = Bart(preset.bart)
+    with torch.no_grad():
+        bart.lm_head.weight[0, 0] = value
+    preset = save_weights(preset, "bart", bart)
+    with pytest.raises(PresetError, match=r"bart\.safetensors cannot be used: .*lm_head.*not finite"):
+        preset.load_bart(as_stored=as_stored)
+
+
+def test_a_user_without_a_home_can_use_the_shipped_presets(monkeypatch):
+    def no_home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr("pathlib.Path.home", no_home)
+    assert cache_folder().name == "atelier"
+    assert load_preset("laptop").complete

@@ -5,6 +5,8 @@ import re
 import shutil
 import subprocess
 import sys
+import time
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,6 +25,7 @@ from atelier.weights.normalizers import HashtagSplitter, normalize_for_dalle_min
 from atelier.weights.preset import Preset, save_weights
 from atelier.weights.published import bart_base, flax, mindalle, taming
 from atelier.weights.published.msgpack import CHUNKED, read_msgpack
+from atelier.weights.published.pickled import PickledFile
 from atelier.weights.published.tensors import PublishedError
 from atelier.weights.published.tokenizer import read_tokenizer
 from atelier.weights.streams import LazyTensor, write_safetensors
@@ -490,7 +493,7 @@ def test_every_text_has_ids(split_at_blanks):
     assert (ids[:, 0] == 0).all()
     assert ((ids == 2).sum(1) == 1).all()
     assert not (ids == 3).any()
-    assert tokenizer.nothing(5).tolist() == [0, 2, 1, 1, 1]
+    assert tokenizer.empty_caption(5).tolist() == [0, 2, 1, 1, 1]
 
 
 def test_both_forms_of_a_vocabulary_give_the_same_tokenizer(tmp_path):
@@ -594,3 +597,36 @@ def test_loading_takes_little_more_memory_than_the_weights(tmp_path, bart, vqgan
     assert peaks.keys() == set(cases)
     assert min(peaks.values()) > 0.9, peaks
     assert max(peaks.values()) < 1.2, peaks
+
+
+@pytest.mark.parametrize("number", [-1, 1.5, "3", None, True, 10**30])
+def test_an_id_that_is_no_whole_number_is_refused_in_one_line(tmp_path, number):
+    vocabulary = json.loads((files.FIXTURE / "scanned" / "vocab.json").read_text())
+    (tmp_path / "vocab.json").write_text(json.dumps(vocabulary | {"odd": number}))
+    shutil.copy(files.FIXTURE / "scanned" / "merges.txt", tmp_path)
+    with pytest.raises(PublishedError, match="holds no usable tokenizer") as caught:
+        read_tokenizer(tmp_path, 2000)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_compressed_pickled_file_is_refused_before_it_is_read(tmp_path):
+    torch.save({"x": torch.zeros(10_000_000)}, tmp_path / "plain.pt")
+    with zipfile.ZipFile(tmp_path / "plain.pt") as plain, zipfile.ZipFile(tmp_path / "small.pt", "w", 8) as small:
+        for item in plain.namelist():
+            small.writestr(item, plain.read(item))
+    with pytest.raises(PublishedError, match="is compressed and would have 40 MB"):
+        PickledFile(tmp_path / "small.pt")
+
+
+@pytest.mark.parametrize("tensor", [torch.eye(3).to_sparse(), torch.zeros(1).expand(10**12)])
+def test_a_sparse_or_expanded_tensor_is_refused(tmp_path, tensor):
+    torch.save({"x": tensor}, tmp_path / "odd.pt")
+    with pytest.raises(PublishedError, match="does not hold named, dense tensors"):
+        PickledFile(tmp_path / "odd.pt")
+
+
+@pytest.mark.parametrize("mark", [",", " ,", '"', "<", "#a", "'s ", "1,", "-"])
+def test_the_normalisation_of_a_very_long_text_is_fast(mark):
+    start = time.monotonic()
+    normalizer("dalle-mini", "a 3\nb 2\n")(mark * 32_000)
+    assert time.monotonic() - start < 5

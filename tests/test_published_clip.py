@@ -162,7 +162,7 @@ def test_another_kind_of_model_is_refused(hub: files.Hub, name: str, words: str)
 
 
 def test_an_export_with_a_tokenizer_that_is_too_large_is_refused(preset: Preset, tmp_path: Path) -> None:
-    small = CLIP(replace(preset.clip_sizes, vocabulary=100))
+    small = CLIP(replace(preset.clip_config, vocabulary=100))
     with pytest.raises(AtelierError, match="do not belong together"):
         export_clip(small, preset.load_clip_tokenizer(), tmp_path / "export")
     assert not (tmp_path / "export").exists()

@@ -65,7 +65,7 @@ def test_the_weights_do_what_the_evaluation_found(laptop: Preset, pipe: Pipeline
     psnr, _, _ = reconstruction(pipe.vqgan, judge, world, 100)
     assert abs(psnr - found["psnr"]) < 0.5
     for kind, name in (("never", "seen"), ("only", "held_out")):
-        shares, _ = drawing_accuracy(pipe, judge, world, kind, prompts=30)
+        shares = drawing_accuracy(pipe, judge, world, kind, prompts=30).shares
         for attribute in ("subject", "setting", "colour", "style"):
             expected = found[name][attribute]
             error = (expected * (1 - expected) / 30) ** 0.5

@@ -1,5 +1,6 @@
 """The small models of part 2: their training, their folder, and the ones that are shipped."""
 
+import itertools
 import json
 import re
 from collections.abc import Callable, Iterator
@@ -20,9 +21,11 @@ from atelier.cli import app
 from atelier.evaluation.sprites import (
     TABLES,
     card_text,
+    correct_sprites,
     fine_energy,
     frechet_distance,
     measure,
+    predicted_colours,
     predicted_kinds,
     record_measurements,
     share_recognised,
@@ -64,7 +67,7 @@ from atelier.weights.sprites import (
     sprites_folder,
 )
 from atelier.weights.storage import PresetError
-from atelier.world import SPRITES, sprites
+from atelier.world import SPRITE_COLOURS, SPRITES, paint_sprites, sprite_scene, sprites
 from typer.testing import CliRunner
 
 JUDGE = ClassifierConfig({"kind": (*SPRITES, "none")}, resolution=32, widths=(4, 8))
@@ -128,7 +131,7 @@ def test_all_models_are_trained_measured_and_written(tmp_path: Path) -> None:
 @pytest.mark.usefixtures("tiny")
 def test_a_run_is_resumed_and_never_overwritten(tmp_path: Path) -> None:
     train_sprites(request(tmp_path, only="judge"))
-    with pytest.raises(TrainingError, match="already holds a training, at step 2"):
+    with pytest.raises(TrainingError, match="already holds a training run, at step 2"):
         train_sprites(request(tmp_path, only="judge"))
     (said,) = train_sprites(request(tmp_path, only="judge", steps=3, resume=True))
     assert "finished at step 3" in said
@@ -254,7 +257,7 @@ def fed(recipe: Recipe, batch: Batch, steps: int) -> list[dict[str, float]]:
     reports = []
     for step in range(steps):
         report = {}
-        for turn in recipe.turns(recipe.parts, batch, step / steps):
+        for turn in recipe.losses(recipe.parts, batch, step / steps):
             optimizers[turn.part].zero_grad()
             turn.loss.backward()
             optimizers[turn.part].step()
@@ -303,7 +306,7 @@ def test_the_divergence_is_weighed_by_beta(batch: Batch) -> None:
 
 def test_the_gan_plays_and_only_the_player_whose_turn_it_is_learns(batch: Batch) -> None:
     recipe = GANRecipe(GANConfig(latent=4, width=8), GANSettings())
-    turns = recipe.turns(recipe.parts, batch, 0.0)
+    turns = recipe.losses(recipe.parts, batch, 0.0)
     first = next(turns)
     first.loss.backward()
     assert first.part == "generator"
@@ -346,7 +349,7 @@ def test_the_judge_sees_sprites_in_one_half_and_nothing_in_the_other(batch: Batc
             seen.update(pictures=pictures, kinds=labels["kind"])
             return pictures.mean(), {}
 
-    next(recipe.turns({"classifier": Spy()}, batch, 0.0))
+    next(recipe.losses({"classifier": Spy()}, batch, 0.0))
     assert [JUDGE.attributes["kind"][kind] for kind in seen["kinds"][:12]] == batch.captions[:12]
     assert (seen["kinds"][12:] == len(SPRITES)).all()
     moved = (seen["pictures"] - batch.pictures).abs().mean((1, 2, 3))
@@ -515,6 +518,23 @@ def test_the_judge_knows_sprites_from_nothing(shipped: SpriteModels) -> None:
     named = load_sprite_model("perceptual", shipped.folder)
     assert (predicted_kinds(named, pictures) == kinds).float().mean() >= 0.99
     assert not torch.equal(named.stem.weight, judge.stem.weight)
+
+
+@torch.no_grad()
+def test_subjects_and_colours_are_told_apart_in_all_combinations(shipped: SpriteModels) -> None:
+    judge = load_sprite_model("judge", shipped.folder)
+    pairs = itertools.product(SPRITES, SPRITE_COLOURS)
+    scenes = [sprite_scene(*pair, seed) for pair in pairs for seed in range(10)]  # also those held out of all training
+    pictures = paint_sprites(scenes)
+    assert correct_sprites(judge, pictures, scenes).all()
+    other_colours = [replace(scene, colour=SPRITE_COLOURS[scene.colour == "red"]) for scene in scenes]
+    found = correct_sprites(judge, pictures, other_colours)
+    assert found[:, 0].all()
+    assert not found[:, 1].any()
+    order = torch.randperm(len(scenes), generator=torch.Generator().manual_seed(0)).tolist()
+    colours = [SPRITE_COLOURS.index(scenes[place].colour) for place in order]
+    assert predicted_colours(pictures[order]).tolist() == colours
+    assert (predicted_colours(0.9 * pictures) == predicted_colours(pictures)).float().mean() > 0.9
 
 
 @torch.no_grad()

@@ -16,23 +16,23 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate import Accelerator
-from atelier.blocks.classifier import ClassifierConfig
+from atelier.blocks.classifier import ClassifierConfig, PictureClassifier
 from atelier.blocks.vq import MovingAverageQuantizer
 from atelier.blocks.vqgan import VQGAN
 from atelier.cli import app
 from atelier.training.averages import AveragedWeights, Meter
-from atelier.training.checkpoints import newest_checkpoint
+from atelier.training.checkpoints import newest_checkpoint, training_lock
 from atelier.training.codebook import Float32Quantizer
 from atelier.training.codes import CodedBatch, encode_pictures
 from atelier.training.data import Batch, PaintedPictures, save_captioned
 from atelier.training.loop import Budget, Intervals, Outcome, best_precision, learning_rate, train
-from atelier.training.recipe import Recipe, Settings, TrainingError, Turn
+from atelier.training.recipe import PartLoss, Recipe, Settings, TrainingError
 from atelier.training.recipes.bart import BartRecipe, BartSettings, drop_captions
 from atelier.training.recipes.classifier import ClassifierRecipe, ClassifierSettings
 from atelier.training.recipes.pictures import grid, noisy, shifted, softened
 from atelier.training.recipes.vqgan import VQGANRecipe, VQGANSettings
-from atelier.training.run import Request, _record_history, run_folder, run_training, summary
-from atelier.weights.preset import Preset, load_preset, save_preset, update_preset
+from atelier.training.run import Request, _record_history, resume_command, run_folder, run_training, summary
+from atelier.weights.preset import Preset, add_file, load_preset, save_preset, save_weights, update_preset
 from atelier.weights.storage import PresetError
 from atelier.weights.tokenizer import train_tokenizer
 from atelier.world import caption, small_world
@@ -44,12 +44,7 @@ STEPS = 30
 OFTEN = Intervals(metrics_steps=1, checkpoint_seconds=0.2, sample_seconds=1e9)
 
 
-@pytest.fixture(autouse=True)
-def _one_thread():
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def tiny_run(folder: str | Path, resume: bool = False, pause: float = 0.0, steps: int = STEPS) -> Outcome:
@@ -58,7 +53,7 @@ def tiny_run(folder: str | Path, resume: bool = False, pause: float = 0.0, steps
     preset = tiny_preset(folder / "preset")
     torch.manual_seed(0)
     world = small_world()
-    perceptual = ClassifierRecipe(preset.classifier_sizes, world, ClassifierSettings()).classifier
+    perceptual = ClassifierRecipe(preset.classifier_config, world, ClassifierSettings()).classifier
     settings = VQGANSettings(**preset.recipes["vqgan"])
     recipe = VQGANRecipe(preset.vqgan, perceptual, settings)
     data = Slow(PaintedPictures(world, 16, 4, seed=0, paint_together=8), pause)
@@ -182,7 +177,7 @@ def test_a_sample_picture_is_saved(uninterrupted):
 
 
 def test_a_folder_with_a_training_is_not_overwritten(uninterrupted):
-    with pytest.raises(TrainingError, match=f"already holds a training, at step {STEPS}"):
+    with pytest.raises(TrainingError, match=f"already holds a training run, at step {STEPS}"):
         tiny_run(uninterrupted)
 
 
@@ -192,6 +187,88 @@ def test_a_damaged_checkpoint_is_named(tmp_path, uninterrupted):
     state.write_bytes(state.read_bytes()[:1000])
     with pytest.raises(TrainingError, match=r"state\.pt cannot be read"):
         tiny_run(tmp_path / "run", resume=True)
+
+
+def with_copy(folder: Path, uninterrupted: Path, name: str) -> Path:
+    """Copy a training run, and its checkpoint under another name."""
+    shutil.copytree(uninterrupted, folder)
+    return shutil.copytree(folder / "vqgan" / f"checkpoint-{STEPS:08d}", folder / "vqgan" / name)
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["checkpoint-00000007 (copy)", "checkpoint-best", "checkpoint-", "checkpoint-00000001"],
+)
+def test_files_of_the_user_beside_the_checkpoints_are_kept(tmp_path, uninterrupted, name):
+    own = with_copy(tmp_path / "run", uninterrupted, name)
+    (own.parent / "checkpoint-00000099").write_text("a note")
+    assert tiny_run(tmp_path / "run", resume=True, steps=STEPS + 2).step == STEPS + 2
+    assert (own / "state.pt").is_file()
+    assert not (own.parent / f"checkpoint-{STEPS:08d}").exists()
+
+
+@pytest.mark.parametrize("content", [None, b"", b"half"])
+def test_an_older_sound_checkpoint_is_used_if_the_newest_is_damaged(tmp_path, uninterrupted, content):
+    damaged = with_copy(tmp_path / "run", uninterrupted, f"checkpoint-{STEPS + 5:08d}") / "state.pt"
+    damaged.unlink()
+    if content is not None:
+        damaged.write_bytes(content)
+    assert tiny_run(tmp_path / "run", resume=True, steps=STEPS + 6).step == STEPS + 6
+    assert (damaged.parents[1] / f"damaged-{STEPS + 5:08d}").is_dir()
+    assert newest_checkpoint(tmp_path / "run" / "vqgan") == damaged.parents[1] / f"checkpoint-{STEPS + 6:08d}"
+
+
+def test_a_checkpoint_that_a_kill_left_beside_its_successor_is_removed(tmp_path, monkeypatch):
+    fit_line(tmp_path, Budget(steps=4))
+    kept = shutil.copytree(tmp_path / "checkpoint-00000004", tmp_path.with_name("kept"))
+    fit_line(tmp_path, Budget(steps=8), resume=True)
+    shutil.move(kept, tmp_path / "checkpoint-00000004")
+    fit_line(tmp_path, Budget(steps=8), resume=True)
+    assert [path.name for path in tmp_path.glob("checkpoint-*")] == ["checkpoint-00000008"]
+
+
+@pytest.mark.parametrize("fault", [OSError(28, "No space left"), RuntimeError("unexpected pos 90048 vs 90000")])
+def test_a_disk_that_fills_up_leaves_the_last_checkpoint(tmp_path, monkeypatch, fault):
+    fit_line(tmp_path, Budget(steps=4))
+
+    def full(content: object, path: Path) -> None:
+        path.write_bytes(b"half")
+        raise fault
+
+    with monkeypatch.context() as patch:
+        patch.setattr("atelier.training.loop.torch.save", full)
+        with pytest.raises(TrainingError, match=r"MB are free .*--resume continues from checkpoint-00000004"):
+            fit_line(tmp_path, Budget(steps=8), resume=True)
+    assert not list(tmp_path.glob(".unfinished*"))
+    assert fit_line(tmp_path, Budget(steps=8), resume=True).step == 8
+
+
+def test_a_second_training_in_a_folder_is_refused_at_its_start(tmp_path):
+    preset = tiny_preset(tmp_path / "tiny")
+    request = Request(block="judge", preset=str(preset.folder), run_dir=tmp_path / "run", steps=1, precision="no")
+    with training_lock(tmp_path / "run" / "judge"):
+        (tmp_path / "run" / "judge" / ".data.json.1.2.partial").touch()
+        for block in ("judge", "tokenizer"):
+            with training_lock(tmp_path / "run" / "tokenizer"), pytest.raises(TrainingError, match="Another training"):
+                run_training(replace(request, block=block))
+        assert not (tmp_path / "run" / "preset").exists()
+    run_training(request)
+    assert not list((tmp_path / "run").rglob("*.partial"))
+
+
+def test_damaged_lines_of_metrics_are_left_out(tmp_path):
+    fit_line(tmp_path, Budget(steps=4))
+    lines = tmp_path / "metrics.jsonl"
+    whole = lines.read_bytes()
+    lines.write_bytes(b'{"step": 1}\n[1, 2]\n\xff\n' + b"[" * 9999 + b"\n" + whole + b'{"step": "x", "seconds": 1}\n')
+    fit_line(tmp_path, Budget(steps=4), resume=True)
+    assert lines.read_bytes() == whole
+
+
+def test_a_first_loss_that_is_not_finite_does_not_promise_a_checkpoint(tmp_path):
+    recipe = LineRecipe(Settings(batch_size=4, learning_rate=1e30, warmup_steps=0, clip_norm=1e30))
+    with pytest.raises(TrainingError, match="Start again with a smaller learning rate"):
+        fit_line(tmp_path, Budget(steps=50), recipe)
 
 
 # ---------------------------------------------------------------------------------------------- a recipe of one layer
@@ -218,10 +295,10 @@ class LineRecipe(Recipe[Settings, Line]):
         self.parts = {"line": self.exported}
         self.frozen = {}
 
-    def turns(self, parts: dict[str, nn.Module], batch: Batch, progress: float) -> Iterator[Turn]:
+    def losses(self, parts: dict[str, nn.Module], batch: Batch, progress: float) -> Iterator[PartLoss]:
         loss = parts["line"](batch.pictures.flatten()[:, None])
         loss = loss * math.nan if progress >= self.broken_at else loss
-        yield Turn("line", loss, {"loss": loss})
+        yield PartLoss("line", loss, {"loss": loss})
 
 
 class Numbers:
@@ -308,9 +385,9 @@ def test_changed_settings_apply_from_resuming_on(tmp_path):
     fit_line(tmp_path, Budget(steps=3), LineRecipe(Settings(batch_size=4, learning_rate=0.1, betas=(0.9, 0.99))))
     gentler = LineRecipe(Settings(batch_size=4, learning_rate=0.01, betas=(0.5, 0.6), warmup_steps=1, final_share=1.0))
     chosen = []
-    original = gentler.turns
+    original = gentler.losses
 
-    def recording(parts: dict[str, nn.Module], batch: Batch, progress: float) -> Iterator[Turn]:
+    def recording(parts: dict[str, nn.Module], batch: Batch, progress: float) -> Iterator[PartLoss]:
         for turn in original(parts, batch, progress):
             yield turn
             chosen.append(dict(optimizers[-1].param_groups[0]))
@@ -318,7 +395,7 @@ def test_changed_settings_apply_from_resuming_on(tmp_path):
     optimizers = []
     make = gentler.settings.optimizer
     object.__setattr__(gentler.settings, "optimizer", lambda part: optimizers.append(make(part)) or optimizers[-1])
-    gentler.turns = recording
+    gentler.losses = recording
     assert fit_line(tmp_path, Budget(steps=6), gentler, resume=True).step == 6
     assert [(group["lr"], tuple(group["betas"])) for group in chosen] == [(0.01, (0.5, 0.6))] * 3
     state = next(iter(optimizers[-1].state.values()))
@@ -363,10 +440,10 @@ def test_frozen_blocks_run_in_mixed_precision_and_samples_do_not_cache_casts(tmp
     seen = []
 
     class Watched(LineRecipe):
-        def turns(self, parts: dict[str, nn.Module], batch: Batch, progress: float) -> Iterator[Turn]:
+        def losses(self, parts: dict[str, nn.Module], batch: Batch, progress: float) -> Iterator[PartLoss]:
             frozen = torch.ones(4, 4) @ torch.ones(4, 4)
             seen.append((frozen.dtype, torch.is_autocast_cache_enabled()))
-            yield from super().turns(parts, batch, progress)
+            yield from super().losses(parts, batch, progress)
 
         def sample(self, averaged: Line, batch: Batch) -> None:
             seen.append(((torch.ones(4, 4) @ torch.ones(4, 4)).dtype, torch.is_autocast_cache_enabled()))
@@ -410,7 +487,24 @@ def test_an_invalid_budget_is_refused(wrong):
         Budget(**wrong)
 
 
-@pytest.mark.parametrize("wrong", [{"batch_size": 0}, {"learning_rate": 0.0}, {"ema_decay": 1.0}, {"clip_norm": 0.0}])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        {"batch_size": 0},
+        {"learning_rate": 0.0},
+        {"learning_rate": math.nan},
+        {"learning_rate": math.inf},
+        {"ema_decay": 1.0},
+        {"ema_decay": math.nan},
+        {"clip_norm": 0.0},
+        {"clip_norm": math.nan},
+        {"warmup_steps": -1},
+        {"weight_decay": math.nan},
+        {"final_share": -0.1},
+        {"betas": (0.9, 1.0)},
+        {"distinct": 0},
+    ],
+)
 def test_invalid_settings_are_refused(wrong):
     with pytest.raises(ValueError, match=next(iter(wrong))):
         replace(Settings(batch_size=1, learning_rate=1.0), **wrong)
@@ -493,11 +587,11 @@ def test_missing_labels_add_nothing_to_the_loss():
     recipe = ClassifierRecipe(config, world, ClassifierSettings())
     for chosen in (scenes, without_subject):
         batch = Batch(torch.rand(len(chosen), 3, 16, 16), list(map(caption, chosen)), chosen)
-        (turn,) = recipe.turns(recipe.parts, batch, 0.0)
+        (turn,) = recipe.losses(recipe.parts, batch, 0.0)
         assert torch.isfinite(turn.loss)
     assert turn.metrics["subject"] == 0
     with pytest.raises(TrainingError, match="folder of pictures"):
-        next(recipe.turns(recipe.parts, Batch(torch.rand(1, 3, 16, 16), ["a cat"]), 0.0))
+        next(recipe.losses(recipe.parts, Batch(torch.rand(1, 3, 16, 16), ["a cat"]), 0.0))
 
 
 def test_augmentations_shift_soften_and_add_noise():
@@ -526,11 +620,11 @@ def test_the_grid_reads_from_left_to_right():
 
 def test_codes_used_agrees_with_the_usage_of_the_quantizer(uninterrupted, tmp_path):
     preset = tiny_preset(tmp_path)
-    perceptual = ClassifierRecipe(preset.classifier_sizes, small_world(), ClassifierSettings()).classifier
+    perceptual = ClassifierRecipe(preset.classifier_config, small_world(), ClassifierSettings()).classifier
     recipe = VQGANRecipe(preset.vqgan, perceptual, VQGANSettings())
     codebook, data = recipe.vqgan.quantize, PaintedPictures(small_world(), 16, 4, seed=0, paint_together=4)
     assert isinstance(codebook, MovingAverageQuantizer)
-    turn = next(recipe.turns(recipe.parts, data[0], 0.0))
+    turn = next(recipe.losses(recipe.parts, data[0], 0.0))
     assert turn.metrics["codes_used"].item() == pytest.approx(codebook.usage().share)
     counts = codebook.counts.copy_(torch.tensor([100.0, 50.0, 0.001] + [0.0] * 13))
     assert (counts > 0.01 * counts.mean()).float().mean().item() == codebook.usage().share == 2 / 16
@@ -538,12 +632,12 @@ def test_codes_used_agrees_with_the_usage_of_the_quantizer(uninterrupted, tmp_pa
 
 def test_a_codebook_learned_by_gradient_is_prepared_and_trains(tmp_path):
     preset = tiny_preset(tmp_path)
-    perceptual = ClassifierRecipe(preset.classifier_sizes, small_world(), ClassifierSettings()).classifier
+    perceptual = ClassifierRecipe(preset.classifier_config, small_world(), ClassifierSettings()).classifier
     recipe = VQGANRecipe(replace(preset.vqgan, decay=None), perceptual, VQGANSettings())
     assert type(recipe.vqgan.quantize) is Float32Quantizer
     data = PaintedPictures(small_world(), 16, 4, seed=0, paint_together=4)
     with torch.autocast("cpu", torch.bfloat16):
-        turn = next(recipe.turns(recipe.parts, data[0], 0.0))
+        turn = next(recipe.losses(recipe.parts, data[0], 0.0))
     turn.loss.backward()
     assert recipe.vqgan.quantize.embedding.weight.grad is not None
     assert "codes_used" not in turn.metrics
@@ -561,7 +655,7 @@ def test_the_translator_learns_and_draws_codes_in_range(tmp_path):
     optimizer = torch.optim.Adam(recipe.bart.parameters(), lr=1e-2)
     losses = []
     for _ in range(30):
-        (turn,) = recipe.turns(recipe.parts, batch, 0.0)
+        (turn,) = recipe.losses(recipe.parts, batch, 0.0)
         optimizer.zero_grad()
         turn.loss.backward()
         optimizer.step()
@@ -627,6 +721,8 @@ def test_every_block_is_trained_and_the_preset_of_the_run_is_complete(tmp_path):
         (["judge", "--steps", "1", "--precision", "fp7"], "precision was 'fp7'"),
         (["judge", "--steps", "1", "--batch-size", "0"], "batch_size was 0"),
         (["judge", "--steps", "1", "--data", "."], "without a data folder"),
+        (["judge", "--steps", "1", "--warm-start"], "judge.safetensors"),
+        (["tokenizer", "--warm-start"], "always made anew"),
         (["tokenizer", "--data", "no-such-folder"], "no folder no-such-folder"),
         (["tokenizer", "--data", "."], "holds no captions.csv"),
     ],
@@ -729,6 +825,19 @@ def test_a_run_on_a_folder_of_pictures_belongs_to_no_world(tmp_path):
         run_training(Request(block="judge", steps=1, preset=str(made.folder), run_dir=tmp_path / "next"))
 
 
+def test_a_training_is_not_resumed_with_other_data_or_another_seed(tmp_path):
+    preset = filled_preset(tmp_path / "tiny")
+    request = Request(block="clip", preset=str(preset.folder), run_dir=tmp_path / "run", steps=1, precision="no")
+    run_training(request)
+    checkpoint = newest_checkpoint(tmp_path / "run" / "clip")
+    assert checkpoint is not None
+    before = (checkpoint / "state.pt").read_bytes()
+    with pytest.raises(TrainingError, match=r"small world, 16 pixels, seed \d+ and seed 0, and now .* the seed is 1\."):
+        run_training(replace(request, seed=1, steps=2, resume=True))
+    assert (checkpoint / "state.pt").read_bytes() == before
+    assert run_training(replace(request, steps=2, resume=True)).step == 2  # ty: ignore[missing-union-attribute]
+
+
 def test_a_world_that_does_not_exist_gets_a_sentence(tmp_path):
     preset = save_preset(replace(tiny_preset(tmp_path / "tiny"), world="mars"), tmp_path / "tiny")
     with pytest.raises(TrainingError, match="no world 'mars'; there are full_world, small_world"):
@@ -738,14 +847,39 @@ def test_a_world_that_does_not_exist_gets_a_sentence(tmp_path):
 @pytest.mark.parametrize("number", [0, 1, 99, 100, 101, 199, 200, 950])
 def test_the_history_keeps_about_a_hundred_lines_and_the_last(tmp_path, number):
     metrics, history = tmp_path / "metrics.jsonl", tmp_path / "history.json"
-    metrics.write_text("".join(f'{{"step": {step}}}\n' for step in range(number)))
+    metrics.write_text("".join(f'{{"step": {step}, "seconds": {step}.5}}\n' for step in range(number)))
     history.write_text('{"half": [')
-    _record_history(history, "judge", metrics)
+    _record_history(history, "judge", [], metrics)
     steps = [line["step"] for line in json.loads(history.read_text())["judge"]]
     assert len(steps) <= 101
     assert len(steps) >= min(number, 50)
     assert steps[-1:] == list(range(number))[-1:]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["history.json", "metrics.jsonl"]
+
+
+def test_a_warm_start_continues_from_the_trained_weights(tmp_path):
+    preset = filled_preset(tmp_path / "tiny")
+    whitened = {**preset.recipes, "vqgan": {**preset.recipes["vqgan"], "whiten": True, "learning_rate": 1e-9}}
+    preset = save_preset(replace(preset, recipes=whitened), preset.folder)
+    preset = save_weights(preset, "perceptual", PictureClassifier(preset.classifier_config))
+    preset = add_file(preset, "history.json", b'{"clip": [{"step": 40, "seconds": 2.0, "loss": 3.0}]}')
+    for block, load in (("clip", Preset.load_clip), ("vqgan", Preset.load_vqgan)):
+        request = Request(
+            block=block, preset=str(preset.folder), run_dir=tmp_path / "run", steps=1, precision="no", warm_start=True
+        )
+        run_training(replace(request, run_dir=tmp_path / "cold", warm_start=False))
+        run_training(request)
+        trained = dict(load(preset).named_parameters())
+        warm, cold = (dict(load(load_preset(tmp_path / run / "preset")).named_parameters()) for run in ("run", "cold"))
+        for name, weights in trained.items():
+            if "quant" in name:  # the codebook moves with the data, and the whitening with their statistics
+                continue
+            assert torch.allclose(warm[name], weights, atol=2e-3, rtol=2e-3), name
+        assert any(not torch.allclose(cold[name], weights, atol=0.02) for name, weights in trained.items())
+    history = json.loads((tmp_path / "run" / "preset" / "history.json").read_text())
+    assert [line["step"] for line in history["clip"]] == [40, 41]
+    assert history["clip"][1]["seconds"] >= 2.0
+    assert "--warm-start --resume" in resume_command("clip", request)
 
 
 def test_the_summary_says_where_the_weights_are_and_how_to_go_on(tmp_path, monkeypatch):

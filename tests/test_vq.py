@@ -91,7 +91,7 @@ def test_straight_through_has_the_values_of_one_and_the_gradient_of_the_other():
 
 def test_each_term_of_the_loss_pulls_at_one_side():
     z_e, z_q = torch.tensor([[1.0, 3.0]], requires_grad=True), torch.tensor([[0.0, 1.0]], requires_grad=True)
-    commitment, both = vq_loss(z_e, z_q, 0.5, learned=False), vq_loss(z_e, z_q, 0.5, learned=True)
+    commitment, both = vq_loss(z_e, z_q, 0.5, by_gradient=False), vq_loss(z_e, z_q, 0.5, by_gradient=True)
     assert (commitment.item(), both.item()) == pytest.approx((0.5 * 2.5, 1.5 * 2.5))
     assert torch.autograd.grad(commitment, (z_e, z_q), allow_unused=True)[1] is None
     for side, expected in zip(torch.autograd.grad(both, (z_e, z_q)), ([0.5, 1.0], [-1.0, -2.0]), strict=True):

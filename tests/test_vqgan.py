@@ -16,7 +16,7 @@ from atelier.blocks.vqgan import (
     perceptual_distance,
 )
 from atelier.weights.codebooks import with_moving_averages
-from atelier.weights.preset import config_from_json
+from atelier.weights.fields import from_json
 from atelier.weights.sizes import check_sizes
 
 TINY = VQGANConfig(
@@ -217,7 +217,7 @@ def test_impossible_configs_are_refused(changes: dict, sentence: str):
 
 
 def test_a_config_from_lists_is_the_same_config():
-    assert config_from_json(json.loads(json.dumps(asdict(TINY))), VQGANConfig, "vqgan") == TINY
+    assert from_json(VQGANConfig, json.loads(json.dumps(asdict(TINY))), "vqgan") == TINY
 
 
 @pytest.mark.parametrize("shape", [(3, 16, 16), (1, 1, 16, 16), (1, 3, 16, 18)])

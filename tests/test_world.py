@@ -8,14 +8,21 @@ import pytest
 import torch
 from atelier.world import (
     HELD_OUT,
+    SPRITE_COLOURS,
+    SPRITE_WORDINGS,
+    SPRITES,
     Scene,
     World,
     caption,
     full_world,
     is_held_out,
     paint,
+    paint_sprites,
     parse,
     small_world,
+    sprite_caption,
+    sprite_scene,
+    sprite_scenes,
     sprites,
     studio_world,
     vocabulary,
@@ -257,6 +264,30 @@ def test_sprites_are_large_and_their_kinds_take_turns() -> None:
     assert covered.min() > 0.25
     assert torch.equal(pictures, sprites(60, seed=0)[0])
     assert not torch.equal(pictures, sprites(60, seed=1)[0])
+
+
+def test_scenes_of_sprites_are_those_that_are_painted_and_lack_what_is_left_out() -> None:
+    scenes = sprite_scenes(60, seed=0)
+    assert torch.equal(paint_sprites(scenes), sprites(60, seed=0)[0])
+    left_out = {("car", "red"), ("star", "blue"), ("star", "green")}
+    shown = {(str(scene.subject), scene.colour) for scene in sprite_scenes(2000, seed=3, left_out=left_out)}
+    never = {(subject, value) for subject, attribute, value in HELD_OUT if attribute == "colour"}
+    assert shown == set(itertools.product(SPRITES, SPRITE_COLOURS)) - left_out - never
+    with pytest.raises(ValueError, match="left_out leaves no colour for the subject 'car'"):
+        sprite_scenes(2, seed=0, subjects=("car",), colours=("red",), left_out=left_out)
+
+
+def test_captions_of_sprites_name_subject_and_colour_in_several_wordings() -> None:
+    assert sprite_caption(sprite_scene("mushroom", "orange")) == "an orange mushroom"
+    assert sprite_caption(sprite_scene("cat", "red"), len(SPRITE_WORDINGS) - 1) == "a cat in red"
+    for subject, colour in itertools.product(SPRITES, SPRITE_COLOURS):
+        said = [sprite_caption(sprite_scene(subject, colour), wording) for wording in range(len(SPRITE_WORDINGS))]
+        assert len(set(said)) == len(SPRITE_WORDINGS)
+        for words in said:
+            assert {subject, colour} <= set(words.split())
+            assert len({*SPRITES, *SPRITE_COLOURS} & set(words.split())) == 2
+    with pytest.raises(ValueError, match="no subject"):
+        sprite_caption(Scene(None, "red", "moon", "day", "photo"))
 
 
 @pytest.mark.hardware

@@ -78,8 +78,8 @@ def filled_preset(folder: Path) -> Preset:
     blocks = {
         "vqgan": VQGAN(preset.vqgan),
         "bart": Bart(bart),
-        "clip": CLIP(preset.clip_sizes),
-        "judge": PictureClassifier(preset.classifier_sizes),
+        "clip": CLIP(preset.clip_config),
+        "judge": PictureClassifier(preset.classifier_config),
     }
     torch.nn.init.normal_(blocks["vqgan"].quantize.embedding.weight)
     for name, block in blocks.items():

@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-import build_lessons
+import assembly
 import nbformat
 import pytest
 from atelier.teaching.lessons import LESSONS, NOTEBOOKS
@@ -25,7 +25,7 @@ from packaging.requirements import Requirement
 from test_house import committed_files
 
 ROOT = Path(__file__).resolve().parents[2]
-ON_COLAB = ("torch", "torchvision", "transformers", "numpy", "matplotlib", "ipywidgets", "ipykernel")
+ON_COLAB = ("torch", "torchvision", "transformers", "numpy", "scipy", "matplotlib", "ipywidgets", "ipykernel")
 LACKING = ("accelerate", "emoji", "ftfy", "open_clip_torch", "unidecode")  # other packages that lessons import
 OWNER, KERNEL = "ada/atelier", "imitation"
 LESSON_SECONDS = 600  # for one cell, on a busy machine
@@ -162,7 +162,7 @@ class Imitation:
         Returns:
             The versions of the packages before and after, and the two executed cells.
         """
-        first = next(cell for cell in build_lessons.assemble(LESSONS["1"], stamped).cells if cell.cell_type == "code")
+        first = next(cell for cell in assembly.assemble(LESSONS["1"], stamped).cells if cell.cell_type == "code")
         asked = nbformat.v4.new_code_cell(
             "import atelier, open_clip, torch\nprint(atelier.__file__, torch.__version__)"
         )
@@ -222,7 +222,7 @@ def stamped(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder of lessons that knows the repository."""
     folder = tmp_path_factory.mktemp("stamped")
     (folder / "source").symlink_to(NOTEBOOKS / "source")
-    (folder / build_lessons.REPOSITORY_FILE).write_text(OWNER)
+    (folder / assembly.REPOSITORY_FILE).write_text(OWNER)
     return folder
 
 
@@ -260,11 +260,11 @@ def test_the_course_is_imported_from_the_clone(set_up, imitation: Imitation) -> 
 @pytest.mark.usefixtures("set_up")
 def test_lesson_runs(imitation: Imitation, stamped: Path, key: str) -> None:
     """The set-up cell runs for the second time, as after a restart of the runtime."""
-    lesson = build_lessons.assemble(LESSONS[key], stamped)
+    lesson = assembly.assemble(LESSONS[key], stamped)
     badge, *cells = imitation.run(lesson).cells
     assert f"github/{OWNER}/blob/main/notebooks/{LESSONS[key].name}.ipynb" in badge.source
     stored = nbformat.read(NOTEBOOKS / f"{LESSONS[key].name}.ipynb", as_version=4).cells
-    checked = [cell for cell in cells if build_lessons.TAGS["checked"] in cell.metadata.get("tags", ())]
+    checked = [cell for cell in cells if assembly.TAGS["checked"] in cell.metadata.get("tags", ())]
     expected = {cell.source: printed(cell) for cell in stored if cell.cell_type == "code"}
     assert len(checked) >= 4
     for cell in checked:

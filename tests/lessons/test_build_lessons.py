@@ -3,12 +3,14 @@
 import re
 import subprocess
 
+import assembly
 import build_lessons
 import nbformat
 import pytest
 import typer
+from assembly import LessonError
 from atelier.teaching.lessons import LESSONS, Lesson
-from build_lessons import LessonError
+from folds import is_folded
 from nbclient.exceptions import CellExecutionError
 from nbformat import NotebookNode
 from torch import nn
@@ -61,18 +63,20 @@ def executed() -> NotebookNode:
     png = nbformat.v4.new_output(
         "display_data", data={"image/png": "iVBORw0="}, metadata={"image/png": {"alt": "a small red square"}}
     )
-    cell = nbformat.v4.new_code_cell("show()", execution_count=1, outputs=[png])
+    source = "red = 1\nsquare = red * 4\ndrawn = square\nshow(drawn)"
+    cell = nbformat.v4.new_code_cell(source, execution_count=1, outputs=[png])
     return nbformat.v4.new_notebook(cells=[cell])
 
 
 def test_source_becomes_a_notebook(folder) -> None:
-    cells = build_lessons.assemble(LESSON, folder).cells
+    cells = assembly.assemble(LESSON, folder).cells
     assert [cell.id for cell in cells] == [f"9z-{place:03d}" for place in range(len(cells))]
     assert [cell.cell_type for cell in cells] == [
         *("markdown", "code", "code", "markdown", "code", "code"),
         *("markdown", "markdown", "markdown"),
     ]
     assert "google.colab" in cells[1].source
+    assert [is_folded(cell) for cell in cells if cell.cell_type == "code"] == [True, False, False, False]
     assert cells[5].metadata["tags"] == ["nbval-check-output"]
     hint, solution, quiz = (cell.source for cell in cells[6:])
     assert hint.index("Another hint") > hint.index("It is even.")
@@ -85,7 +89,7 @@ def test_source_becomes_a_notebook(folder) -> None:
 
 def test_stamped_repository_brings_the_badge(folder) -> None:
     (folder / "REPOSITORY").write_text("ada/atelier\n")
-    cells = build_lessons.assemble(LESSON, folder).cells
+    cells = assembly.assemble(LESSON, folder).cells
     assert "github/ada/atelier/blob/main/notebooks/9z_a_lesson.ipynb" in cells[0].source
     assert 'REPOSITORY = "ada/atelier"' in next(cell.source for cell in cells if cell.cell_type == "code")
 
@@ -95,7 +99,7 @@ def command(folder, monkeypatch):
     """The command that builds lessons, in the folder and with one lesson."""
     monkeypatch.setattr(build_lessons, "NOTEBOOKS", folder)
     monkeypatch.setattr(build_lessons, "LESSONS", {LESSON.key: LESSON})
-    monkeypatch.setattr(build_lessons, "build", lambda lesson, say: say(build_lessons.repository(folder)))
+    monkeypatch.setattr(build_lessons, "build", lambda lesson, say: say(assembly.repository(folder)))
     app = typer.Typer()
     app.command()(build_lessons.main)
     return lambda *words: CliRunner().invoke(app, list(words))
@@ -134,21 +138,19 @@ def test_faulty_source_is_refused(folder, before: str, after: str, words: str) -
     path = folder / "source" / "9z_a_lesson.py"
     path.write_text(path.read_text(encoding="utf-8").replace(before, after), encoding="utf-8")
     with pytest.raises(LessonError, match=words):
-        build_lessons.assemble(LESSON, folder)
+        assembly.assemble(LESSON, folder)
 
 
 def test_missing_source_is_named(tmp_path) -> None:
     with pytest.raises(LessonError, match=r"9z_a_lesson\.py is missing"):
-        build_lessons.assemble(LESSON, tmp_path)
+        assembly.assemble(LESSON, tmp_path)
 
 
 def test_an_executed_notebook_passes_the_checks(folder) -> None:
-    notebook, seconds = build_lessons.execute(build_lessons.assemble(LESSON, folder), folder)
+    notebook, seconds = build_lessons.execute(assembly.assemble(LESSON, folder), folder)
     assert seconds > 0
     assert build_lessons.faults(notebook, "9z") == []
-    assert build_lessons.without_outputs(notebook) == build_lessons.without_outputs(
-        build_lessons.assemble(LESSON, folder)
-    )
+    assert build_lessons.without_outputs(notebook) == build_lessons.without_outputs(assembly.assemble(LESSON, folder))
 
 
 CONTROLS = """
@@ -172,7 +174,7 @@ explore(draw, share=slider(0.0, 1.0, 0.5))
 @pytest.mark.parametrize("later", ["", "\n# %%\nheight = None\n"])
 def test_controls_are_moved_after_the_last_cell(folder, later: str) -> None:
     (folder / "source" / "9z_a_lesson.py").write_text(SOURCE + CONTROLS + later, encoding="utf-8")
-    assembled = build_lessons.assemble(LESSON, folder)
+    assembled = assembly.assemble(LESSON, folder)
     if later:
         with pytest.raises(CellExecutionError, match="NoneType"):
             build_lessons.execute(assembled, folder)
@@ -255,6 +257,14 @@ def spoil_widget(notebook: NotebookNode) -> None:
 
 def spoil_state(notebook: NotebookNode) -> None:
     notebook.metadata["widgets"] = {"application/vnd.jupyter.widget-state+json": {"state": {}}}
+
+
+def spoil_drawing(notebook: NotebookNode) -> None:
+    notebook.cells[0].source = "made, axis = figure(1, 1)\naxis.plot([1, 2])\nx = 1"
+
+
+def spoil_placeholder(notebook: NotebookNode) -> None:
+    notebook.cells[0].source = "x = 1  # TO" + "DO"
 
 
 def spoil_size(notebook: NotebookNode) -> None:

@@ -12,24 +12,33 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import assembly
 import build_lessons
 import nbformat
 import pytest
-from atelier.teaching.claims import CLAIMS
+from atelier.evaluation.intervals import Estimate
+from atelier.teaching.claims import CLAIMS, LESSON_OF
 from atelier.teaching.exercises import EXERCISES, grade
 from atelier.teaching.glossary import TERMS
 from atelier.teaching.lessons import LESSONS, NOTEBOOKS, Lesson, minutes
+from atelier.teaching.pieces import pieces_of
+from claims_page import all_verdicts, claims_table, verdicts
 
 EVERY = pytest.mark.parametrize("lesson", LESSONS.values(), ids=LESSONS)
 CHECK = re.compile(r'^check\("(?P<key>[\w.]+)", (?P<answer>\w+)\)$', re.MULTILINE)
 HEADING = re.compile(r"^### Exercise (?P<key>[\w.]+) · .+ \((?P<stars>★{1,3}☆{0,2}), \d+ minutes\)$", re.MULTILINE)
 RHYTHM = ("Where we are", "The idea", "Build it", "Train it", "Look inside", "Break it", "Your turn", "What we have")
+SHARED = {  # what a lesson defines as its experiments do, or as the modules do that these use
+    "2d": ("spectrum", "fit_prior"),
+    "2e": ("Setting", "Run", "redraw", "descend", "study", "sharpen"),
+    "3": ("infill", "delete", "permute", "SMALL_WORDS", "train_translator", "draw_sprites"),
+}
 LEFT_OUT = {"1": ("Build it", "Train it"), "5": ("Build it", "Train it")}  # these two build no new block
 
 
 def code_cells(lesson: Lesson) -> Iterator[tuple[set[str], str]]:
     """Tags and source of each code cell."""
-    for cell in build_lessons.read_source(lesson).cells:
+    for cell in assembly.read_source(lesson).cells:
         if cell.cell_type == "code":
             yield set(cell.metadata.get("tags", ())), cell.source
 
@@ -53,9 +62,7 @@ def test_the_files_are_those_of_the_table() -> None:
 
 @EVERY
 def test_notebook_is_built_from_its_source(lesson: Lesson) -> None:
-    assert build_lessons.without_outputs(stored(lesson)) == build_lessons.without_outputs(
-        build_lessons.assemble(lesson)
-    )
+    assert build_lessons.without_outputs(stored(lesson)) == build_lessons.without_outputs(assembly.assemble(lesson))
 
 
 @EVERY
@@ -65,7 +72,7 @@ def test_notebook_passes_the_gates(lesson: Lesson) -> None:
 
 @EVERY
 def test_lesson_follows_the_rhythm(lesson: Lesson) -> None:
-    text = "\n".join(cell.source for cell in build_lessons.read_source(lesson).cells if cell.cell_type == "markdown")
+    text = "\n".join(cell.source for cell in assembly.read_source(lesson).cells if cell.cell_type == "markdown")
     headings = re.findall(r"^## (?:\d+ · )?(.+)$", text, re.MULTILINE)
     wanted = [name for name in RHYTHM if name not in LEFT_OUT.get(lesson.key, ())]
     assert [next((name for name in wanted if heading.startswith(name)), heading) for heading in headings] == wanted
@@ -110,6 +117,19 @@ def test_cells_define_the_same_code_as_the_library(lesson: Lesson) -> None:
             assert in_cells[name] == library[name], f"{lesson.name} defines another {name} than atelier.blocks.{module}"
 
 
+@pytest.mark.parametrize("key", SHARED)
+def test_an_experiment_runs_the_code_of_its_lesson(key: str) -> None:
+    in_cells: dict[str, str] = {}
+    for _, source in code_cells(LESSONS[key]):
+        in_cells |= definitions(source)
+    module = importlib.import_module(f"atelier.teaching.experiments.lesson_{key}")
+    library = definitions(inspect.getsource(module))
+    for name in SHARED[key]:
+        if name not in library:  # the experiments import it
+            library |= definitions(inspect.getsource(getattr(module, name)))
+        assert in_cells[name] == library[name], f"lesson {key} defines another {name} than its experiments"
+
+
 def test_different_code_has_a_different_syntax_tree() -> None:
     library = definitions('def f(x):\n    """Adds."""\n    return x + 1\n\nclass C:\n    """A class."""\n')
     assert definitions("def f(x):\n    return x + 1\n\nclass C:\n    pass\n") == library
@@ -123,7 +143,7 @@ def exercises(lesson: Lesson) -> dict[str, dict[str, Any]]:
     """Key → stub, name of the answer, hints, solution and tags of each exercise, in the order of the source."""
     found: dict[str, dict[str, Any]] = {}
     heading, stub = None, ""
-    for cell in build_lessons.read_source(lesson).cells:
+    for cell in assembly.read_source(lesson).cells:
         tags = set(cell.metadata.get("tags", ()))
         if match := HEADING.search(cell.source):
             heading, stub = match, ""
@@ -213,12 +233,18 @@ def test_each_wrong_answer_has_a_message_of_its_own(lesson: Lesson) -> None:
 
 @EVERY
 def test_each_claim_is_measured_in_a_cell(lesson: Lesson) -> None:
-    measured = build_lessons.verdicts(stored(lesson))
-    assert measured.keys() == {key for key, claim in CLAIMS.items() if claim.lesson == lesson.key}
+    measured = verdicts(stored(lesson))
+    assert measured.keys() == {key for key, of in LESSON_OF.items() if of == lesson.key}
+
+
+def test_every_stored_verdict_follows_from_its_intervals_and_rules() -> None:
+    for key, (_, facts) in all_verdicts(NOTEBOOKS).items():
+        estimates = [Estimate(*interval, sampled="") for interval in facts["intervals"]]
+        assert CLAIMS[key].outcome(estimates) == facts["outcome"], key
 
 
 def test_table_of_claims_has_the_notebooks_verdicts() -> None:
-    assert (NOTEBOOKS / build_lessons.CLAIMS_FILE).read_text(encoding="utf-8") == build_lessons.claims_table()
+    assert (NOTEBOOKS / build_lessons.CLAIMS_FILE).read_text(encoding="utf-8") == claims_table(NOTEBOOKS)
 
 
 def test_the_start_page_lists_the_lessons_with_their_newest_minutes() -> None:
@@ -229,13 +255,13 @@ def test_the_start_page_lists_the_lessons_with_their_newest_minutes() -> None:
 
 @EVERY
 def test_quiz_has_five_questions(lesson: Lesson) -> None:
-    cells = build_lessons.read_source(lesson).cells
+    cells = assembly.read_source(lesson).cells
     assert sum("quiz" in cell.metadata.get("tags", ()) for cell in cells) == 5
 
 
 @EVERY
 def test_terms_are_defined_where_they_first_appear(lesson: Lesson) -> None:
-    text = "\n".join(cell.source for cell in build_lessons.read_source(lesson).cells if cell.cell_type == "markdown")
+    text = "\n".join(cell.source for cell in assembly.read_source(lesson).cells if cell.cell_type == "markdown")
     bold = {re.sub(r"\s+", " ", term) for term in re.findall(r"\*\*([^*]+?)\*\*", text)}
     mine = {name for name, term in TERMS.items() if term.lesson == lesson.key}
     assert mine, f"{lesson.name} introduces no term"
@@ -266,5 +292,7 @@ def test_every_lesson_is_collected_for_validation() -> None:
         "notebooks",
     ]
     listing = subprocess.run(command, cwd=NOTEBOOKS.parent, capture_output=True, text=True, check=True).stdout
-    collected = {Path(line.split(":")[0]).stem for line in listing.splitlines() if ".ipynb" in line}
-    assert collected == {lesson.name for lesson in LESSONS.values()}
+    collected = {Path(line.split(":")[0]) for line in listing.splitlines() if ".ipynb" in line}
+    lessons = {Path(f"notebooks/{lesson.name}.ipynb") for lesson in LESSONS.values()}
+    build = {Path(f"notebooks/build/{lesson.name}.ipynb") for lesson in LESSONS.values() if pieces_of(lesson.key)}
+    assert collected == lessons | build

@@ -141,7 +141,7 @@ def test_every_lesson_module_term_and_claim_is_on_the_site(site: Path) -> None:
 def test_a_class_in_the_reference_has_its_docstring_and_its_source(site: Path) -> None:
     text = (site / "api" / "atelier.blocks.vq.html").read_text(encoding="utf-8")
     assert 'id="atelier.blocks.vq.VectorQuantizer"' in text
-    assert "Replaces each vector of a map by the nearest code" in text
+    assert "Replaces each vector of a feature map by the nearest code" in text
     assert "../_modules/atelier/blocks/vq.html#VectorQuantizer" in text
     assert "Alias for field number" not in text
 
@@ -173,13 +173,13 @@ def example() -> list:
     )
     controls = new_output("display_data", {**view, "text/plain": "controls", "text/html": "<img alt='still'>"})
     bar = new_output("display_data", {**view, "text/plain": "0%|"})
-    long = "\n".join(f"axis.plot({number})" for number in range(lessons.FOLD_LINES))
+    folded = {"jupyter": {"source_hidden": True}}
     cells = [
-        new_markdown_cell("[![Open in Colab](https://x/badge.svg)](https://x/somewhere)"),
+        new_markdown_cell("[![Open in Colab](https://x/badge.svg)](https://x/github/owner/course/blob/main/9z.ipynb)"),
         new_markdown_cell("# 9z · A lesson\n\nIts first words."),
         new_code_cell(lessons.SETUP_BEGINS + "\nimport sys"),
-        new_code_cell("import torch\n\nDEVICE = 1"),
-        new_code_cell(long, outputs=[picture, bar]),
+        new_code_cell("import torch", metadata=folded),
+        new_code_cell("axis.plot(1)", metadata=folded, outputs=[picture, bar]),
         new_code_cell("explore(draw)", outputs=[controls]),
         new_code_cell("glossary()", outputs=[new_output("display_data", {"text/html": lessons.GLOSSARY + "…"})]),
     ]
@@ -193,7 +193,8 @@ def test_cells_are_shown_folded_or_left_out(tmp_path: Path) -> None:
     title, imports, drawing, controls, terms = page.cells
     assert title.source.startswith("# 9z · A lesson\n\n<p")
     assert 'href="9z_lesson.ipynb"' in title.source
-    assert '<a href="https://x/somewhere">open it in Colab</a>' in title.source
+    assert '<a href="https://x/github/owner/course/blob/main/9z.ipynb">Open in Colab</a>' in title.source
+    assert 'gh/owner/course/HEAD?urlpath=lab/tree/notebooks/9z_lesson.ipynb">Open in Binder</a>' in title.source
     assert title.source.endswith("\n\nIts first words.")
     assert [cell.metadata.get("tags") for cell in (imports, drawing, controls)] == [
         ["hide-input"],
@@ -221,7 +222,10 @@ def test_prompts_are_read_in_sections() -> None:
 
 def test_the_cell_of_a_claim_becomes_a_link() -> None:
     row = stage.linked_claims("| a claim | [2d](2d_vq_vae.ipynb) | 2d-067 | holds |", {"2d-067": "2d_vq_vae"})
-    assert row == '| a claim | [2d](2d_vq_vae.ipynb) | <a href="2d_vq_vae.html#claim-2d-067">2d-067</a> | holds |'
+    assert row == (
+        '| a claim | [2d](2d_vq_vae.ipynb) | <a href="2d_vq_vae.html#claim-2d-067">2d-067</a> | '
+        '<span class="verdict holds">holds</span> |'
+    )
 
 
 def test_the_front_page_has_the_measured_numbers(site: Path) -> None:

@@ -11,6 +11,7 @@ SCREENS = {"desk": {"width": 1280, "height": 900}, "phone": {"width": 390, "heig
 PAGES = (
     "index.html",
     "README.html",
+    "draw.html",
     "gallery.html",
     "deck.html",
     "glossary.html",

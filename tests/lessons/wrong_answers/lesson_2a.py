@@ -2,6 +2,7 @@
 
 import torch
 import torch.nn.functional as F
+from torch import Tensor
 
 
 def negated(real_logits, fake_logits):
@@ -104,4 +105,52 @@ WRONG = {
         forgotten_return,
     ],
     "2a.4": [straight_line, backwards, unit_length, pulled_out_line, one_point],
+}
+
+
+def loss_with_log_of_sigmoid(real: Tensor, fake: Tensor) -> Tensor:
+    return -real.sigmoid().log().mean() - (1 - fake.sigmoid()).log().mean()
+
+
+def loss_with_labels_swapped(real: Tensor, fake: Tensor) -> Tensor:
+    return F.softplus(real).mean() + F.softplus(-fake).mean()
+
+
+def loss_over_all_pictures(real: Tensor, fake: Tensor) -> Tensor:
+    return torch.cat([F.softplus(-real), F.softplus(fake)]).mean()
+
+
+def loss_of_real_pictures(real: Tensor, fake: Tensor) -> Tensor:
+    return F.softplus(-real).mean()
+
+
+def saturating(fake: Tensor) -> Tensor:
+    return F.logsigmoid(-fake).mean()
+
+
+def generator_loss_with_log_of_sigmoid(fake: Tensor) -> Tensor:
+    return -fake.sigmoid().log().mean()
+
+
+def generator_loss_of_logits(fake: Tensor) -> Tensor:
+    return -fake.mean()
+
+
+def generator_loss_as_sum(fake: Tensor) -> Tensor:
+    return F.softplus(-fake).sum()
+
+
+WRONG_PIECES = {
+    "2a.discriminator_loss": [
+        loss_with_log_of_sigmoid,
+        loss_with_labels_swapped,
+        loss_over_all_pictures,
+        loss_of_real_pictures,
+    ],
+    "2a.generator_loss": [
+        saturating,
+        generator_loss_with_log_of_sigmoid,
+        generator_loss_of_logits,
+        generator_loss_as_sum,
+    ],
 }

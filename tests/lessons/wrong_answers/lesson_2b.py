@@ -1,6 +1,7 @@
 """Wrong answers to the exercises of lesson 2b, each of which must be told what is wrong in it."""
 
 import torch
+from torch import Tensor
 
 
 def near_share(points, latents, radius):
@@ -166,4 +167,25 @@ WRONG = {
     ],
     "2b.3": [towards, of_the_sum, of_the_square, difference, one_distance, halved, by_the_square],
     "2b.4": [mean_lost, not_centred, encoded_uncentred, narrowest, columns, latents_only],
+}
+
+
+def squared_distances(x: Tensor, x_hat: Tensor) -> Tensor:
+    return (x - x_hat).square().flatten(1).sum(1).mean()
+
+
+def one_distance(x: Tensor, x_hat: Tensor) -> Tensor:
+    return (x - x_hat).norm()
+
+
+def distance_of_each(x: Tensor, x_hat: Tensor) -> Tensor:
+    return (x - x_hat).flatten(1).norm(dim=1)
+
+
+def mean_squared_error(x: Tensor, x_hat: Tensor) -> Tensor:
+    return (x - x_hat).square().mean()
+
+
+WRONG_PIECES = {
+    "2b.reconstruction_loss": [squared_distances, one_distance, distance_of_each, mean_squared_error],
 }

@@ -1,6 +1,7 @@
 """Wrong answers to lesson 2c's exercises, as learners give them: each must be told what is wrong in it."""
 
 import torch
+from atelier.blocks.vae import VAE, reparameterize, vae_loss
 from torch import Tensor
 from torch.distributions import Normal
 
@@ -89,4 +90,72 @@ WRONG = {
         lambda w, beta: beta / w.square(),
         lambda w, beta: w / (beta + w),
     ],
+}
+
+
+def divergence_without_half(mean: Tensor, log_variance: Tensor) -> Tensor:
+    return (mean.square() + log_variance.exp() - 1 - log_variance).sum(1)
+
+
+def divergence_of_each_axis(mean: Tensor, log_variance: Tensor) -> Tensor:
+    return (mean.square() + log_variance.exp() - 1 - log_variance) / 2
+
+
+def divergence_with_deviation(mean: Tensor, log_variance: Tensor) -> Tensor:
+    return (mean.square() + (log_variance / 2).exp() - 1 - log_variance).sum(1) / 2
+
+
+def divergence_as_mean(mean: Tensor, log_variance: Tensor) -> Tensor:
+    return (mean.square() + log_variance.exp() - 1 - log_variance).mean(1) / 2
+
+
+def loss_with_mean_over_pixels(pictures: Tensor, reconstructions: Tensor, posterior, beta: float = 1.0) -> Tensor:
+    error = (pictures - reconstructions).square().mean((1, 2, 3)) / 2
+    return (error + beta * divergence_without_half(*posterior) / 2).mean()
+
+
+def loss_without_half(pictures: Tensor, reconstructions: Tensor, posterior, beta: float = 1.0) -> Tensor:
+    error = (pictures - reconstructions).square().flatten(1).sum(1)
+    return (error + beta * divergence_without_half(*posterior) / 2).mean()
+
+
+def loss_without_beta(pictures: Tensor, reconstructions: Tensor, posterior, beta: float = 1.0) -> Tensor:
+    return vae_loss(pictures, reconstructions, posterior)
+
+
+def loss_of_each_picture(pictures: Tensor, reconstructions: Tensor, posterior, beta: float = 1.0) -> Tensor:
+    error = (pictures - reconstructions).square().flatten(1).sum(1)
+    return error / 2 + beta * divergence_without_half(*posterior) / 2
+
+
+def forward_of_centres(self: VAE, pictures: Tensor) -> tuple:
+    posterior = self.encode(pictures)
+    return self.decode(posterior.mean), posterior
+
+
+def forward_without_posterior(self: VAE, pictures: Tensor) -> Tensor:
+    return VAE.forward(self, pictures)[0]
+
+
+def forward_with_sample(self: VAE, pictures: Tensor) -> tuple:
+    posterior = self.encode(pictures)
+    z = reparameterize(*posterior)
+    return self.decode(z), z
+
+
+def forward_of_noise(self: VAE, pictures: Tensor) -> tuple:
+    posterior = self.encode(pictures)
+    return self.decode(torch.randn_like(posterior.mean)), posterior
+
+
+WRONG_PIECES = {
+    "2c.VAE.forward": [forward_of_centres, forward_without_posterior, forward_with_sample, forward_of_noise],
+    "2c.reparameterize": [variance_for_width, one_roll_for_all, detached, uniform_noise],
+    "2c.kl_divergence": [
+        divergence_without_half,
+        divergence_of_each_axis,
+        divergence_with_deviation,
+        divergence_as_mean,
+    ],
+    "2c.vae_loss": [loss_with_mean_over_pixels, loss_without_half, loss_without_beta, loss_of_each_picture],
 }

@@ -3,7 +3,7 @@
 import math
 
 import torch
-from atelier.blocks.vq import nearest_codes
+from atelier.blocks.vq import MovingAverageQuantizer, VectorQuantizer, codebook_usage, nearest_codes
 from torch import Tensor
 
 
@@ -115,4 +115,173 @@ WRONG = {
         quantise_z_q_only,
     ],
     "2d.4": [twice_the_vectors, twice_the_row, only_the_second, wrong_sign, numbers_of_rows],
+}
+
+
+def most_similar(vectors: Tensor, codebook: Tensor) -> Tensor:
+    return (vectors @ codebook.T).argmax(1)
+
+
+def product_once(vectors: Tensor, codebook: Tensor) -> Tensor:
+    return (codebook.square().sum(1) - vectors @ codebook.T).argmin(1)
+
+
+def farthest(vectors: Tensor, codebook: Tensor) -> Tensor:
+    return torch.cdist(vectors, codebook).argmax(1)
+
+
+def nearest_vectors(vectors: Tensor, codebook: Tensor) -> Tensor:
+    return torch.cdist(vectors, codebook).argmin(0)
+
+
+def without_detach(z_e: Tensor, z_q: Tensor) -> Tensor:
+    return z_q + (z_e - z_e.detach())
+
+
+def nothing_but_values(z_e: Tensor, z_q: Tensor) -> Tensor:
+    return z_q.detach()
+
+
+def all_detached(z_e: Tensor, z_q: Tensor) -> Tensor:
+    return z_e + z_q.detach()
+
+
+def gradient_backwards(z_e: Tensor, z_q: Tensor) -> Tensor:
+    return z_q.detach() - (z_e - z_e.detach())
+
+
+def attached_loss(z_e: Tensor, z_q: Tensor, beta: float, by_gradient: bool) -> Tensor:
+    error = (z_e - z_q).square().mean()
+    return (1 + beta) * error if by_gradient else beta * (z_e - z_q.detach()).square().mean()
+
+
+def swapped_detach(z_e: Tensor, z_q: Tensor, beta: float, by_gradient: bool) -> Tensor:
+    commitment = beta * (z_e.detach() - z_q).square().mean()
+    return (z_e - z_q.detach()).square().mean() + commitment if by_gradient else commitment
+
+
+def always_both(z_e: Tensor, z_q: Tensor, beta: float, by_gradient: bool) -> Tensor:
+    return (z_q - z_e.detach()).square().mean() + beta * (z_e - z_q.detach()).square().mean()
+
+
+def without_beta(z_e: Tensor, z_q: Tensor, beta: float, by_gradient: bool) -> Tensor:
+    return 2 * (z_e - z_q).square().mean()
+
+
+def quantizer_with_reshape(self: VectorQuantizer, z_e: Tensor) -> tuple:
+    n, c, h, w = z_e.shape
+    vectors = z_e.reshape(-1, c)
+    indices = nearest_codes(vectors, self.embedding.weight)
+    return self.embedding(indices).reshape(z_e.shape), indices.reshape(n, h, w), torch.tensor(0.0)
+
+
+def quantizer_channels_last(self: VectorQuantizer, z_e: Tensor) -> tuple:
+    quantized = VectorQuantizer.forward(self, z_e)
+    return quantized.z_q.permute(0, 2, 3, 1), quantized.indices, quantized.loss
+
+
+def quantizer_without_gradient(self: VectorQuantizer, z_e: Tensor) -> tuple:
+    quantized = VectorQuantizer.forward(self, z_e)
+    return quantized.z_q.detach(), quantized.indices, quantized.loss
+
+
+def quantizer_with_late_loss(self: VectorQuantizer, z_e: Tensor) -> tuple:
+    quantized = VectorQuantizer.forward(self, z_e)
+    return quantized.z_q, quantized.indices, 0 * quantized.loss
+
+
+def quantizer_with_indices_in_a_row(self: VectorQuantizer, z_e: Tensor) -> tuple:
+    quantized = VectorQuantizer.forward(self, z_e)
+    return quantized.z_q, quantized.indices.flatten(), quantized.loss
+
+
+def lookup_channels_last(self: VectorQuantizer, indices: Tensor) -> Tensor:
+    return self.embedding(indices)
+
+
+def lookup_with_reshape(self: VectorQuantizer, indices: Tensor) -> Tensor:
+    n, h, w = indices.shape
+    return self.embedding(indices).reshape(n, self.width, h, w)
+
+
+def lookup_transposed(self: VectorQuantizer, indices: Tensor) -> Tensor:
+    return self.embedding(indices).permute(0, 3, 2, 1)
+
+
+def usage_as_entropy(counts: Tensor, above: float = 0.0) -> tuple:
+    p = counts / counts.sum()
+    return (counts > above * counts.mean()).float().mean().item(), -torch.special.xlogy(p, p).sum().item()
+
+
+def usage_with_number(counts: Tensor, above: float = 0.0) -> tuple:
+    return (counts > above * counts.mean()).sum().item(), codebook_usage(counts).perplexity
+
+
+def usage_without_above(counts: Tensor, above: float = 0.0) -> tuple:
+    return codebook_usage(counts)
+
+
+def usage_with_nan(counts: Tensor, above: float = 0.0) -> tuple:
+    p = counts / counts.sum()
+    return (counts > above * counts.mean()).float().mean().item(), (-(p * p.log()).sum()).exp().item()
+
+
+def statistics_added_once(self: MovingAverageQuantizer, vectors: Tensor, indices: Tensor) -> tuple:
+    counts, sums = torch.zeros_like(self.counts), torch.zeros_like(self.sums)
+    counts[indices] += 1
+    sums[indices] += vectors
+    return counts, sums
+
+
+def statistics_as_means(self: MovingAverageQuantizer, vectors: Tensor, indices: Tensor) -> tuple:
+    counts, sums = MovingAverageQuantizer.batch_statistics(self, vectors, indices)
+    return counts, sums / counts.clamp(min=1)[:, None]
+
+
+def statistics_on_top(self: MovingAverageQuantizer, vectors: Tensor, indices: Tensor) -> tuple:
+    counts, sums = MovingAverageQuantizer.batch_statistics(self, vectors, indices)
+    return self.counts + counts, self.sums + sums
+
+
+def update_swapped(self: MovingAverageQuantizer, vectors: Tensor, indices: Tensor) -> None:
+    counts, sums = self.batch_statistics(vectors, indices)
+    self.counts.lerp_(counts, self.decay)
+    self.sums.lerp_(sums, self.decay)
+
+
+def update_without_codes(self: MovingAverageQuantizer, vectors: Tensor, indices: Tensor) -> None:
+    counts, sums = self.batch_statistics(vectors, indices)
+    self.counts.lerp_(counts, 1 - self.decay)
+    self.sums.lerp_(sums, 1 - self.decay)
+
+
+def update_without_smoothing(self: MovingAverageQuantizer, vectors: Tensor, indices: Tensor) -> None:
+    update_without_codes(self, vectors, indices)
+    self.embedding.weight.data.copy_(self.sums / self.counts[:, None])
+
+
+def update_nothing(self: MovingAverageQuantizer, vectors: Tensor, indices: Tensor) -> None:
+    self.batch_statistics(vectors, indices)
+
+
+WRONG_PIECES = {
+    "2d.nearest_codes": [most_similar, product_once, farthest, nearest_vectors],
+    "2d.straight_through": [without_detach, nothing_but_values, all_detached, gradient_backwards],
+    "2d.vq_loss": [attached_loss, swapped_detach, always_both, without_beta],
+    "2d.VectorQuantizer.forward": [
+        quantizer_with_reshape,
+        quantizer_channels_last,
+        quantizer_without_gradient,
+        quantizer_with_late_loss,
+        quantizer_with_indices_in_a_row,
+    ],
+    "2d.VectorQuantizer.lookup": [lookup_channels_last, lookup_with_reshape, lookup_transposed],
+    "2d.codebook_usage": [usage_as_entropy, usage_with_number, usage_without_above, usage_with_nan],
+    "2d.MovingAverageQuantizer.batch_statistics": [statistics_added_once, statistics_as_means, statistics_on_top],
+    "2d.MovingAverageQuantizer.update_codebook": [
+        update_swapped,
+        update_without_codes,
+        update_without_smoothing,
+        update_nothing,
+    ],
 }

@@ -3,7 +3,8 @@
 import math
 
 import torch
-from atelier.blocks.vqgan import VQGANConfig
+import torch.nn.functional as F
+from atelier.blocks.vqgan import AttentionBlock, ResidualBlock, VQGANConfig, perceptual_distance
 from torch import Tensor
 
 
@@ -118,4 +119,114 @@ WRONG = {
     "2e.2": [without_logits, halving_only, all_halving, no_strides, wrong_order],
     "2e.3": [stopped, wrongly_judged, mean_of_means, signs_mixed_up, patch_by_patch],
     "2e.4": [upside_down, without_weight, graph_gone, loss_detached, path_for_gradients, backward_called],
+}
+
+
+def residual_without_sum(self: ResidualBlock, x: Tensor) -> Tensor:
+    return self.conv2(F.silu(self.norm2(self.conv1(F.silu(self.norm1(x))))))
+
+
+def residual_without_shortcut(self: ResidualBlock, x: Tensor) -> Tensor:
+    return x + residual_without_sum(self, x)
+
+
+def residual_with_relu(self: ResidualBlock, x: Tensor) -> Tensor:
+    return self.nin_shortcut(x) + self.conv2(F.relu(self.norm2(self.conv1(F.relu(self.norm1(x))))))
+
+
+def residual_without_norms(self: ResidualBlock, x: Tensor) -> Tensor:
+    return self.nin_shortcut(x) + self.conv2(F.silu(self.conv1(F.silu(x))))
+
+
+def tokens_of(self: AttentionBlock, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    q, k, v = (layer(self.norm(x)).flatten(2).transpose(1, 2)[:, None] for layer in (self.q, self.k, self.v))
+    return q, k, v
+
+
+def attention_back_by_reshape(self: AttentionBlock, x: Tensor) -> Tensor:
+    return x + self.proj_out(F.scaled_dot_product_attention(*tokens_of(self, x)).reshape(x.shape))
+
+
+def attention_without_sum(self: AttentionBlock, x: Tensor) -> Tensor:
+    attended = F.scaled_dot_product_attention(*tokens_of(self, x))
+    return self.proj_out(attended[:, 0].transpose(1, 2).reshape(x.shape))
+
+
+def attention_over_channels(self: AttentionBlock, x: Tensor) -> Tensor:
+    q, k, v = (layer(self.norm(x)).flatten(2) for layer in (self.q, self.k, self.v))
+    return x + self.proj_out(F.scaled_dot_product_attention(q, k, v).reshape(x.shape))
+
+
+def hinge_as_sum(real: Tensor, fake: Tensor) -> Tensor:
+    return F.relu(1 - real).mean() + F.relu(1 + fake).mean()
+
+
+def hinge_at_zero(real: Tensor, fake: Tensor) -> Tensor:
+    return (F.relu(-real).mean() + F.relu(fake).mean()) / 2
+
+
+def hinge_swapped(real: Tensor, fake: Tensor) -> Tensor:
+    return (F.relu(1 + real).mean() + F.relu(1 - fake).mean()) / 2
+
+
+def gradient_lengths(nll: Tensor, adversarial: Tensor, layer: Tensor) -> list[Tensor]:
+    return [torch.autograd.grad(loss, layer, retain_graph=True)[0].norm() for loss in (nll, adversarial)]
+
+
+def weight_inverted(nll: Tensor, adversarial: Tensor, layer: Tensor) -> Tensor:
+    first, second = gradient_lengths(nll, adversarial, layer)
+    return second / (first + 1e-4)
+
+
+def weight_of_losses(nll: Tensor, adversarial: Tensor, layer: Tensor) -> Tensor:
+    return (nll / (adversarial + 1e-4)).detach()
+
+
+def weight_without_limit(nll: Tensor, adversarial: Tensor, layer: Tensor) -> Tensor:
+    first, second = gradient_lengths(nll, adversarial, layer)
+    return first / (second + 1e-4)
+
+
+def weight_by_backward(nll: Tensor, adversarial: Tensor, layer: Tensor) -> Tensor:
+    lengths = []
+    for loss in (nll, adversarial):
+        layer.grad = None
+        loss.backward(retain_graph=True)
+        lengths.append(torch.as_tensor(layer.grad).norm())
+    return lengths[0] / (lengths[1] + 1e-4)
+
+
+def distance_without_length_1(first: list[Tensor], second: list[Tensor]) -> Tensor:
+    return torch.stack([(a - b).square().sum(1).mean((1, 2)) for a, b in zip(first, second, strict=False)]).mean(0)
+
+
+def distance_for_the_batch(first: list[Tensor], second: list[Tensor]) -> Tensor:
+    return perceptual_distance(first, second).mean()
+
+
+def distance_of_the_last_map(first: list[Tensor], second: list[Tensor]) -> Tensor:
+    return perceptual_distance(first[-1:], second[-1:])
+
+
+def distance_without_check(first: list[Tensor], second: list[Tensor]) -> Tensor:
+    number = min(len(first), len(second))
+    return perceptual_distance(first[:number], second[:number])
+
+
+WRONG_PIECES = {
+    "2e.ResidualBlock.forward": [
+        residual_without_sum,
+        residual_without_shortcut,
+        residual_with_relu,
+        residual_without_norms,
+    ],
+    "2e.AttentionBlock.forward": [attention_back_by_reshape, attention_without_sum, attention_over_channels],
+    "2e.hinge_discriminator_loss": [hinge_as_sum, hinge_at_zero, hinge_swapped],
+    "2e.adaptive_weight": [weight_inverted, weight_of_losses, weight_without_limit, weight_by_backward],
+    "2e.perceptual_distance": [
+        distance_without_length_1,
+        distance_for_the_batch,
+        distance_of_the_last_map,
+        distance_without_check,
+    ],
 }

@@ -1,6 +1,8 @@
 """Wrong answers to the exercises of lesson 3, each of which must be told what is wrong in it."""
 
 import torch
+import torch.nn.functional as F
+from atelier.blocks.bart import Attention, Bart, EncoderLayer, FeedForward, KeysValues
 from torch import Tensor
 
 
@@ -161,4 +163,170 @@ WRONG = {
         lot_in_order_of_size,
         lot_unsorted,
     ],
+}
+
+
+def split_by_reshape(self: Attention, x: Tensor) -> Tensor:
+    return x.reshape(len(x), self.heads, x.shape[1], -1)
+
+
+def split_without_transpose(self: Attention, x: Tensor) -> Tensor:
+    return x.unflatten(-1, (self.heads, -1))
+
+
+def split_interleaved(self: Attention, x: Tensor) -> Tensor:
+    return x.unflatten(-1, (-1, self.heads)).permute(0, 3, 1, 2)
+
+
+def attention_without_output(self, x, keys_values, mask=None, causal=False):
+    q = self.split(self.q_proj(x))
+    attended = F.scaled_dot_product_attention(q, *keys_values, attn_mask=mask, is_causal=causal)
+    return attended.transpose(1, 2).flatten(2)
+
+
+def attention_without_mask(self, x, keys_values, mask=None, causal=False):
+    return Attention.forward(self, x, keys_values, None, causal)
+
+
+def attention_never_causal(self, x, keys_values, mask=None, causal=False):
+    return Attention.forward(self, x, keys_values, mask)
+
+
+def attention_to_itself(self, x, keys_values, mask=None, causal=False):
+    return Attention.forward(self, x, self.project(x), mask, causal)
+
+
+def attention_joined_by_reshape(self, x, keys_values, mask=None, causal=False):
+    q = self.split(self.q_proj(x))
+    return self.out_proj(
+        F.scaled_dot_product_attention(q, *keys_values, attn_mask=mask, is_causal=causal).reshape(x.shape)
+    )
+
+
+def feed_forward_without_gate(self: FeedForward, x: Tensor) -> Tensor:
+    return self.fc2(self.ln1(F.gelu(self.fc1(self.ln0(x)))))
+
+
+def feed_forward_gate_reversed(self: FeedForward, x: Tensor) -> Tensor:
+    x = self.ln0(x)
+    return self.fc2(self.ln1(self.fc0(x) * F.gelu(self.fc1(x))))
+
+
+def feed_forward_always_gated(self: FeedForward, x: Tensor) -> Tensor:
+    x = self.ln0(x)
+    return self.fc2(self.ln1(F.gelu(self.fc0(x)) * self.fc1(x)))
+
+
+def feed_forward_with_sum(self: FeedForward, x: Tensor) -> Tensor:
+    return x + FeedForward.forward(self, x)
+
+
+def encoder_without_norm(self: EncoderLayer, x: Tensor, mask: Tensor) -> Tensor:
+    x = self.add_residual(x, self.self_attn(x, self.self_attn.project(x), mask), self.self_attn_layer_norm)
+    return self.add_residual(x, self.ffn(x), self.final_layer_norm)
+
+
+def encoder_without_mask(self: EncoderLayer, x: Tensor, mask: Tensor) -> Tensor:
+    return EncoderLayer.forward(self, x, torch.ones_like(mask))
+
+
+def encoder_without_feed_forward(self: EncoderLayer, x: Tensor, mask: Tensor) -> Tensor:
+    h = self.pre_self_attn_layer_norm(x)
+    return self.add_residual(x, self.self_attn(h, self.self_attn.project(h), mask), self.self_attn_layer_norm)
+
+
+def encoder_with_plain_sum(self: EncoderLayer, x: Tensor, mask: Tensor) -> Tensor:
+    h = self.pre_self_attn_layer_norm(x)
+    x = x + self.self_attn(h, self.self_attn.project(h), mask)
+    return self.add_residual(x, self.ffn(x), self.final_layer_norm)
+
+
+def decoder(self, x, text, text_mask, target_mask, cache, causal=True, fill=True, cross=True):
+    h = self.pre_self_attn_layer_norm(x)
+    keys_values = self.self_attn.project(h)
+    if cache is not None and fill:
+        keys_values = KeysValues(*cache.extend(*keys_values))
+    attended = self.self_attn(h, keys_values, target_mask, causal=causal and cache is None)
+    x = self.add_residual(x, attended, self.self_attn_layer_norm)
+    if cross:
+        h = self.pre_encoder_attn_layer_norm(x).reshape(len(text_mask), -1, x.shape[-1])
+        x = self.add_residual(x, self.encoder_attn(h, text, text_mask).view_as(x), self.encoder_attn_layer_norm)
+    return self.add_residual(x, self.ffn(x), self.final_layer_norm)
+
+
+def decoder_not_causal(self, x, text, text_mask, target_mask, cache):
+    return decoder(self, x, text, text_mask, target_mask, cache, causal=False)
+
+
+def decoder_without_text(self, x, text, text_mask, target_mask, cache):
+    return decoder(self, x, text, text_mask, target_mask, cache, cross=False)
+
+
+def decoder_without_filling_the_cache(self, x, text, text_mask, target_mask, cache):
+    return decoder(self, x, text, text_mask, target_mask, cache, fill=False)
+
+
+def decoder_attending_to_padding(self, x, text, text_mask, target_mask, cache):
+    return decoder(self, x, text, torch.ones_like(text_mask), target_mask, cache)
+
+
+def shift_nothing(self: Bart, targets: Tensor) -> Tensor:
+    return targets
+
+
+def shift_by_rolling(self: Bart, targets: Tensor) -> Tensor:
+    return targets.roll(1, 1)
+
+
+def shift_too_long(self: Bart, targets: Tensor) -> Tensor:
+    return F.pad(targets, (1, 0), value=self.config.decoder_start)
+
+
+def shift_with_zero(self: Bart, targets: Tensor) -> Tensor:
+    return F.pad(targets[:, :-1], (1, 0))
+
+
+def forward_without_shift(self: Bart, text: Tensor, targets: Tensor) -> Tensor:
+    mask = self.text_mask(text)
+    return self.decode(targets, self.encode(text, mask), mask)
+
+
+def forward_with_padding(self: Bart, text: Tensor, targets: Tensor) -> Tensor:
+    everything = torch.ones_like(self.text_mask(text))
+    return self.decode(self.shift(targets), self.encode(text, everything), everything)
+
+
+def forward_as_probabilities(self: Bart, text: Tensor, targets: Tensor) -> Tensor:
+    return Bart.forward(self, text, targets).softmax(-1)
+
+
+WRONG_PIECES = {
+    "3.Attention.split": [split_by_reshape, split_without_transpose, split_interleaved],
+    "3.Attention.forward": [
+        attention_without_output,
+        attention_without_mask,
+        attention_never_causal,
+        attention_to_itself,
+        attention_joined_by_reshape,
+    ],
+    "3.FeedForward.forward": [
+        feed_forward_without_gate,
+        feed_forward_gate_reversed,
+        feed_forward_always_gated,
+        feed_forward_with_sum,
+    ],
+    "3.EncoderLayer.forward": [
+        encoder_without_norm,
+        encoder_without_mask,
+        encoder_without_feed_forward,
+        encoder_with_plain_sum,
+    ],
+    "3.DecoderLayer.forward": [
+        decoder_not_causal,
+        decoder_without_text,
+        decoder_without_filling_the_cache,
+        decoder_attending_to_padding,
+    ],
+    "3.Bart.shift": [shift_nothing, shift_by_rolling, shift_too_long, shift_with_zero],
+    "3.Bart.forward": [forward_without_shift, forward_with_padding, forward_as_probabilities],
 }

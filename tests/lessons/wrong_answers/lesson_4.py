@@ -2,7 +2,9 @@
 
 import math
 
+import torch
 import torch.nn.functional as F
+from atelier.blocks.clip import CLIP, SelfAttention, VisionTransformer, contrastive_loss
 from torch import Tensor
 
 
@@ -115,4 +117,158 @@ WRONG = {
         labels_for_labels,
     ],
     "4.4": [share_of_the_first, any_is_right, with_putting_back, a_random_pick, the_worst, the_first, undivided],
+}
+
+
+def attention_with_one_head(self: SelfAttention, x: Tensor) -> Tensor:
+    q, k, v = F.linear(x, self.in_proj_weight, self.in_proj_bias).chunk(3, dim=-1)
+    return self.out_proj(F.scaled_dot_product_attention(q, k, v, is_causal=self.causal))
+
+
+def split_heads(self: SelfAttention, x: Tensor) -> Tensor:
+    x = F.linear(x, self.in_proj_weight, self.in_proj_bias)
+    return x.unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+
+
+def attention_never_causal(self: SelfAttention, x: Tensor) -> Tensor:
+    q, k, v = (
+        F.linear(x, self.in_proj_weight, self.in_proj_bias).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+    )
+    return self.out_proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
+
+
+def attention_joined_by_reshape(self: SelfAttention, x: Tensor) -> Tensor:
+    q, k, v = (
+        F.linear(x, self.in_proj_weight, self.in_proj_bias).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+    )
+    return self.out_proj(F.scaled_dot_product_attention(q, k, v, is_causal=self.causal).reshape(x.shape))
+
+
+def attention_without_projection(self: SelfAttention, x: Tensor) -> Tensor:
+    q, k, v = (
+        F.linear(x, self.in_proj_weight, self.in_proj_bias).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4)
+    )
+    return F.scaled_dot_product_attention(q, k, v, is_causal=self.causal).transpose(1, 2).flatten(2)
+
+
+def vision_tokens(self: VisionTransformer, x: Tensor) -> Tensor:
+    x = self.conv1(x).flatten(2).transpose(1, 2)
+    return torch.cat([self.class_embedding.expand(len(x), 1, -1), x], dim=1)
+
+
+def vision_without_positions(self: VisionTransformer, x: Tensor) -> Tensor:
+    return self.ln_post(self.transformer(self.ln_pre(vision_tokens(self, x)))[:, 0]) @ self.proj
+
+
+def vision_of_all_tokens(self: VisionTransformer, x: Tensor) -> Tensor:
+    x = vision_tokens(self, x) + self.positional_embedding
+    return self.ln_post(self.transformer(self.ln_pre(x))) @ self.proj
+
+
+def vision_without_projection(self: VisionTransformer, x: Tensor) -> Tensor:
+    x = vision_tokens(self, x) + self.positional_embedding
+    return self.ln_post(self.transformer(self.ln_pre(x))[:, 0])
+
+
+def vision_as_mean(self: VisionTransformer, x: Tensor) -> Tensor:
+    x = vision_tokens(self, x) + self.positional_embedding
+    return self.ln_post(self.transformer(self.ln_pre(x)).mean(1)) @ self.proj
+
+
+def image_not_normalised(self: CLIP, pixels: Tensor) -> Tensor:
+    return F.normalize(self.visual(pixels), dim=-1)
+
+
+def image_of_any_length(self: CLIP, pixels: Tensor) -> Tensor:
+    mean, std = torch.tensor((self.config.pixel_mean, self.config.pixel_std)).view(2, 3, 1, 1)
+    return self.visual((pixels - mean) / std)
+
+
+def image_of_any_size(self: CLIP, pixels: Tensor) -> Tensor:
+    mean, std = torch.tensor((self.config.pixel_mean, self.config.pixel_std)).view(2, 3, 1, 1)
+    return F.normalize(self.visual((pixels - mean) / std), dim=-1)
+
+
+def image_without_mean(self: CLIP, pixels: Tensor) -> Tensor:
+    return F.normalize(self.visual(pixels / torch.tensor(self.config.pixel_std).view(3, 1, 1)), dim=-1)
+
+
+def end_as_highest_id(self: CLIP, ids: Tensor) -> Tensor:
+    return ids.argmax(-1)
+
+
+def end_as_last(self: CLIP, ids: Tensor) -> Tensor:
+    return ids.shape[1] - 1 - ids.eq(2).flip(1).int().argmax(1)
+
+
+def end_as_length(self: CLIP, ids: Tensor) -> Tensor:
+    return (ids != 1).sum(1)
+
+
+def end_without_check(self: CLIP, ids: Tensor) -> Tensor:
+    if self.config.end_token is None:
+        return ids.argmax(-1)
+    return (ids == self.config.end_token).int().argmax(1)
+
+
+def text_states(self: CLIP, ids: Tensor) -> Tensor:
+    return self.ln_final(self.transformer(self.token_embedding(ids) + self.positional_embedding[: ids.shape[1]]))
+
+
+def text_at_the_first_token(self: CLIP, ids: Tensor) -> Tensor:
+    return F.normalize(text_states(self, ids)[:, 0] @ self.text_projection, dim=-1)
+
+
+def text_at_the_last_position(self: CLIP, ids: Tensor) -> Tensor:
+    return F.normalize(text_states(self, ids)[:, -1] @ self.text_projection, dim=-1)
+
+
+def text_as_mean(self: CLIP, ids: Tensor) -> Tensor:
+    return F.normalize(text_states(self, ids).mean(1) @ self.text_projection, dim=-1)
+
+
+def text_of_any_length(self: CLIP, ids: Tensor) -> Tensor:
+    return text_states(self, ids)[torch.arange(len(ids)), self.end_position(ids)] @ self.text_projection
+
+
+def loss_of_rows(image: Tensor, text: Tensor, scale: float) -> Tensor:
+    return F.cross_entropy(scale * image @ text.T, torch.arange(len(image)))
+
+
+def loss_without_scale(image: Tensor, text: Tensor, scale: float) -> Tensor:
+    return contrastive_loss(image, text, 1.0)
+
+
+def loss_of_the_diagonal(image: Tensor, text: Tensor, scale: float) -> Tensor:
+    return -(scale * image @ text.T).diagonal().mean()
+
+
+def loss_without_check(image: Tensor, text: Tensor, scale: float) -> Tensor:
+    logits = scale * image @ text.T
+    pairs = torch.arange(len(logits))
+    return (F.cross_entropy(logits, pairs) + F.cross_entropy(logits.T, pairs[: logits.shape[1]])) / 2
+
+
+WRONG_PIECES = {
+    "4.SelfAttention.forward": [
+        attention_with_one_head,
+        attention_never_causal,
+        attention_joined_by_reshape,
+        attention_without_projection,
+    ],
+    "4.VisionTransformer.forward": [
+        vision_without_positions,
+        vision_of_all_tokens,
+        vision_without_projection,
+        vision_as_mean,
+    ],
+    "4.CLIP.encode_image": [image_not_normalised, image_of_any_length, image_of_any_size, image_without_mean],
+    "4.CLIP.end_position": [end_as_highest_id, end_as_last, end_as_length, end_without_check],
+    "4.CLIP.encode_text": [
+        text_at_the_first_token,
+        text_at_the_last_position,
+        text_as_mean,
+        text_of_any_length,
+    ],
+    "4.contrastive_loss": [loss_of_rows, loss_without_scale, loss_of_the_diagonal, loss_without_check],
 }

@@ -1,0 +1,87 @@
+"""Build mode: every piece can be written by a learner, is checked, and is told apart from plausible mistakes."""
+
+import copy
+import re
+
+import assembly
+import nbformat
+import pytest
+from atelier.errors import AtelierError
+from atelier.teaching.exercises import run_checker
+from atelier.teaching.lessons import LESSONS, NOTEBOOKS, Lesson
+from atelier.teaching.pieces import Piece, built, pieces_of
+from build_lessons import execute, without_outputs
+from build_mode import FOLDER, assemble_build, defined_names, emptied
+from test_lessons import wrong_answers
+
+BUILT = [lesson for lesson in LESSONS.values() if pieces_of(lesson.key)]
+PIECES = [piece for lesson in BUILT for piece in pieces_of(lesson.key)]
+EVERY_PIECE = pytest.mark.parametrize("piece", PIECES, ids=lambda piece: piece.key)
+EVERY_LESSON = pytest.mark.parametrize("lesson", BUILT, ids=lambda lesson: lesson.key)
+
+
+def lesson_of(piece: Piece) -> Lesson:
+    return LESSONS[piece.key.split(".")[0]]
+
+
+@EVERY_PIECE
+def test_the_library_passes_and_an_empty_body_is_not_tried_yet(piece: Piece) -> None:
+    assert str(run_checker(piece.key, piece.checker, piece.original)) == f"✓ {piece.key}: right."
+
+    def untouched(*_: object, **__: object) -> None:
+        raise NotImplementedError
+
+    assert run_checker(piece.key, piece.checker, untouched).mark == "○"
+
+
+@EVERY_PIECE
+def test_each_wrong_answer_has_a_message_of_its_own(piece: Piece) -> None:
+    answers = wrong_answers(lesson_of(piece)).WRONG_PIECES[piece.key]
+    results = [run_checker(piece.key, piece.checker, answer) for answer in answers]
+    assert [result.mark for result in results] == ["✗"] * len(answers), [str(result) for result in results]
+    assert len({result.message for result in results}) == len(answers) >= 3, [str(result) for result in results]
+
+
+@EVERY_PIECE
+def test_a_piece_takes_five_to_thirty_minutes_and_its_stub_gives_the_shapes(piece: Piece) -> None:
+    assert 5 <= piece.minutes <= 30
+    (source,) = [
+        cell.source for cell in assembly.read_source(lesson_of(piece)).cells if piece.name in defined_names(cell)
+    ]
+    stub = emptied(source, [piece])
+    assert "raise NotImplementedError" in stub
+    assert re.search(r"\([a-z0-9 ·]+,|shape|scalar", piece.original.__doc__ or ""), "its docstring gives no shapes"
+    compile(stub, piece.key, "exec")
+
+
+@EVERY_LESSON
+def test_the_committed_notebook_is_generated_from_the_source(lesson: Lesson) -> None:
+    stored = nbformat.read(NOTEBOOKS / FOLDER / f"{lesson.name}.ipynb", as_version=4)
+    assert without_outputs(stored) == without_outputs(assemble_build(lesson))
+    assert not any(cell.get("outputs") for cell in stored.cells)
+
+
+@EVERY_LESSON
+def test_the_solved_notebook_runs_and_every_piece_is_right(lesson: Lesson) -> None:
+    notebook, _ = execute(assemble_build(lesson, solved=True), NOTEBOOKS / FOLDER)
+    marks = [
+        output.data["text/plain"]
+        for cell in notebook.cells
+        if cell.cell_type == "code" and " = built(" in cell.source
+        for output in copy.copy(cell.outputs)
+        if "text/plain" in output.get("data", {})
+    ]
+    assert marks == [f"✓ {piece.key}: right." for piece in pieces_of(lesson.key)]
+
+
+def test_the_next_cells_use_right_code_and_otherwise_the_librarys(capsys: pytest.CaptureFixture[str]) -> None:
+    piece = PIECES[0]
+    assert built(piece.key, piece.original) is piece.original
+
+    def wrong(*_: object) -> int:
+        return 7
+
+    assert built(piece.key, wrong) is piece.original
+    with pytest.raises(AtelierError, match=r"no piece '2c\.nothing'; there are 2c"):
+        built("2c.nothing", wrong)
+    assert len(capsys.readouterr().out.splitlines()) == 2
