@@ -281,3 +281,19 @@ def test_a_missing_optional_package_gives_one_sentence(monkeypatch: pytest.Monke
 def test_a_missing_module_that_no_extra_has_is_a_bug() -> None:
     with pytest.raises(ModuleNotFoundError, match="no_such_module"), missing_packages():
         importlib.import_module("no_such_module")
+
+
+def test_draw_prints_json_from_which_the_pictures_can_be_drawn_again() -> None:
+    shown = run("draw", "a red cat", "--seed", "3", "--n", "2", "--guidance", "2", "--json")
+    drawn = json.loads(shown.stdout)
+    assert (drawn["file"], drawn["prompt"], drawn["seed"], drawn["guidance"]) == ("drawing.png", "a red cat", 3, 2.0)
+    assert len(drawn["scores"]) == len(drawn["places"]) == 2
+    assert json.loads(run("draw", "a giraffe", "--n", "1", "--no-rank", "--json").stdout)["remarks"]
+
+
+@pytest.mark.parametrize(("options", "named"), [([], False), (["-v"], True)])
+def test_verbose_says_what_is_loaded(options: list[str], named: bool) -> None:
+    words = [sys.executable, "-m", "atelier", *options, "draw", "a red cat", "--n", "1"]
+    shown = subprocess.run(words, capture_output=True, text=True, encoding="utf-8")
+    assert shown.returncode == 0, shown.stderr
+    assert ("atelier.weights.preset: preset " in shown.stderr) == named

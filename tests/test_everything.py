@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ import torch
 from atelier.cli import app
 from atelier.drawing.pipeline import Pipeline
 from atelier.training import everything
+from atelier.training.checkpoints import METRICS_FILE, read_metrics
 from atelier.training.everything import (
     AllRequest,
     block_minutes,
@@ -31,7 +33,7 @@ from atelier.training.recipes.bart import BartSettings
 from atelier.training.recipes.classifier import ClassifierSettings
 from atelier.training.recipes.clip import CLIPSettings
 from atelier.training.recipes.vqgan import VQGANSettings
-from atelier.training.run import TRAINED, Request
+from atelier.training.run import TRAINED, Request, recipe_settings, resume_command
 from atelier.weights.preset import load_preset, save_preset
 from tiny_preset import filled_preset, tiny_preset
 from torch import nn
@@ -266,3 +268,64 @@ def test_a_damaged_list_of_finished_blocks_is_named(tmp_path: Path, content: str
     (tmp_path / "finished.json").write_text(content)
     with pytest.raises(TrainingError, match=r"finished\.json .*remove it and use --resume"):
         read_finished(tmp_path)
+
+
+def test_settings_of_the_command_line_override_the_presets_and_reach_their_block(tmp_path, trained):
+    given = ("bart.learning_rate=0.002", "bart.caption_dropout=0", "vqgan.batch_size=3")
+    preset = tiny_preset(tmp_path / "tiny")
+    list(train_everything(AllRequest(preset=str(preset.folder), run_dir=tmp_path / "run", steps=2, set=given)))
+    reached = {request.block: request.set for request in trained if request.set}
+    assert reached == {"vqgan": given[2:], "bart": given[:2]}
+    settings = recipe_settings("bart", preset, given)
+    assert isinstance(settings, BartSettings)
+    assert (settings.learning_rate, settings.caption_dropout) == (0.002, 0)
+    assert settings.batch_size == recipe_settings("bart", preset).batch_size
+    assert recipe_settings("vqgan", preset, given).batch_size == 3
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ("bart.learning_rate", "write BLOCK.SETTING=VALUE"),
+        ("learning_rate=1", "write BLOCK.SETTING=VALUE"),
+        ("bart.learning_rate=fast", "write BLOCK.SETTING=VALUE"),
+        ("bert.learning_rate=1", "There is no block 'bert' to set"),
+        ("bart.learning_speed=1", "unknown key 'learning_speed'"),
+        ("clip.learning_rate=-1", "learning_rate"),
+        ("clip.batch_size=true", "batch_size is True"),
+    ],
+)
+def test_an_invalid_setting_is_refused_before_anything_is_trained(tmp_path, trained, given, sentence):
+    preset = tiny_preset(tmp_path / "tiny")
+    with pytest.raises(TrainingError, match=sentence):
+        list(train_everything(AllRequest(preset=str(preset.folder), run_dir=tmp_path / "run", steps=2, set=(given,))))
+    assert not trained
+
+
+def test_a_setting_of_another_block_is_refused():
+    with pytest.raises(TrainingError, match="A setting of vqgan changes nothing when bart is trained"):
+        Request(block="bart", set=("vqgan.batch_size=3",))
+
+
+def test_the_command_that_resumes_repeats_each_setting():
+    request = Request(block="bart", steps=5, set=("bart.learning_rate=0.002", "bart.betas=[0.9, 0.99]"))
+    words = shlex.split(resume_command("bart", request))
+    assert [words[i + 1] for i, word in enumerate(words) if word == "--set"] == list(request.set)
+
+
+def test_a_tracker_gets_every_line_of_the_metrics(tmp_path):
+    preset = tiny_preset(tmp_path / "tiny")
+    words = ["train", "classifier", "--preset", str(preset.folder), "--run-dir", str(tmp_path / "run")]
+    result = CliRunner().invoke(app, [*words, "--steps", "2", "--precision", "no", "--track", "tensorboard"])
+    assert result.exit_code == 0, result.output
+    (events,) = (tmp_path / "run" / "classifier" / "atelier").glob("events*")
+    content = events.read_bytes()
+    metrics = read_metrics(tmp_path / "run" / "classifier" / METRICS_FILE)
+    assert metrics
+    assert all(name.encode() in content for line in metrics for name in line if name != "step")
+
+
+@pytest.mark.parametrize(("name", "sentence"), [("notes", "There is no tracker 'notes'"), ("aim", "pip install aim")])
+def test_a_tracker_that_cannot_be_used_is_refused(name, sentence):
+    with pytest.raises(TrainingError, match=sentence):
+        Request(block="bart", track=name)

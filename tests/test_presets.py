@@ -22,7 +22,7 @@ from atelier.blocks.vqgan import VQGAN
 from atelier.folders import cache_folder, downloads_folder, preset_folders
 from atelier.training.recipe import TrainingError
 from atelier.training.recipes import RECIPES
-from atelier.training.run import Request, _settings
+from atelier.training.run import recipe_settings
 from atelier.weights.codebooks import moving_average_keys
 from atelier.weights.preset import (
     Preset,
@@ -479,9 +479,9 @@ def test_any_value_at_any_place_of_a_config_is_accepted_or_refused_in_one_senten
         for load in (found.load_vqgan, found.load_bart, found.load_clip, lambda: found.load_classifier("judge")):
             with contextlib.suppress(PresetError):
                 load()
-        for block, kind in RECIPES.items():
+        for block in RECIPES:
             with contextlib.suppress(TrainingError):
-                _settings(Request(block=block), found, kind.settings_type)
+                recipe_settings(block, found)
     (preset.folder / "config.json").write_bytes(original)
 
 

@@ -446,11 +446,11 @@ def edited(folder: Path, change: Callable[[dict], object]) -> None:
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        (lambda values: values.pop("files"), "not an object with the keys models and files"),
-        (lambda values: values.update(models=[]), "models is a list, not an object"),
-        (lambda values: values["models"].update(dali={}), "the unknown model dali"),
+        (lambda values: values.pop("files"), "the file lacks files"),
+        (lambda values: values.update(models=[]), r"models is \[\]; give an object"),
+        (lambda values: values["models"].update(dali={}), "the unknown model 'dali'"),
         (lambda values: values["models"]["judge"].pop("subjects"), "judge lacks subjects"),
-        (lambda values: values["models"]["judge"]["config"].update(x=1), r"judge\.config has the unknown key x"),
+        (lambda values: values["models"]["judge"]["config"].update(x=1), r"judge\.config has the unknown key 'x'"),
         (lambda values: values["models"]["judge"]["config"].update(widths=[6, 8]), "asks for"),
         (
             lambda values: values["models"].update(gan=values["models"]["judge"] | {"config": {"latent": 0}}),

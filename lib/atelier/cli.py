@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import sys
 import time
 from collections.abc import Generator
@@ -67,13 +68,24 @@ def print_version(wanted: bool) -> None:
         raise typer.Exit
 
 
+def log_to_terminal(verbosity: int) -> None:
+    """Print what the library logs: once, what it loads and where it computes; twice, with more detail."""
+    if verbosity:
+        logging.basicConfig(format="%(asctime)s %(name)s: %(message)s", datefmt="%H:%M:%S")
+        logging.getLogger("atelier").setLevel(logging.INFO if verbosity == 1 else logging.DEBUG)
+
+
 @app.callback()
 def main(
+    verbose: Annotated[
+        int, typer.Option("--verbose", "-v", count=True, help="Print what is loaded and where; -vv: every file.")
+    ] = 0,
     version: Annotated[
         bool, typer.Option("--version", callback=print_version, is_eager=True, help="Show the version and exit.")
     ] = False,
 ) -> None:
     """DALL·E Mini from scratch: draw, train, measure."""
+    log_to_terminal(verbose)
 
 
 class TrainGroup(TyperGroup):
@@ -101,6 +113,11 @@ DataFolder = Annotated[
     Path | None, typer.Option("--data", parser=user_path, help="A folder of pictures with a captions.csv.")
 ]
 Seed = Annotated[int, typer.Option(help="Seed of the random numbers.")]
+Set = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="BLOCK.SETTING=VALUE", help="Override a setting, as bart.learning_rate=0.001."),
+]
+Track = Annotated[str, typer.Option(help="A tracker that gets the metrics: tensorboard, trackio, wandb, …")]
 Precision = Annotated[str, typer.Option(help="auto: bf16 if the device has instructions for it; bf16; or no: float32.")]
 
 
@@ -122,6 +139,8 @@ def train_block(
     seed: Seed = 0,
     batch_size: Annotated[int | None, typer.Option(help="Pictures in a batch. Default: the preset's.")] = None,
     precision: Precision = "auto",
+    set_: Set = None,
+    track: Track = "",
     warm_start: Annotated[
         bool, typer.Option("--warm-start", help="Start from the preset's weights of this block, not from random ones.")
     ] = False,
@@ -144,6 +163,8 @@ def train_block(
             seed=seed,
             batch_size=batch_size,
             precision=precision,
+            set=tuple(set_ or ()),
+            track=track,
             warm_start=warm_start,
         )
         with file_errors(run_dir or Path("runs")):
@@ -163,6 +184,8 @@ def train_all(
     data: DataFolder = None,
     seed: Seed = 0,
     precision: Precision = "auto",
+    set_: Set = None,
+    track: Track = "",
 ) -> None:
     """Train all blocks that a preset lacks, or with --data all that learn from a folder of pictures."""
     with errors_as_messages():
@@ -180,6 +203,8 @@ def train_all(
             resume=resume,
             seed=seed,
             precision=precision,
+            set=tuple(set_ or ()),
+            track=track,
         )
         with file_errors(run_dir or Path("runs")):
             for line in train_everything(request, begun=STARTED):
@@ -213,6 +238,7 @@ def train_all_sprites(
 
 
 PresetOption = Annotated[str | None, typer.Option(help="A preset's name or folder. Default: the best preset present.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print the results as one JSON object.")]
 
 
 class DrawCommand(TyperCommand):
@@ -254,6 +280,7 @@ def draw(
     ] = None,
     rank: Annotated[bool, typer.Option(help="Sort the pictures by CLIP's score, best first.")] = True,
     ranker: Annotated[str | None, typer.Option(help="A published CLIP to rank with, such as ViT-B-32/openai.")] = None,
+    json_: JsonOption = False,
 ) -> None:
     """Draw pictures of a prompt, print their scores, and save them as a grid."""
     with errors_as_messages():
@@ -272,14 +299,17 @@ def draw(
                 bar.update(round(100 * drawing.progress) - bar.n)
         for remark in drawing.remarks:
             typer.echo(remark, err=True)
+        if rank and drawing.scores is None:
+            typer.echo(f"The pictures are not ranked: the preset {pipeline.name} has no CLIP.", err=True)
+        file = drawing.save(out)
+        if json_:
+            drawn = {"file": str(file), **drawing.record(), "scores": drawing.scores, "remarks": drawing.remarks}
+            typer.echo(json.dumps(drawn))
+            return
         if drawing.scores is not None:
             typer.echo("scores  " + "  ".join(f"{score:.2f}" for score in drawing.scores))
             typer.echo("places  " + "  ".join(f"{place:5}" for place in drawing.places))
-        elif rank:
-            typer.echo(f"The pictures are not ranked: the preset {pipeline.name} has no CLIP.", err=True)
-        typer.echo(
-            f"{drawing.save(out)}  ({len(drawing.pictures)} pictures, preset {pipeline.name}, seed {drawing.seed})"
-        )
+        typer.echo(f"{file}  ({len(drawing.pictures)} pictures, preset {pipeline.name}, seed {drawing.seed})")
 
 
 @app.command()
@@ -289,7 +319,7 @@ def evaluate(
         int, typer.Option(help="Number of captions of each kind; nine pictures are drawn for each.", min=2)
     ] = 500,
     pictures: Annotated[int, typer.Option(help="Number of painted pictures to reconstruct.", min=1)] = 1000,
-    json_: Annotated[bool, typer.Option("--json", help="Print one JSON object instead of a table.")] = False,
+    json_: JsonOption = False,
     card: Annotated[bool, typer.Option("--card", help="Write the measurements into the preset's model card.")] = False,
 ) -> None:
     """Measure with a classifier how well a preset's pictures show what their prompts say."""

@@ -8,6 +8,7 @@ These are the steps of DALL·E Mini (Dayma et al. 2021). All presets use them, o
 from __future__ import annotations
 
 import difflib
+import logging
 import secrets
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, replace
@@ -36,6 +37,8 @@ UNDRAWN = 0.93  # the grey of the part of a picture that is not drawn yet
 SAME_WORD = 0.75  # the least similarity of a word and its misspelling, by difflib's ratio
 MOST_PICTURES = 10_000  # of one drawing
 PIXELS_AT_ONCE = 2**16  # decoded together: one picture of DALL·E Mini, whose feature maps just fit a CPU's cache
+
+logger = logging.getLogger(__name__)
 
 
 class PromptError(AtelierError):
@@ -108,6 +111,7 @@ class Pipeline:
             raise AtelierError(f"dtype is {shown(dtype)}; give one such as torch.float16.")
         device = usable_device(device or ("cuda" if torch.cuda.is_available() else "cpu"))
         preset = preset if isinstance(preset, Preset) else load_preset(preset)
+        logger.info("%s draws on %s, dtype %s", preset.name, device, dtype or "chosen for the device")
         clip, clip_tokenizer = load_ranker(preset, ranker)
         return cls(
             preset.load_vqgan(),

@@ -23,7 +23,17 @@ from atelier.training.checkpoints import METRICS_FILE, read_metrics
 from atelier.training.loop import Outcome
 from atelier.training.recipe import TrainingError
 from atelier.training.recipes import RECIPES
-from atelier.training.run import TRAINED, Request, RunRequest, output_file, resume_command, run_folder, run_training
+from atelier.training.run import (
+    TRAINED,
+    Request,
+    RunRequest,
+    given_settings,
+    output_file,
+    recipe_settings,
+    resume_command,
+    run_folder,
+    run_training,
+)
 from atelier.weights.preset import Preset, load_preset
 from atelier.weights.storage import PresetError, read_json, replace_file
 
@@ -72,6 +82,8 @@ def train_everything(request: AllRequest, begun: float | None = None) -> Iterato
     _ = request.budget  # raises an error for an invalid budget before anything is trained
     preset, run = load_preset(request.preset), run_folder(request)
     blocks = missing_blocks(preset, request.data)
+    for block in given_settings(request.set):
+        recipe_settings(block, preset, request.set)  # raises an error for an invalid setting
     minutes, finished = block_minutes(preset, request.minutes, request.data), read_finished(run)
     if finished and not request.resume:
         raise TrainingError(
@@ -203,6 +215,7 @@ def _block_request(
 ) -> Request:
     options: dict[str, Any] = {item.name: getattr(request, item.name) for item in fields(request)}
     options |= {"block": block, "run_dir": run, "minutes": minutes, "stop_after": stop_after}
+    options["set"] = tuple(word for word in request.set if block in given_settings([word]))
     return Request(**options)
 
 

@@ -361,9 +361,10 @@ class _Session:
         self.last_metrics = self._means()
         self.meter = Meter()
         self._check_finite(self.last_metrics)
+        rate = learning_rate(self.recipe.settings, self.step - 1, progress)
+        line = {"step": self.step, "seconds": round(self.seconds, 1), "learning_rate": rate, **self.last_metrics}
+        self.accelerator.log(line, step=self.step)  # to the trackers, if there are any
         if self.accelerator.is_main_process:
-            rate = learning_rate(self.recipe.settings, self.step - 1, progress)
-            line = {"step": self.step, "seconds": round(self.seconds, 1), "learning_rate": rate, **self.last_metrics}
             with (self.folder / METRICS_FILE).open("a", encoding="utf-8") as lines:
                 lines.write(json.dumps(line) + "\n")
 

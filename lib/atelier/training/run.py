@@ -10,16 +10,20 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import shlex
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from accelerate import Accelerator, PartialState
-from accelerate.utils import parse_flag_from_env
+from accelerate.tracking import get_available_trackers
+from accelerate.utils import LoggerType, parse_flag_from_env
 
+from atelier.arguments import shown
 from atelier.training.checkpoints import METRICS_FILE, is_metrics, newest_checkpoint, read_metrics, training_lock
 from atelier.training.data import CaptionedFolder, FolderSource, PaintedSource, PictureSource, derive_seed
 from atelier.training.interruption import Interruption
@@ -42,6 +46,8 @@ from atelier.weights.storage import read_json, replace_file, write_lock
 from atelier.weights.tokenizer import train_tokenizer, words_of
 from atelier.world import World, caption, named_world
 
+logger = logging.getLogger(__name__)
+
 TOKENIZER = "tokenizer"
 TRAINED = (TOKENIZER, *RECIPES)
 PRECISIONS = ("auto", "bf16", "no")
@@ -62,9 +68,11 @@ class RunRequest:
         resume: continue from the checkpoint.
         seed: the seed of the run; the seed of each block is derived from it.
         precision: one of PRECISIONS.
+        set: settings that override the preset's, as "bart.learning_rate=0.001"; see `given_settings`.
+        track: "tensorboard", "trackio" or another of accelerate's trackers, which gets all metrics; "" for none.
 
     Raises:
-        TrainingError: if the precision is unknown.
+        TrainingError: if the precision or the tracker is unknown, or if one of `set` cannot be read.
     """
 
     preset: str = "laptop"
@@ -75,10 +83,16 @@ class RunRequest:
     resume: bool = False
     seed: int = 0
     precision: str = "auto"
+    set: tuple[str, ...] = ()
+    track: str = ""
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
             raise TrainingError(f"precision was {self.precision!r}; choose one of {', '.join(PRECISIONS)}.")
+        check_tracker(self.track)
+        for block in given_settings(self.set):
+            if block not in RECIPES:
+                raise TrainingError(f"There is no block {block!r} to set; choose one of {', '.join(RECIPES)}.")
 
     @property
     def budget(self) -> Budget:
@@ -115,6 +129,9 @@ class Request(RunRequest):
             raise TrainingError(f"There is nothing called {self.block!r} to train; choose one of {', '.join(TRAINED)}.")
         if self.warm_start and self.block == TOKENIZER:
             raise TrainingError("A tokenizer is always made anew; --warm-start is for the other blocks.")
+        for block in given_settings(self.set):
+            if block != self.block:
+                raise TrainingError(f"A setting of {block} changes nothing when {self.block} is trained; leave it out.")
 
 
 def run_training(request: Request) -> Outcome | None:
@@ -140,14 +157,18 @@ def run_training(request: Request) -> Outcome | None:
         with training_lock(folder):
             _train_tokenizer(request, preset, origin)
         return None
-    budget, settings = request.budget, _settings(request, preset, kind.settings_type)
+    budget, settings = request.budget, recipe_settings(request.block, preset, request.set, request.batch_size)
     holders = {file: _preset_holding(file, preset, source) for file in kind.needs(settings)}
     seed = _seed(request)
     torch.manual_seed(seed)  # for the initial weights
     recipe = _build(kind, Inputs(preset, holders, origin if isinstance(origin, World) else None), settings)
     if request.warm_start:
         recipe.warm_start(source)
-    accelerator = _accelerator(request.precision)
+    accelerator = _accelerator(request.precision, request.track, folder)
+    logger.info(
+        "%s: %s, precision %s, %s processes, %s",
+        *(request.block, accelerator.device, accelerator.mixed_precision, accelerator.num_processes, settings),
+    )
     with training_lock(folder, held=accelerator.is_main_process):
         if accelerator.is_main_process:
             preset = _write_preset(preset, holders)
@@ -171,6 +192,8 @@ def run_training(request: Request) -> Outcome | None:
             seed=seed,
             resume=request.resume,
         )
+        for tracker in accelerator.trackers:
+            tracker.finish()
         if accelerator.is_main_process:
             save_weights(preset, recipe.name, outcome.averaged, recipe.trained_with)
             with write_lock(preset.folder):
@@ -228,9 +251,10 @@ def resume_command(block: str, request: RunRequest) -> str:
         value = getattr(request, item.name)
         if item.name in ("block", "resume") or value == item.default:
             continue
-        words.append(f"--{item.name.replace('_', '-')}")
-        if not isinstance(value, bool):
-            words.append(f"{value:g}" if isinstance(value, float) else str(value))
+        for part in value if isinstance(value, tuple) else (value,):
+            words.append(f"--{item.name.replace('_', '-')}")
+            if not isinstance(part, bool):
+                words.append(f"{part:g}" if isinstance(part, float) else str(part))
     return shlex.join([*words, "--resume"])
 
 
@@ -339,26 +363,85 @@ def _preset_holding(file: str, preset: Preset, source: Preset) -> Preset:
 # ---------------------------------------------------------------------------------------------- settings and data
 
 
-def _settings(request: Request, preset: Preset, settings: type[Settings]) -> Settings:
-    """Make the settings: the preset's override the defaults, the command line's override both."""
-    chosen: dict[str, Any] = dict(preset.recipes.get(request.block, {}))
-    if request.batch_size is not None:
-        chosen["batch_size"] = request.batch_size
+def given_settings(words: Iterable[str]) -> dict[str, dict[str, Any]]:
+    """Read settings as they are given on the command line.
+
+    Args:
+        words: BLOCK.SETTING=VALUE, with a value in JSON: "bart.learning_rate=0.001".
+
+    Returns:
+        The values by block and setting.
+
+    Raises:
+        TrainingError: if one of them does not have this form.
+    """
+    found: dict[str, dict[str, Any]] = {}
+    for word in words:
+        key, equals, text = word.partition("=")
+        block, dot, setting = key.partition(".")
+        try:
+            value = json.loads(text)
+        except (ValueError, RecursionError):
+            value = None
+        if not (equals and dot and setting) or value is None:
+            raise TrainingError(
+                f"{shown(word)} is not a setting; write BLOCK.SETTING=VALUE, as in bart.learning_rate=0.001."
+            )
+        found.setdefault(block, {})[setting] = value
+    return found
+
+
+def recipe_settings(block: str, preset: Preset, given: Iterable[str] = (), batch_size: int | None = None) -> Settings:
+    """Make the settings of a block: the preset's override the defaults, those of the command line override both.
+
+    Args:
+        block: the name of a recipe.
+        preset: the preset.
+        given: settings of the command line, see `given_settings`.
+        batch_size: overrides all others.
+
+    Raises:
+        TrainingError: if a setting is unknown, of another type, or out of range.
+    """
+    chosen = {**preset.recipes.get(block, {}), **given_settings(given).get(block, {})}
+    if batch_size is not None:
+        chosen["batch_size"] = batch_size
     try:
-        return from_json(settings, chosen, f"recipes.{request.block}")
+        return from_json(RECIPES[block].settings_type, chosen, f"recipes.{block}")
     except TrainingError:
         raise
     except (TypeError, ValueError) as fault:
-        raise TrainingError(f"The settings for {request.block} are invalid: {fault}") from fault
+        raise TrainingError(f"The settings for {block} are invalid: {fault}") from fault
 
 
-def _accelerator(precision: str) -> Accelerator:
-    """Make an accelerator for the devices and processes of this machine."""
+def check_tracker(name: str) -> None:
+    """Check that accelerate has a tracker and that its package is installed; "" is no tracker.
+
+    Raises:
+        TrainingError: if not.
+    """
+    trackers = [kind.value for kind in LoggerType if kind is not LoggerType.ALL]
+    if name and name not in trackers:
+        raise TrainingError(f"There is no tracker {shown(name)}; choose one of {', '.join(trackers)}.")
+    if name and LoggerType(name) not in get_available_trackers():
+        raise TrainingError(f"The tracker {name} needs its package: pip install {name}.")
+
+
+def _accelerator(precision: str, tracker: str = "", folder: Path = Path()) -> Accelerator:
+    """Make an accelerator for the devices and processes of this machine; its tracker writes to the folder."""
     torch.backends.cudnn.benchmark = True  # finds the fastest convolutions by trial; the shapes stay the same
     # Accelerate joins processes without a GPU only with cpu=True.
     cpu = not torch.accelerator.is_available() or parse_flag_from_env("ACCELERATE_USE_CPU")
     device = PartialState(cpu=cpu).device or "cpu"  # PartialState, since an Accelerator would fix the precision
-    return Accelerator(cpu=cpu, mixed_precision=best_precision(device) if precision == "auto" else precision)
+    accelerator = Accelerator(
+        cpu=cpu,
+        mixed_precision=best_precision(device) if precision == "auto" else precision,
+        log_with=tracker or None,
+        project_dir=folder,
+    )
+    if tracker:
+        accelerator.init_trackers("atelier")
+    return accelerator
 
 
 def _pictures(request: Request, preset: Preset, origin: World | Path, accelerator: Accelerator) -> PictureSource:

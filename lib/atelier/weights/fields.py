@@ -46,7 +46,7 @@ def from_json(kind: type[AnyDataclass], values: Any, name: str, **computed: Any)
     known = {item.name: item for item in fields(kind) if item.name not in computed}  # ty: ignore[invalid-argument-type]
     _check_keys(values, known, name)
     types = get_type_hints(kind)
-    built = kind(**{key: _value(value, types[key], f"{name}.{key}") for key, value in values.items()}, **computed)
+    built = kind(**{key: _value(value, types[key], _inside(name, key)) for key, value in values.items()}, **computed)
     check_sizes(built)
     return built
 
@@ -59,6 +59,11 @@ def check_object(values: Any, name: str) -> None:
     """
     if not isinstance(values, dict):
         raise ValueError(f"{name} is {shown(values)}; give an object.")
+
+
+def _inside(name: str, key: str) -> str:
+    """Name a value by its keys: `training.seed`. A name of words, as in "the preset", is not a key and stays out."""
+    return key if " " in name else f"{name}.{key}"
 
 
 def _check_keys(values: Mapping[str, Any], known: Mapping[str, Field], name: str) -> None:
@@ -83,7 +88,7 @@ def _value(value: Any, kind: Any, name: str) -> Any:
         return from_json(kind, value, name)
     if origin is dict:
         check_object(value, name)
-        return {key: _value(item, inner[1], f"{name}.{key[:60]}") for key, item in value.items()}
+        return {key: _value(item, inner[1], _inside(name, key[:60])) for key, item in value.items()}
     if origin is tuple:
         return _tuple(value, inner, name)
     fits, expected = KINDS[kind]

@@ -305,6 +305,7 @@ class Preset:
             PresetError: if it is missing or altered.
         """
         check_hash(self.folder / file, self.files, CONFIG_FILE)
+        logger.debug("%s has the recorded SHA-256", self.folder / file)
 
 
 # ---------------------------------------------------------------------------------------------- finding and reading
@@ -366,7 +367,9 @@ def load_preset(name_or_folder: str | Path | None) -> Preset:
         PresetError: if there is no such preset, or if its config.json is damaged, has an unknown or missing key, or
             sizes that do not fit together.
     """
-    return best_preset() if name_or_folder is None else read_preset(_find_folder(name_or_folder))
+    preset = best_preset() if name_or_folder is None else read_preset(_find_folder(name_or_folder))
+    logger.info("preset %s in %s", preset.name, preset.folder)
+    return preset
 
 
 def best_preset() -> Preset:

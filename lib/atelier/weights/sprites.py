@@ -140,7 +140,7 @@ def _models_from(values: Any, folder: Path) -> SpriteModels:
     unknown = sorted(read.models.keys() - MODEL_CLASSES.keys())
     if unknown:
         raise ValueError(f"it has the unknown model {shown(unknown[0])}; expected are {', '.join(SPRITE_MODELS)}.")
-    models = {name: _with_config(name, model) for name, model in read.models.items()}
+    models = {name: _model_from(values, name) for name, values in read.models.items()}
     return SpriteModels(folder, models, read.files)
 
 
@@ -148,11 +148,12 @@ def _models_from(values: Any, folder: Path) -> SpriteModels:
 class _Record:
     """The content of a models.json; see `SpriteModels`."""
 
-    models: dict[str, SpriteModel]
+    models: dict[str, Any]
     files: dict[str, str]
 
 
-def _with_config(name: str, model: SpriteModel) -> SpriteModel:
+def _model_from(values: Any, name: str) -> SpriteModel:
+    model = from_json(SpriteModel, values, name)
     return replace(model, config=from_json(MODEL_CLASSES[name][0], model.config, f"{name}.config"))
 
 

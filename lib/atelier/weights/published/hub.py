@@ -7,6 +7,7 @@ the cache.
 from __future__ import annotations
 
 import errno
+import logging
 import os
 import re
 import shutil
@@ -32,6 +33,8 @@ LEAST_PACE = 20_000.0  # bytes per second; a slower download is given up
 DEFAULT_ENDPOINT = constants._HF_DEFAULT_ENDPOINT  # constants.ENDPOINT is empty if $HF_ENDPOINT was at import
 
 Result = TypeVar("Result")
+
+logger = logging.getLogger(__name__)
 
 SHA256, GIT_SHA1 = re.compile("[0-9a-f]{64}"), re.compile("[0-9a-f]{40}")
 
@@ -136,6 +139,7 @@ def _download(repository: str, file: str, revision: str | None) -> Path:
         size = _checked_size(metadata, f"{file} of {repository}", endpoint)
         check_free_space(Path(constants.HF_HUB_CACHE), size, f"{file} of {repository}")
         seconds = PATIENCE + size / LEAST_PACE
+        logger.info("downloading %s, %.1f MB", url, size / 1e6)
         path = Path(
             _within(
                 seconds, lambda: huggingface_hub.hf_hub_download(repository, file, revision=revision, endpoint=endpoint)
