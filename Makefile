@@ -89,7 +89,7 @@ test: develop ## style, types, every test that needs Python only, every lesson
 	$(BIN)/python -m ruff format --check $(CHECKED)
 	$(BIN)/python -m ty check --python $(VENV) $(CHECKED)
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope --nbval-lax --nbval-current-env notebooks
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope --nbval-lax --nbval-current-env --ignore=notebooks/build notebooks
 
 test-all: test $(NODE) ## and the page, JupyterLab, the deck, the site and an imitation of Colab
 	$(BIN)/python -m pytest tests/browser

@@ -112,7 +112,6 @@ def test_an_installed_course_draws_trains_and_examines_itself(
     assert Path(where.strip()).is_relative_to(source if way == "editable" else tmp_path)
     run(atelier, "draw", "a red house on the beach", "--n", "1", folder=tmp_path)
     assert (tmp_path / "drawing.png").stat().st_size > 0
-    run(atelier, "train", "tokenizer", "--preset", "laptop", "--run-dir", "run", folder=tmp_path)
     options = ("--preset", "laptop", "--run-dir", "run", "--steps", "2", "--batch-size", "2")
     run(atelier, "train", "classifier", *options, folder=tmp_path)
     found = run(atelier, "doctor", folder=tmp_path, XDG_CACHE_HOME=str(tmp_path / "cache"))

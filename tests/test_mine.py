@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -63,6 +64,23 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of the learner's blocks."""
     monkeypatch.setenv(FOLDER_VARIABLE, str(tmp_path / "mine"))
     return tmp_path / "mine"
+
+
+@pytest.fixture(scope="module")
+def completed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with all blocks, trained once for several tests."""
+    where = tmp_path_factory.mktemp("completed") / "mine"
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv(FOLDER_VARIABLE, str(where))
+        complete_mine(lengths=BRIEF, say=lambda _: None)
+    return where
+
+
+@pytest.fixture
+def complete_folder(completed: Path, folder: Path) -> Path:
+    """A copy of that folder, which is the folder of the learner's blocks."""
+    shutil.copytree(completed, folder)
+    return folder
 
 
 def new_translator(seed: int = 0) -> Bart:
@@ -208,8 +226,8 @@ def test_every_weight_of_a_vqgan_is_trained_from_random_ones() -> None:
     assert [name for name in own if own[name].ndim > 1 and torch.equal(own[name], course[name])] == []
 
 
-def test_the_commands_take_the_folder(folder: Path, tmp_path: Path) -> None:
-    complete_mine(lengths=BRIEF, say=lambda _: None)
+def test_the_commands_take_the_folder(complete_folder: Path, tmp_path: Path) -> None:
+    folder = complete_folder
     runner = CliRunner()
     drawn = runner.invoke(app, ["draw", "a blue car", "--preset", str(folder), "--out", str(tmp_path / "car.png")])
     assert drawn.exit_code == 0, drawn.output
@@ -224,8 +242,8 @@ def test_the_commands_take_the_folder(folder: Path, tmp_path: Path) -> None:
 # ---------------------------------------------------------------------------------------------- the learner's pictures
 
 
-def test_all_blocks_but_the_classifiers_are_trained_on_a_folder(folder: Path, tmp_path: Path) -> None:
-    mine = complete_mine(lengths=BRIEF, say=lambda _: None)
+def test_all_blocks_but_the_classifiers_are_trained_on_a_folder(complete_folder: Path, tmp_path: Path) -> None:
+    folder, mine = complete_folder, read_mine()
     assert missing_blocks(mine, tmp_path) == ["tokenizer", "vqgan", "bart", "clip"]
     runner, sample, run = CliRunner(), tmp_path / "sample", tmp_path / "pictures"
     painted = runner.invoke(app, ["paint", str(sample), "--world", "sprites", "--n", "40", "--size", "32"])

@@ -9,13 +9,14 @@ import pytest
 import torch
 from atelier import Pipeline
 from atelier.evaluation.card import CARD_FILE, CURVES_FILE, EVALUATION_FILE
-from atelier.evaluation.evaluate import drawing_accuracy, reconstruction, retrieval
+from atelier.evaluation.evaluate import judge_drawings, reconstruction, retrieval
 from atelier.training.data import CaptionedFolder, save_captioned
 from atelier.weights.preset import Preset, find_presets, load_preset
-from atelier.world import WORLDS, caption, full_world, parse
+from atelier.world import ATTRIBUTES, WORLDS, caption, full_world, parse
 from PIL import Image
 
 DATA = Path(__file__).resolve().parents[1] / "data"
+PROMPTS = 60
 SESSION_PROMPTS = (
     "the Eiffel tower landing on the moon",
     "sunset over a lake in the mountains",
@@ -59,17 +60,18 @@ def test_the_card_tells_what_the_evaluation_found(laptop: Preset) -> None:
 
 @torch.no_grad()
 def test_the_weights_do_what_the_evaluation_found(laptop: Preset, pipe: Pipeline) -> None:
-    """Fewer prompts than the card's, so bounds three standard errors wide."""
+    """Fewer prompts than the card's, and one picture of each, so bounds three standard errors wide."""
     found = json.loads((laptop.folder / EVALUATION_FILE).read_text(encoding="utf-8"))
     world, judge = WORLDS[laptop.world](), laptop.load_classifier("judge")
     psnr, _, _ = reconstruction(pipe.vqgan, judge, world, 100)
     assert abs(psnr - found["psnr"]) < 0.5
     for kind, name in (("never", "seen"), ("only", "held_out")):
-        shares = drawing_accuracy(pipe, judge, world, kind, prompts=30).shares
-        for attribute in ("subject", "setting", "colour", "style"):
+        scenes = world.sample(PROMPTS, seed=5, held_out=kind, complete=True)
+        correct = judge_drawings(pipe, judge, world, scenes, 1, {}, lambda *_: None)  # (PROMPTS, 1, attributes)
+        for attribute, share in zip(ATTRIBUTES, correct.mean((0, 1)).tolist(), strict=True):
             expected = found[name][attribute]
-            error = (expected * (1 - expected) / 30) ** 0.5
-            assert getattr(shares, attribute) > expected - 3 * error - 0.02, (name, attribute)
+            error = (expected * (1 - expected) / PROMPTS) ** 0.5
+            assert share > expected - 3 * error - 0.02, (name, attribute)
         assert retrieval(pipe, world, kind, draws=3) > found["clip_retrieval"][name] - 0.08
 
 

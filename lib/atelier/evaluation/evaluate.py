@@ -125,7 +125,8 @@ def evaluate(
         preset: names the world, and has the judge.
         pipeline: the pipeline of the same preset.
         prompts: captions of each kind, seen and held out; nine pictures are drawn for each.
-        pictures: painted pictures, for reconstructions and for the judge's own accuracy.
+        pictures: painted pictures, for reconstructions and for the judge's own accuracy. CLIP's retrieval paints 64 for
+            each 50 of them, at most 20 times 64.
         report: called with progress.
 
     Raises:
@@ -138,7 +139,8 @@ def evaluate(
     world, judge = evaluation_world(preset), preset.load_classifier("judge").to(pipeline.device)
     decibels, codes_used, reconstructed = reconstruction(pipeline.vqgan, judge, world, pictures, report)
     drawn = {name: drawing_accuracy(pipeline, judge, world, kind, prompts, report) for name, kind in KINDS.items()}
-    retrieved = {name: retrieval(pipeline, world, kind, report=report) for name, kind in KINDS.items()}
+    draws = max(1, min(20, pictures // 50))
+    retrieved = {name: retrieval(pipeline, world, kind, draws=draws, report=report) for name, kind in KINDS.items()}
     ranked = {
         name: ranking(pipeline, judge, world, kind, min(prompts, MAX_RANKED_PROMPTS), report)
         for name, kind in KINDS.items()
