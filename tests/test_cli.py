@@ -15,7 +15,7 @@ import atelier
 import pytest
 from atelier.cli import app
 from atelier.errors import AtelierError, missing_packages
-from atelier.training.run import TRAINED
+from atelier.training.run import TRAINABLE
 from atelier.weights.preset import read_preset, update_preset
 from PIL import Image
 from tiny_preset import filled_preset
@@ -254,7 +254,7 @@ def test_an_option_of_another_training_is_refused(
     assert not Path("runs").exists()
 
 
-@pytest.mark.parametrize("block", TRAINED)
+@pytest.mark.parametrize("block", TRAINABLE)
 def test_every_block_has_a_command_to_train_it(block: str) -> None:
     result = run("train", block, "--help")
     assert result.exit_code == 0
