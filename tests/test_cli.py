@@ -115,7 +115,7 @@ def test_draw_names_unknown_words() -> None:
         (["evaluate", "--preset", "dali"], "There is no preset 'dali'"),
         (["words", "--preset", "dali"], "There is no preset 'dali'"),
         (["paint", "pictures", "--world", "real"], "There is no world 'real'"),
-        (["train", "muse", "--steps", "1"], "nothing called 'muse'"),
+        (["train", "muse", "--steps", "1"], "no block 'muse' to train"),
     ],
 )
 def test_bad_input_gets_one_sentence_and_exit_code_1(words: list[str], sentence: str) -> None:
@@ -252,6 +252,13 @@ def test_an_option_of_another_training_is_refused(
     assert result.exit_code == 2
     assert re.search(rf"No such option\W+{words[1]}", result.output)
     assert not Path("runs").exists()
+
+
+def test_the_help_says_what_is_trained_of_a_complete_preset() -> None:
+    result = run("train", "all", "--help")
+    assert "Train the blocks that a preset lacks, or all blocks again if it is complete." in " ".join(
+        result.output.split()
+    )
 
 
 @pytest.mark.parametrize("block", TRAINABLE)

@@ -265,6 +265,13 @@ def test_the_commands_take_the_folder(folder: Path, tmp_path: Path) -> None:
     shown = runner.invoke(app, ["evaluate", "--preset", str(folder), "--prompts", "3"])
     assert shown.exit_code == 0, shown.output
     assert "| right drawings of held-out combinations, % |" in shown.stdout
+    for option in (["--card"], ["--pictures", "10"]):
+        refused = runner.invoke(app, ["evaluate", "--preset", str(folder), "--prompts", "3", *option])
+        assert refused.exit_code == 1
+        assert refused.stderr == (
+            "The preset mine draws sprites, and for sprites there is no --card and no --pictures; leave them out.\n"
+        )
+        assert refused.stdout == ""
     told = runner.invoke(app, ["words", "--preset", str(folder)])
     assert "strawberry" in told.stdout
 

@@ -276,7 +276,7 @@ def in_words(found: Estimate) -> str:
 
 @torch.no_grad()
 def measure_vqgan(vqgan: nn.Module, n: int = 300) -> dict[str, Estimate]:
-    """Measure a VQ-GAN on n new sprites: the PSNR, and how often its reconstruction has the right subject and colour."""
+    """Measure a VQ-GAN on n new sprites: the PSNR, and the share of reconstructions that show the right sprite."""
     device = next(vqgan.parameters()).device
     scenes = sprite_scenes(n, 1_000_000)
     painted, _ = sprites(n, 1_000_000, device=device)

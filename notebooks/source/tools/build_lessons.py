@@ -86,7 +86,7 @@ def execute(notebook: NotebookNode, folder: Path = NOTEBOOKS) -> tuple[NotebookN
 
 
 def _tidy(outputs: list[NotebookNode], mine: str) -> list[NotebookNode]:
-    """The outputs without finished progress bars (those on stderr), and with the learner's folder in place of `mine`."""
+    """The outputs without finished progress bars, which are on stderr, and with the learner's folder for `mine`."""
     kept = [output for output in outputs if output.get("name") != "stderr"]
     for output in kept:
         if output.output_type == "stream":
