@@ -347,7 +347,7 @@ def test_unknown_words_are_named(pipe: Pipeline) -> None:
     (remark,) = pipe.draw("🗼", n=1).remarks
     assert remark == "The tiny preset never saw “🗼”, so its pictures cannot show that."
     (remark,) = pipe.draw("…!", n=1).remarks
-    assert remark.startswith("The prompt has no word that the tiny preset knows, so the pictures will not show")
+    assert remark == "The prompt has no word that the tiny preset knows, so its pictures cannot show it."
 
 
 def test_a_prompt_that_is_cut_off_is_named_with_its_length(pipe: Pipeline) -> None:

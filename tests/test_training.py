@@ -900,6 +900,23 @@ def test_a_warm_start_continues_from_the_trained_weights(tmp_path):
     assert "--warm-start --resume" in resume_command("clip", request)
 
 
+def test_a_session_that_ends_while_the_data_are_prepared_promises_no_weights(tmp_path):
+    preset = filled_preset(tmp_path / "tiny")
+    request = Request(block="bart", preset=str(preset.folder), run_dir=tmp_path / "run", steps=1, precision="no")
+    brief = replace(request, stop_after=1e-6)
+    outcome = run_training(brief)
+    assert outcome is not None
+    assert (outcome.step, outcome.finished, outcome.prepared) == (0, False, False)
+    assert "bart.safetensors" not in load_preset(tmp_path / "run" / "preset").files
+    sentence = summary(outcome, brief, tmp_path / "run")
+    assert sentence.startswith("bart stopped before its first step, while its data were being prepared. Continue with")
+    assert "--resume" in sentence
+    resumed = run_training(replace(request, resume=True))
+    assert resumed is not None
+    assert resumed.finished
+    assert resumed.prepared
+
+
 def test_the_summary_says_where_the_weights_are_and_how_to_go_on(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     tiny: Preset = tiny_preset(tmp_path / "a folder")

@@ -97,8 +97,8 @@ class TrainGroup(TyperGroup):
         return super().get_command(ctx, cmd_name) or super().get_command(ctx, BLOCK)
 
 
-trainings = typer.Typer(cls=TrainGroup, no_args_is_help=True)
-app.add_typer(trainings, name="train")
+train_app = typer.Typer(cls=TrainGroup, no_args_is_help=True)
+app.add_typer(train_app, name="train")
 
 TrainedPreset = Annotated[str, typer.Option("--preset", help="Name or folder of the preset with sizes and settings.")]
 Minutes = Annotated[float | None, typer.Option(help="Total minutes of training, over all resumed sessions.")]
@@ -122,12 +122,12 @@ Track = Annotated[str, typer.Option(help="A tracker to log the metrics to: tenso
 Precision = Annotated[str, typer.Option(help="bf16; no: float32; auto: bf16 if the device has bfloat16 instructions.")]
 
 
-@trainings.callback()
+@train_app.callback()
 def train() -> None:
     """Train one block or all blocks; the weights are written to RUN_DIR/preset/."""
 
 
-@trainings.command(BLOCK)
+@train_app.command(BLOCK)
 def train_block(
     context: typer.Context,
     preset: TrainedPreset = "laptop",
@@ -174,7 +174,7 @@ def train_block(
             typer.echo(summary(outcome, request, run_folder(request)))
 
 
-@trainings.command("all")
+@train_app.command("all")
 def train_all(
     preset: TrainedPreset = "laptop",
     minutes: Minutes = None,
@@ -216,7 +216,7 @@ def train_all(
                     typer.echo(line)
 
 
-@trainings.command("sprites")
+@train_app.command("sprites")
 def train_all_sprites(
     minutes: Minutes = None,
     steps: Steps = None,

@@ -63,7 +63,7 @@ def remark_on_words(prompt: str, known: Sequence[str], preset: str) -> str | Non
         end = f"; did you mean {' or '.join(similar)}?" if similar else ", so its pictures cannot show that."
         return f"The {preset} preset never saw {named}{more}{end}"
     if known and not words_of(prompt):
-        return f"The prompt has no word that the {preset} preset knows, so the pictures will not show what it asks for."
+        return f"The prompt has no word that the {preset} preset knows, so its pictures cannot show it."
     return None
 
 
@@ -94,7 +94,7 @@ def _parts(word: str) -> list[str]:
 
 
 def similar_words(word: str, known: Sequence[str]) -> list[str]:
-    """List up to MAX_SIMILAR known words that may be meant by a misspelled word, the most similar first."""
+    """List up to MAX_SIMILAR known words of which a word may be a misspelling, the most similar first."""
     long_enough = [each for each in known if len(each) > 2]  # "a" and "in" are similar to every short word
     return difflib.get_close_matches(word[:40], long_enough, n=MAX_SIMILAR, cutoff=MIN_SIMILARITY)
 

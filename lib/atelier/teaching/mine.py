@@ -1,7 +1,7 @@
 """The learner's own DALL·E Mini: the learner trains its blocks in lessons 2e, 3 and 4, and joins them in lesson 5.
 
 The blocks are saved in runs/mine, which is a preset (see `atelier.weights.preset`). Its blocks.json records how each
-block was trained and what was measured, and its README.md shows these records as a table. Each lesson replaces only its
+block was trained and its measurements, and its README.md shows these records as a table. Each lesson replaces only its
 own block.
 
 A translator generates the codes of the VQ-GAN with which it was trained; no other VQ-GAN can decode them. Its entry in
@@ -315,7 +315,7 @@ def per_cent(found: Estimate) -> Estimate:
     return Estimate(100 * found.value, 100 * found.low, 100 * found.high, found.sampled)
 
 
-# ---------------------------------------------------------------------------------------------- what is missing
+# ---------------------------------------------------------------------------------------------- missing blocks
 
 
 @dataclass(frozen=True)

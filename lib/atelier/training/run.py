@@ -231,7 +231,7 @@ def run_folder(request: RunRequest) -> Path:
 
 
 def summary(outcome: Outcome | None, request: Request, folder: Path) -> str:
-    """Summarise what `run_training` did in RUN (`folder`): how far it came, where the weights are, how to continue."""
+    """Summarise a session of `run_training` in RUN (`folder`): its outcome, the weights, and how to continue."""
     if outcome is None:
         return f"The tokenizer is in {folder / 'preset' / TOKENIZER_FILE}."
     again = f"Continue with `{resume_command(request.block, request)}`."
