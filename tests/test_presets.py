@@ -429,7 +429,7 @@ def test_downloads_go_to_a_folder_in_which_presets_are_found(tmp_path, monkeypat
 
 
 def test_a_folder_without_a_config_is_not_a_preset(tmp_path):
-    with pytest.raises(PresetError, match=r"holds no config\.json"):
+    with pytest.raises(PresetError, match=r"has no config\.json"):
         load_preset(tmp_path)
 
 
