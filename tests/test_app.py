@@ -17,7 +17,7 @@ from atelier.page.access import Access
 from atelier.page.faults import PageError
 from atelier.page.presets import Presets
 from atelier.page.requests import MOST_CHARACTERS, draw_request, look_request, save_request
-from atelier.page.turns import MOST_OF_ONE, MOST_WAITING, BusyError, Turns
+from atelier.page.turns import MAX_REQUESTS, MAX_REQUESTS_PER_VISITOR, BusyError, Turns
 from atelier.world import parse, small_world
 from hypothesis import given
 from hypothesis import strategies as st
@@ -349,15 +349,17 @@ def test_who_leaves_while_waiting_keeps_nobody_waiting() -> None:
 
 def test_one_visitor_cannot_fill_the_queue() -> None:
     turns = Turns()
-    for _ in range(MOST_OF_ONE):
+    for _ in range(MAX_REQUESTS_PER_VISITOR):
         turns.join("one")
-    with pytest.raises(BusyError, match="requests are waiting already; wait for one of them") as busy:
+    with pytest.raises(
+        BusyError, match="You already have 16 requests in the queue; wait until one is finished"
+    ) as busy:
         turns.join("one")
     assert busy.value.status == 429
     turns.join("other")
-    for number in range(MOST_WAITING - MOST_OF_ONE - 1):
+    for number in range(MAX_REQUESTS - MAX_REQUESTS_PER_VISITOR - 1):
         turns.join(f"visitor {number}")
-    with pytest.raises(BusyError, match="try again in a minute") as full:
+    with pytest.raises(BusyError, match="The queue already has 64 requests; try again in a minute") as full:
         turns.join("last")
     assert full.value.status == 503
 

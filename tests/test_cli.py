@@ -15,7 +15,7 @@ import atelier
 import pytest
 from atelier.cli import app
 from atelier.errors import AtelierError, missing_packages
-from atelier.training.run import TRAINED
+from atelier.training.run import TRAINABLE
 from atelier.weights.preset import read_preset, update_preset
 from PIL import Image
 from tiny_preset import filled_preset
@@ -115,7 +115,7 @@ def test_draw_names_unknown_words() -> None:
         (["evaluate", "--preset", "dali"], "There is no preset 'dali'"),
         (["words", "--preset", "dali"], "There is no preset 'dali'"),
         (["paint", "pictures", "--world", "real"], "There is no world 'real'"),
-        (["train", "muse", "--steps", "1"], "nothing called 'muse'"),
+        (["train", "muse", "--steps", "1"], "no block 'muse' to train"),
     ],
 )
 def test_bad_input_gets_one_sentence_and_exit_code_1(words: list[str], sentence: str) -> None:
@@ -254,7 +254,14 @@ def test_an_option_of_another_training_is_refused(
     assert not Path("runs").exists()
 
 
-@pytest.mark.parametrize("block", TRAINED)
+def test_the_help_says_what_is_trained_of_a_complete_preset() -> None:
+    result = run("train", "all", "--help")
+    assert "Train the blocks that a preset lacks, or all blocks again if it is complete." in " ".join(
+        result.output.split()
+    )
+
+
+@pytest.mark.parametrize("block", TRAINABLE)
 def test_every_block_has_a_command_to_train_it(block: str) -> None:
     result = run("train", block, "--help")
     assert result.exit_code == 0

@@ -283,7 +283,7 @@ def test_a_model_of_other_sizes_is_refused(hub, tmp_path):
 def test_blocks_that_do_not_fit_together_are_refused(hub, tmp_path):
     vqgan = files.tiny_vqgan(replace(files.TINY_VQGAN, resolution=64, attention_resolutions=(8,)))
     files.write_flax_vqgan(hub.root / VQGAN, vqgan)
-    assert_refused(tmp_path, "64 codes to a picture, but the bart's target_length is 16", PublishedError)
+    assert_refused(tmp_path, "as 64 codes, but the bart's target_length is 16", PublishedError)
 
 
 def test_a_missing_file_and_a_missing_repository_are_named(hub, tmp_path):

@@ -33,7 +33,7 @@ from atelier.training.recipes.bart import BartSettings
 from atelier.training.recipes.classifier import ClassifierSettings
 from atelier.training.recipes.clip import CLIPSettings
 from atelier.training.recipes.vqgan import VQGANSettings
-from atelier.training.run import TRAINED, Request, recipe_settings, resume_command
+from atelier.training.run import TRAINABLE, Request, recipe_settings, resume_command
 from atelier.weights.preset import load_preset, save_preset
 from tiny_preset import filled_preset, tiny_preset
 from torch import nn
@@ -73,10 +73,10 @@ def trained(monkeypatch) -> list[Request]:
 
 def test_all_is_trained_in_order_and_the_preset_draws(whole):
     lines = (whole / "lines.txt").read_text().splitlines()
-    assert [line.split(":")[0] for line in lines[: len(TRAINED)]] == list(TRAINED)
+    assert [line.split(":")[0] for line in lines[: len(TRAINABLE)]] == list(TRAINABLE)
     assert lines[-1].startswith("All is trained")
     finished = read_finished(whole / "run")
-    assert list(finished) == list(TRAINED)
+    assert list(finished) == list(TRAINABLE)
     assert all(finished[block]["step"] == STEPS for block in RECIPES)
     assert all(finished[block]["pictures_per_second"] > 0 for block in RECIPES)
     preset = load_preset(whole / "run" / "preset")
@@ -150,7 +150,7 @@ def test_sessions_end_in_time_and_together_train_all(tmp_path, monkeypatch):
         assert time.process_time() - began < 60 * 0.05 + 2.5, "a session took longer than its limit"
         assert sessions < 12, "twelve sessions did not finish the training"
     finished = read_finished(tmp_path / "run")
-    assert list(finished) == list(TRAINED)
+    assert list(finished) == list(TRAINABLE)
     minutes = block_minutes(preset, request.minutes)
     for block, share in minutes.items():
         assert 60 * share - 0.1 < finished[block]["seconds"] < 60 * share + 2
@@ -171,8 +171,8 @@ def test_only_missing_blocks_are_trained_and_share_the_minutes(tmp_path, trained
 
 def test_all_blocks_of_a_complete_preset_are_trained_and_clip_only_if_the_preset_has_one(tmp_path):
     preset = filled_preset(tmp_path / "filled")
-    assert missing_blocks(replace(preset, files={**preset.files, "perceptual.safetensors": "0"})) == list(TRAINED)
-    assert missing_blocks(replace(preset, files={}, clip=None)) == [block for block in TRAINED if block != "clip"]
+    assert missing_blocks(replace(preset, files={**preset.files, "perceptual.safetensors": "0"})) == list(TRAINABLE)
+    assert missing_blocks(replace(preset, files={}, clip=None)) == [block for block in TRAINABLE if block != "clip"]
 
 
 @pytest.mark.parametrize("name", ["laptop", "studio", "full"])
@@ -189,7 +189,7 @@ def test_the_recipes_of_the_shipped_presets_are_valid(name):
     for block, kind in kinds.items():
         assert kind(**preset.recipes.get(block, {})).batch_size >= 16
     minutes = block_minutes(replace(preset, files={}), 16)
-    assert list(minutes) == list(TRAINED[1:])
+    assert list(minutes) == list(TRAINABLE[1:])
     assert sum(minutes.values()) == pytest.approx(16)
 
 
@@ -241,10 +241,10 @@ def test_invalid_shares_are_refused_before_anything_is_trained(tmp_path, trained
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        ([], "needs an end"),
-        (["--minutes", "0"], "minutes was 0.0"),
-        (["--minutes", "1", "--stop-after", "-1"], "stop_after was -1"),
-        (["--minutes", "1", "--precision", "fp7"], "precision was 'fp7'"),
+        ([], "needs a limit"),
+        (["--minutes", "0"], "minutes is 0.0"),
+        (["--minutes", "1", "--stop-after", "-1"], "stop_after is -1"),
+        (["--minutes", "1", "--precision", "fp7"], "precision is 'fp7'"),
         (["--minutes", "1", "--run-dir", "damaged"], "finished.json is not valid JSON"),
     ],
 )
@@ -289,7 +289,7 @@ def test_settings_of_the_command_line_override_the_presets_and_reach_their_block
         ("bart.learning_rate", "write BLOCK.SETTING=VALUE"),
         ("learning_rate=1", "write BLOCK.SETTING=VALUE"),
         ("bart.learning_rate=fast", "write BLOCK.SETTING=VALUE"),
-        ("bert.learning_rate=1", "There is no block 'bert' to set"),
+        ("bert.learning_rate=1", "There is no block 'bert' with settings"),
         ("bart.learning_speed=1", "unknown key 'learning_speed'"),
         ("clip.learning_rate=-1", "learning_rate"),
         ("clip.batch_size=true", "batch_size is True"),
@@ -303,7 +303,7 @@ def test_an_invalid_setting_is_refused_before_anything_is_trained(tmp_path, trai
 
 
 def test_a_setting_of_another_block_is_refused():
-    with pytest.raises(TrainingError, match="A setting of vqgan changes nothing when bart is trained"):
+    with pytest.raises(TrainingError, match="A setting of vqgan has no effect on the training of bart"):
         Request(block="bart", set=("vqgan.batch_size=3",))
 
 

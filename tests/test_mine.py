@@ -2,9 +2,11 @@
 
 import json
 import os
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -111,7 +113,7 @@ def test_reading_an_empty_folder_writes_nothing(folder: Path) -> None:
 
 
 def test_a_saved_block_replaces_only_itself_and_can_be_loaded(folder: Path) -> None:
-    assert save_block(read_mine(), "vqgan", new_vqgan(), SEEN, DECODER) == "Saved as runs/mine/vqgan.safetensors."
+    assert save_block(read_mine(), "vqgan", new_vqgan(), SEEN, DECODER) == f"Saved as {folder}/vqgan.safetensors."
     first = read_mine()
     assert {"vqgan.safetensors", "tokenizer.json", "judge.safetensors", "perceptual.safetensors"} == set(first.files)
     clip = CLIP(ranker_config(course_tokenizer()))
@@ -123,6 +125,13 @@ def test_a_saved_block_replaces_only_itself_and_can_be_loaded(folder: Path) -> N
     for saved, weights in zip(loaded.parameters(), new_vqgan().parameters(), strict=True):
         torch.testing.assert_close(saved, weights, atol=2e-3, rtol=2e-3)  # stored in float16
     assert {name: entry.trained for name, entry in entries(second).items()} == {"vqgan": DECODER, "clip": WHOLE}
+
+
+def test_the_default_folder_is_named_as_in_the_lessons(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(FOLDER_VARIABLE)
+    monkeypatch.setattr(module, "checkout_folder", lambda: tmp_path)
+    assert save_block(read_mine(), "vqgan", new_vqgan(), SEEN) == "Saved as runs/mine/vqgan.safetensors."
+    assert '`atelier draw --preset runs/mine "a blue car"`' in (tmp_path / "runs" / "mine" / "README.md").read_text()
 
 
 def test_a_translator_without_an_own_vqgan_is_not_saved(folder: Path) -> None:
@@ -161,10 +170,35 @@ def test_numbers_of_other_weights_are_not_shown(folder: Path) -> None:
     assert entries(read_mine()) == {}
 
 
+@pytest.mark.parametrize(
+    ("change", "sentence"),
+    [
+        (lambda blocks: [blocks], r"blocks\.json is \["),
+        (lambda blocks: {"vqgan": 3}, "vqgan is 3; give an object"),
+        (lambda blocks: {"vqgan": {**blocks["vqgan"], "lesson": None}}, r"vqgan\.lesson is None; give a string"),
+        (lambda blocks: {"vqgan": {"lesson": "lesson 2e"}}, "vqgan lacks file, measured, trained"),
+        (lambda blocks: {"vqgan": {**blocks["vqgan"], "measured": {"shown": [1, 2]}}}, r"vqgan\.measured\.shown is"),
+        (
+            lambda blocks: {
+                "vqgan": {**blocks["vqgan"], "measured": {"x": {"value": 9, "low": 1, "high": 2, "sampled": "3 x"}}}
+            },
+            "does not contain the value 9",
+        ),
+    ],
+)
+def test_a_damaged_record_of_the_blocks_is_named(folder: Path, change: Callable[[Any], Any], sentence: str) -> None:
+    save_block(read_mine(), "vqgan", new_vqgan(), SEEN)
+    path = folder / "blocks.json"
+    path.write_text(json.dumps(change(json.loads(path.read_text()))))
+    with pytest.raises(PresetError, match=rf"blocks\.json is damaged: .*{sentence}.*Restore it"):
+        entries(read_mine())
+
+
 def test_the_card_has_each_measured_number_with_its_interval(folder: Path) -> None:
     save_block(read_mine(), "vqgan", new_vqgan(), SEEN, DECODER)
     text = (folder / "README.md").read_text()
-    assert text == card_text(entries(read_mine()))
+    assert text == card_text(entries(read_mine()), folder)
+    assert f'`atelier draw --preset {shlex.quote(str(folder))} "a blue car"`' in text
     assert f"| vqgan | lesson 2e | {DECODER} | shown | 50.0 (40.0 to 60.0) | 10 sprites |" in text
 
 
@@ -188,7 +222,7 @@ def test_the_lessons_train_save_and_join_the_blocks(folder: Path, monkeypatch) -
     # Lesson 5 joins them, and trains none again.
     said: list[str] = []
     joined = complete_mine(lengths=BRIEF, say=said.append)
-    assert said == [f"{block}: found in runs/mine" for block in ("vqgan", "bart", "clip")]
+    assert said == [f"{block}: found in {folder}" for block in ("vqgan", "bart", "clip")]
     assert joined.complete
     pipe, judge = Pipeline.from_pretrained(folder, device="cpu"), joined.load_classifier("judge")
     drawing = pipe.draw("a red car", n=3, seed=0)
@@ -203,13 +237,13 @@ def test_the_lessons_train_save_and_join_the_blocks(folder: Path, monkeypatch) -
     monkeypatch.setattr(module, "train_whole_vqgan", lambda minutes: new_vqgan(int(minutes)))
     said.clear()
     again = complete_mine(minutes=8, lengths=BRIEF, say=said.append)
-    assert said == ["vqgan: trained now", "bart: trained now", "clip: found in runs/mine"]
+    assert said == ["vqgan: trained now", "bart: trained now", f"clip: found in {folder}"]
     assert again.files["clip.safetensors"] == joined.files["clip.safetensors"]
     assert {name: entry.trained for name, entry in entries(again).items()}["vqgan"] == WHOLE
     assert "pipeline" not in entries(again)
     said.clear()
     complete_mine(minutes=8, lengths=BRIEF, say=said.append)
-    assert said == [f"{block}: found in runs/mine" for block in ("vqgan", "bart", "clip")]
+    assert said == [f"{block}: found in {folder}" for block in ("vqgan", "bart", "clip")]
 
 
 def test_lesson_5_trains_all_blocks_if_there_are_none(folder: Path) -> None:
@@ -218,6 +252,20 @@ def test_lesson_5_trains_all_blocks_if_there_are_none(folder: Path) -> None:
     assert said == [f"{block}: trained now" for block in ("vqgan", "bart", "clip")]
     assert mine.complete
     assert {entry.trained for entry in entries(mine).values()} == {DECODER, WHOLE}
+
+
+def test_every_missing_block_is_trained_on_the_given_device(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    moved: list[str] = []
+    move = torch.nn.Module.to
+
+    def recorded(network: torch.nn.Module, *arguments: Any, **options: Any) -> torch.nn.Module:
+        if arguments == ("cpu:0",):
+            moved.append(type(network).__name__)
+        return move(network, *arguments, **options)
+
+    monkeypatch.setattr(torch.nn.Module, "to", recorded)
+    complete_mine(lengths=BRIEF, device="cpu:0", say=lambda _: None)
+    assert moved == ["VQGAN", "PictureClassifier", "VQGAN", "Bart", "CLIP"]
 
 
 def test_every_weight_of_a_vqgan_is_trained_from_random_ones() -> None:
@@ -235,6 +283,13 @@ def test_the_commands_take_the_folder(complete_folder: Path, tmp_path: Path) -> 
     shown = runner.invoke(app, ["evaluate", "--preset", str(folder), "--prompts", "3"])
     assert shown.exit_code == 0, shown.output
     assert "| right drawings of held-out combinations, % |" in shown.stdout
+    for option in (["--card"], ["--pictures", "10"]):
+        refused = runner.invoke(app, ["evaluate", "--preset", str(folder), "--prompts", "3", *option])
+        assert refused.exit_code == 1
+        assert refused.stderr == (
+            "The preset mine draws sprites, and for sprites there is no --card and no --pictures; leave them out.\n"
+        )
+        assert refused.stdout == ""
     told = runner.invoke(app, ["words", "--preset", str(folder)])
     assert "strawberry" in told.stdout
 

@@ -16,7 +16,8 @@ from atelier import Drawing, Pipeline
 from atelier.blocks.clip import CLIP
 from atelier.decoding import Sampling, SamplingOptions, uniform_numbers
 from atelier.decoding.sampling import probabilities
-from atelier.drawing.pipeline import PromptError, similar_words, unknown_words
+from atelier.drawing.pipeline import PromptError
+from atelier.drawing.prompts import similar_words, unknown_words
 from atelier.errors import AtelierError, FileError
 from atelier.pictures import seen_by_clip
 from atelier.weights.preset import load_preset
@@ -152,6 +153,7 @@ def test_one_picture_of_a_completion_can_be_drawn_alone(pipe: Pipeline) -> None:
     again = pipe.complete(picture, PROMPT, rows=2, seed=1, place=drawing.places[1])
     assert torch.equal(again.codes[0], drawing.codes[1])
     assert again.record()["kept_rows"] == 2
+    assert again.record()["kept_codes"] == 8
 
 
 @given(value=st.one_of(st.none(), st.booleans(), st.floats(), st.text(max_size=3), st.binary(max_size=2), st.just([])))
@@ -301,9 +303,24 @@ def test_pictures_can_begin_with_the_codes_of_another(pipe: Pipeline) -> None:
     assert completed.codes.flatten(1)[:, :8].tolist() == [kept] * 3
     *_, alone = pipe.stream(PROMPT, n=1, seed=4, rank=False, first_codes=kept)
     assert alone.codes[0].tolist() in completed.codes.tolist()
-    for codes in ([0] * 16, [16], [-1]):
-        with pytest.raises(ValueError, match="fewer than 16, each from 0 to 15"):
-            next(pipe.stream(PROMPT, first_codes=codes))
+    *_, uneven = pipe.stream(PROMPT, n=1, seed=4, first_codes=tuple(kept[:7]))
+    assert uneven.record()["kept_codes"] == 7
+    assert "kept_rows" not in uneven.record()
+
+
+@pytest.mark.parametrize(
+    ("codes", "sentence"),
+    [
+        ([0] * 16, r"There are 16 first codes; give fewer than 16\."),
+        ([16], r"One of the first codes is 16; give a whole number, from 0 to 15\."),
+        ([3, -1], r"One of the first codes is -1; give a whole number, from 0 to 15\."),
+        ([1.5], r"One of the first codes is 1\.5; give a whole number\."),
+        (["1"], r"One of the first codes is '1'; give a whole number\."),
+    ],
+)
+def test_first_codes_that_are_not_codes_are_refused(pipe: Pipeline, codes: Any, sentence: str) -> None:
+    with pytest.raises(AtelierError, match=sentence):
+        next(pipe.stream(PROMPT, first_codes=codes))
 
 
 def test_a_lone_surrogate_is_no_part_of_the_prompt(pipe: Pipeline) -> None:
@@ -330,9 +347,20 @@ def test_unknown_words_are_named(pipe: Pipeline) -> None:
     (remark,) = pipe.draw("🗼", n=1).remarks
     assert remark == "The tiny preset never saw “🗼”, so its pictures cannot show that."
     (remark,) = pipe.draw("…!", n=1).remarks
-    assert "no word in this prompt that the tiny preset knows" in remark
-    long = pipe.draw("a red cat " * 1000, n=1).remarks
-    assert any("cut off" in remark for remark in long)
+    assert remark == "The prompt has no word that the tiny preset knows, so its pictures cannot show it."
+
+
+def test_a_prompt_that_is_cut_off_is_named_with_its_length(pipe: Pipeline) -> None:
+    room = pipe.bart.config.text_length - 2
+    word = "a"
+    assert len(pipe.tokenizer.pieces(word)) == 1
+    for count in (room, room + 1):
+        remarks = pipe.remarks(" ".join([word] * count))
+        ids = pipe.tokenizer.encode([" ".join([word] * count)], 999)
+        assert (ids != pipe.bart.config.pad_token).sum() == count + 2  # with the start and the end token
+        cut = f"The prompt has {count} tokens, but the model reads only the first {room}; the rest is cut off."
+        assert remarks == ([cut] if count > room else [])
+    assert any("cut off" in remark for remark in pipe.draw("a red cat " * 1000, n=1).remarks)
 
 
 @pytest.mark.parametrize("prompt", ["", "   ", "\n\t", "\x00\x01", "\u200b"])

@@ -27,6 +27,7 @@ from atelier.weights.codebooks import moving_average_keys
 from atelier.weights.preset import (
     Preset,
     add_file,
+    best_preset,
     find_presets,
     load_preset,
     load_weights,
@@ -39,7 +40,7 @@ from atelier.weights.tokenizer import train_tokenizer
 from atelier.world import named_world
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tiny_preset import tiny_preset
+from tiny_preset import filled_preset, tiny_preset
 
 WEIGHTS = "vqgan.safetensors"
 
@@ -179,7 +180,7 @@ def edited(preset: Preset, change) -> Path:
         (lambda values: values.update(vqgan=None), "vqgan is None; give an object"),
         (lambda values: values.update(files=["a"]), "files is \\['a'\\]; give an object"),
         (lambda values: values.update(picture_size=64), "resolution is 16"),
-        (lambda values: values["bart"].update(target_length=9), "16 codes to a picture"),
+        (lambda values: values["bart"].update(target_length=9), "as 16 codes, but the bart's target_length is 9"),
         (lambda values: values["bart"].update(target_vocabulary=9), "16 codes, but"),
         (lambda values: values["bart"].update(text_vocabulary=300), "text_vocabulary is 300, but the clip's"),
         (lambda values: values["classifier"].update(attributes={"subject": 10}), "subject is 10; give a list"),
@@ -190,7 +191,7 @@ def edited(preset: Preset, change) -> Path:
         (lambda values: values.update(sampling={"top_p": 7}), "top_p is 7"),
         (lambda values: values.update(recipes={"bart": 3}), r"recipes\.bart is 3; give an object"),
         (lambda values: values.update(trained_with={"bart": "x"}), r"trained_with\.bart is 'x'; give an object"),
-        (lambda values: values.update(words=[1, 2]), r"words\[0\] is 1; give a text"),
+        (lambda values: values.update(words=[1, 2]), r"words\[0\] is 1; give a string"),
         (lambda values: values["bart"].update(width=16.0), r"bart\.width is 16\.0; give a whole number"),
         (lambda values: values["bart"].update(width=True), r"bart\.width is True; give a whole number"),
         (
@@ -308,6 +309,33 @@ def test_a_block_trained_with_another_file_is_refused(preset):
     assert retrained.load_bart()
 
 
+def test_a_preset_whose_blocks_do_not_fit_together_is_not_complete_and_not_the_best(tmp_path, monkeypatch):
+    monkeypatch.setattr("atelier.weights.preset.preset_folders", lambda: [tmp_path])
+    whole = filled_preset(tmp_path / "tiny")
+    bound = save_weights(whole, "bart", whole.load_bart(), {WEIGHTS: whole.files[WEIGHTS]})
+    assert bound.complete
+    bound.check_pipeline()
+    assert best_preset() == bound
+    torch.manual_seed(1)
+    mixed = save_weights(bound, "vqgan", VQGAN(bound.vqgan))
+    assert not mixed.complete
+    with pytest.raises(PresetError, match=r"bart\.safetensors was trained with another vqgan\.safetensors"):
+        mixed.check_pipeline()
+    with pytest.raises(PresetError, match="No preset with weights"):
+        best_preset()
+
+
+@pytest.mark.parametrize("file", ["clip_tokenizer.json", "enwiki-words-frequency.txt"])
+def test_a_preset_whose_optional_file_is_damaged_is_not_the_best(tmp_path, monkeypatch, file):
+    monkeypatch.setattr("atelier.weights.preset.preset_folders", lambda: [tmp_path])
+    whole = filled_preset(tmp_path / "tiny")
+    whole = add_file(whole, file, (whole.folder / "tokenizer.json").read_bytes())
+    assert best_preset() == whole
+    (whole.folder / file).write_text("{}")
+    with pytest.raises(PresetError, match=f"No preset with weights.*{file}.*truncated or altered"):
+        best_preset()
+
+
 def test_concurrent_updates_are_kept(preset):
     update_preset(preset, words=("cat", "moon"))
     late = save_weights(preset, "bart", Bart(preset.bart))  # made from a preset without the words
@@ -401,7 +429,7 @@ def test_downloads_go_to_a_folder_in_which_presets_are_found(tmp_path, monkeypat
 
 
 def test_a_folder_without_a_config_is_not_a_preset(tmp_path):
-    with pytest.raises(PresetError, match=r"holds no config\.json"):
+    with pytest.raises(PresetError, match=r"has no config\.json"):
         load_preset(tmp_path)
 
 
@@ -505,7 +533,7 @@ def test_a_name_that_leads_out_of_the_folder_is_refused(preset, name):
     with pytest.raises(PresetError, match="name is"):
         load_preset(edited(preset, lambda values: values.update(name=name)))
     edited(preset, lambda values: values.update(name="tiny"))
-    with pytest.raises(PresetError, match="files names"):
+    with pytest.raises(PresetError, match="files has the key"):
         load_preset(edited(preset, lambda values: values["files"].update({name: "0" * 64})))
 
 

@@ -1,5 +1,6 @@
 """`atelier serve`: where it listens, what it prints, and that no proxy or variable of the environment changes it."""
 
+import errno
 import json
 import os
 import signal
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 from atelier.page.faults import PortError
-from atelier.page.server import listen, page_addresses, serve
+from atelier.page.server import listen, page_urls, serve
 from page_soak import soak
 from tiny_preset import filled_preset
 
@@ -105,15 +106,29 @@ def test_a_port_in_use_is_explained(data: Path, monkeypatch: pytest.MonkeyPatch)
 
 @pytest.mark.parametrize("host", ["203.0.113.7", "no-such-host.invalid", "::ffff", "a" * 70 + ".x", "ä..x"])
 def test_an_address_of_another_machine_is_explained(host: str) -> None:
-    with pytest.raises(PortError, match="which is not an address of this machine"):
+    with pytest.raises(PortError, match=r"this is not an address of this machine \(.+\)\. Leave --host out"):
         listen(host, 0)
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+def test_another_fault_of_the_system_is_not_blamed_on_the_address(host: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    def no_socket(*_: object) -> socket.socket:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    monkeypatch.setattr("atelier.page.server.socket.socket", no_socket)
+    address = f"[{host}]" if ":" in host else host
+    with pytest.raises(PortError) as caught:
+        listen(host, 7860)
+    assert str(caught.value) == (
+        f"The page cannot be served at {address}:7860: Too many open files. Choose another --host or --port."
+    )
 
 
 def test_the_addresses_are_those_that_a_browser_can_open() -> None:
     with listen("::1", 0) as own:
-        assert page_addresses(own) == [f"http://[::1]:{own.getsockname()[1]}"]
+        assert page_urls(own) == [f"http://[::1]:{own.getsockname()[1]}"]
     with listen("0.0.0.0", 0) as every:
         port = every.getsockname()[1]
-        first, *others = page_addresses(every)
+        first, *others = page_urls(every)
         assert first == f"http://127.0.0.1:{port}"
         assert first not in others

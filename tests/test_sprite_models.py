@@ -200,7 +200,7 @@ def test_the_command_trains_sprites(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     ("words", "sentence"),
     [
         (["sprites", "--only", "dali"], "no sprite model called 'dali'"),
-        (["sprites", "--steps", "0"], "steps was 0"),
+        (["sprites", "--steps", "0"], "steps is 0"),
     ],
 )
 def test_the_command_refuses_what_means_nothing(

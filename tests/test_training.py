@@ -237,10 +237,28 @@ def test_a_disk_that_fills_up_leaves_the_last_checkpoint(tmp_path, monkeypatch, 
 
     with monkeypatch.context() as patch:
         patch.setattr("atelier.training.loop.torch.save", full)
-        with pytest.raises(TrainingError, match=r"MB are free .*--resume continues from checkpoint-00000004"):
+        sentence = r"MB are free\)\. Free some space; --resume continues from checkpoint-00000004\."
+        with pytest.raises(TrainingError, match=sentence):
             fit_line(tmp_path, Budget(steps=8), resume=True)
     assert not list(tmp_path.glob(".unfinished*"))
     assert fit_line(tmp_path, Budget(steps=8), resume=True).step == 8
+
+
+def test_an_old_checkpoint_that_cannot_be_removed_does_not_end_the_run(tmp_path, monkeypatch, caplog):
+    fit_line(tmp_path, Budget(steps=4))
+    remove = shutil.rmtree
+
+    def held_open(path: Path, ignore_errors: bool = False) -> None:
+        if Path(path).name.startswith("checkpoint-"):
+            raise PermissionError(13, "Permission denied")
+        remove(path, ignore_errors)
+
+    with monkeypatch.context() as patch:
+        patch.setattr("atelier.training.loop.shutil.rmtree", held_open)
+        assert fit_line(tmp_path, Budget(steps=8), resume=True).step == 8
+    assert "The old checkpoint" in caplog.text
+    assert newest_checkpoint(tmp_path) == tmp_path / "checkpoint-00000008"
+    assert fit_line(tmp_path, Budget(steps=12), resume=True).step == 12
 
 
 def test_a_second_training_in_a_folder_is_refused_at_its_start(tmp_path):
@@ -368,7 +386,7 @@ def test_stop_after_leaves_a_checkpoint_that_can_be_resumed(tmp_path):
 
 def test_a_loss_that_is_not_finite_stops_the_run_before_a_checkpoint_is_written(tmp_path):
     settings = Settings(batch_size=4, learning_rate=0.1)
-    with pytest.raises(TrainingError, match="stopped being a finite number"):
+    with pytest.raises(TrainingError, match="became NaN or infinite before step"):
         fit_line(tmp_path, Budget(steps=20), LineRecipe(settings, broken_at=0.5))
     checkpoint = newest_checkpoint(tmp_path)
     assert checkpoint is None or int(checkpoint.name.split("-")[1]) <= 10
@@ -407,7 +425,7 @@ def test_a_checkpoint_that_does_not_fit_the_recipe_gets_a_sentence(tmp_path):
     fit_line(tmp_path, Budget(steps=3), LineRecipe(settings))
     wider = LineRecipe(settings)
     wider.parts["line"].line = nn.Linear(2, 1)
-    with pytest.raises(TrainingError, match=r"does not fit what is to be trained now .*size mismatch") as caught:
+    with pytest.raises(TrainingError, match=r"does not fit the modules and optimizers .*size mismatch") as caught:
         fit_line(tmp_path, Budget(steps=6), wider, resume=True)
     assert "\n" not in str(caught.value)
     more = LineRecipe(settings)
@@ -712,17 +730,17 @@ def test_every_block_is_trained_and_the_preset_of_the_run_is_complete(tmp_path):
     ("arguments", "sentence"),
     [
         (["vqgan", "--preset", "no-such-preset", "--steps", "1"], "no preset 'no-such-preset'"),
-        (["painter", "--steps", "1"], "nothing called 'painter'"),
+        (["painter", "--steps", "1"], "no block 'painter' to train"),
         (["vqgan", "--steps", "1"], "atelier train classifier"),
         (["bart", "--steps", "1"], "atelier train vqgan"),
         (["clip", "--steps", "1"], "atelier train tokenizer"),
-        (["judge"], "needs an end"),
-        (["judge", "--steps", "-3"], "steps was -3"),
-        (["judge", "--steps", "1", "--precision", "fp7"], "precision was 'fp7'"),
+        (["judge"], "needs a limit"),
+        (["judge", "--steps", "-3"], "steps is -3"),
+        (["judge", "--steps", "1", "--precision", "fp7"], "precision is 'fp7'"),
         (["judge", "--steps", "1", "--batch-size", "0"], "batch_size was 0"),
         (["judge", "--steps", "1", "--data", "."], "without a data folder"),
         (["judge", "--steps", "1", "--warm-start"], "judge.safetensors"),
-        (["tokenizer", "--warm-start"], "always made anew"),
+        (["tokenizer", "--warm-start"], "always trained from scratch"),
         (["tokenizer", "--data", "no-such-folder"], "no folder no-such-folder"),
         (["tokenizer", "--data", "."], "holds no captions.csv"),
     ],
@@ -787,7 +805,7 @@ def test_a_run_of_another_preset_is_not_overwritten(tmp_path, change, different)
     save_preset(change(preset), tmp_path / "other")
     run_training(Request(block="tokenizer", preset=str(preset.folder), run_dir=run))
     before = (run / "preset" / "config.json").read_bytes()
-    with pytest.raises(TrainingError, match=f"belongs to another training.*{different}"):
+    with pytest.raises(TrainingError, match=f"belongs to another run.*{different}"):
         run_training(Request(block="judge", preset=str(tmp_path / "other"), run_dir=run, steps=1, precision="no"))
     assert (run / "preset" / "config.json").read_bytes() == before
 
@@ -832,7 +850,7 @@ def test_a_training_is_not_resumed_with_other_data_or_another_seed(tmp_path):
     checkpoint = newest_checkpoint(tmp_path / "run" / "clip")
     assert checkpoint is not None
     before = (checkpoint / "state.pt").read_bytes()
-    with pytest.raises(TrainingError, match=r"small world, 16 pixels, seed \d+ and seed 0, and now .* the seed is 1\."):
+    with pytest.raises(TrainingError, match=r"small world, 16 pixels, seed \d+ and seed 0, but now .* the seed is 1\."):
         run_training(replace(request, seed=1, steps=2, resume=True))
     assert (checkpoint / "state.pt").read_bytes() == before
     assert run_training(replace(request, steps=2, resume=True)).step == 2  # ty: ignore[missing-union-attribute]
@@ -882,6 +900,23 @@ def test_a_warm_start_continues_from_the_trained_weights(tmp_path):
     assert "--warm-start --resume" in resume_command("clip", request)
 
 
+def test_a_session_that_ends_while_the_data_are_prepared_promises_no_weights(tmp_path):
+    preset = filled_preset(tmp_path / "tiny")
+    request = Request(block="bart", preset=str(preset.folder), run_dir=tmp_path / "run", steps=1, precision="no")
+    brief = replace(request, stop_after=1e-6)
+    outcome = run_training(brief)
+    assert outcome is not None
+    assert (outcome.step, outcome.finished, outcome.prepared) == (0, False, False)
+    assert "bart.safetensors" not in load_preset(tmp_path / "run" / "preset").files
+    sentence = summary(outcome, brief, tmp_path / "run")
+    assert sentence.startswith("bart stopped before its first step, while its data were being prepared. Continue with")
+    assert "--resume" in sentence
+    resumed = run_training(replace(request, resume=True))
+    assert resumed is not None
+    assert resumed.finished
+    assert resumed.prepared
+
+
 def test_the_summary_says_where_the_weights_are_and_how_to_go_on(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     tiny: Preset = tiny_preset(tmp_path / "a folder")
@@ -893,6 +928,10 @@ def test_the_summary_says_where_the_weights_are_and_how_to_go_on(tmp_path, monke
     assert f"stopped at step 70, after 1.5 minutes of training; a preview of its weights is in {weights}" in stopped
     again = f"atelier train classifier --preset '{tiny.folder}' --minutes 30 --batch-size 8 --resume"
     assert f"Continue with `{again}`" in stopped
+    unprepared = summary(Outcome(0, 0.0, False, {}, nn.Identity(), prepared=False), request, folder)
+    assert "classifier stopped before its first step, while its data were being prepared" in unprepared
+    assert "preview" not in unprepared
+    assert f"Continue with `{again}`" in unprepared
     finished = summary(Outcome(900, 1800.0, True, {}, nn.Identity()), request, folder)
     assert f"finished at step 900, after 30.0 minutes of training; its weights are in {weights}" in finished
     assert "tokenizer.json" in summary(None, replace(request, block="tokenizer"), folder)

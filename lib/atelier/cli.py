@@ -1,4 +1,4 @@
-"""The command `atelier`. Modules that take long to import are imported by the commands that need them."""
+"""The command `atelier`. Modules that are slow to import are imported inside the commands that need them."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ if TYPE_CHECKING:
 
 
 class AtelierGroup(TyperGroup):
-    """All commands."""
+    """The group of all commands."""
 
     def main(self, *args: Any, **options: Any) -> Any:
-        """Run a command. Characters that a terminal or a redirection cannot show are replaced, as “→” in cp1252."""
+        """Run a command. Characters that the output's encoding does not have are replaced, such as “→” in cp1252."""
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, io.TextIOWrapper):
                 stream.reconfigure(errors="replace")
@@ -38,7 +38,7 @@ class AtelierGroup(TyperGroup):
 
 app = typer.Typer(cls=AtelierGroup, no_args_is_help=True)
 
-STARTED = time.monotonic()  # before the large imports, which `train all --stop-after` counts too
+STARTED = time.monotonic()  # before the slow imports, whose time counts for `train all --stop-after`
 SPRITES = "sprites"
 BLOCK = "BLOCK"  # the placeholder for the name of a block in the help
 
@@ -55,21 +55,21 @@ def errors_as_messages() -> Generator[None]:
 
 
 def show_progress(bar: tqdm, what: str, done: int, total: int) -> None:
-    """Show in a progress bar what is done, and how much of it."""
+    """Update a progress bar: its description, the steps done and their total number."""
     bar.set_description(what, refresh=False)
     bar.total, bar.n = total, done
     bar.refresh()
 
 
 def print_version(wanted: bool) -> None:
-    """Print the version and exit, if it is wanted."""
+    """Print the version and exit if `--version` is given."""
     if wanted:
         typer.echo(f"atelier {__version__}")
         raise typer.Exit
 
 
 def log_to_terminal(verbosity: int) -> None:
-    """Print what the library logs: once, what it loads and where it computes; twice, with more detail."""
+    """Print the library's log: with -v what is loaded and which device is used, with -vv every file."""
     if verbosity:
         logging.basicConfig(format="%(asctime)s %(name)s: %(message)s", datefmt="%H:%M:%S")
         logging.getLogger("atelier").setLevel(logging.INFO if verbosity == 1 else logging.DEBUG)
@@ -78,7 +78,8 @@ def log_to_terminal(verbosity: int) -> None:
 @app.callback()
 def main(
     verbose: Annotated[
-        int, typer.Option("--verbose", "-v", count=True, help="Print what is loaded and where; -vv: every file.")
+        int,
+        typer.Option("--verbose", "-v", count=True, help="Log what is loaded and on which device; -vv: every file."),
     ] = 0,
     version: Annotated[
         bool, typer.Option("--version", callback=print_version, is_eager=True, help="Show the version and exit.")
@@ -89,20 +90,20 @@ def main(
 
 
 class TrainGroup(TyperGroup):
-    """The commands `atelier train NAME`: `all`, `sprites`, and one command for all other names, those of blocks."""
+    """The commands `atelier train NAME`: `all`, `sprites`, and one command for the names of all blocks."""
 
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
-        """Find the command for a name on the command line."""
+        """Return the command for a name on the command line."""
         return super().get_command(ctx, cmd_name) or super().get_command(ctx, BLOCK)
 
 
-trainings = typer.Typer(cls=TrainGroup, no_args_is_help=True)
-app.add_typer(trainings, name="train")
+train_app = typer.Typer(cls=TrainGroup, no_args_is_help=True)
+app.add_typer(train_app, name="train")
 
 TrainedPreset = Annotated[str, typer.Option("--preset", help="Name or folder of the preset with sizes and settings.")]
 Minutes = Annotated[float | None, typer.Option(help="Total minutes of training, over all resumed sessions.")]
 Steps = Annotated[
-    int | None, typer.Option(help="Total steps. With --minutes, training ends at the limit that is reached first.")
+    int | None, typer.Option(help="Total steps. With --minutes, the run ends at the limit that is reached first.")
 ]
 Resume = Annotated[bool, typer.Option("--resume", help="Continue from the last checkpoint.")]
 RunDir = Annotated[
@@ -115,18 +116,18 @@ DataFolder = Annotated[
 Seed = Annotated[int, typer.Option(help="Seed of the random numbers.")]
 Set = Annotated[
     list[str] | None,
-    typer.Option("--set", metavar="BLOCK.SETTING=VALUE", help="Override a setting, as bart.learning_rate=0.001."),
+    typer.Option("--set", metavar="BLOCK.SETTING=VALUE", help="Override a setting, such as bart.learning_rate=0.001."),
 ]
-Track = Annotated[str, typer.Option(help="A tracker that gets the metrics: tensorboard, trackio, wandb, …")]
-Precision = Annotated[str, typer.Option(help="auto: bf16 if the device has instructions for it; bf16; or no: float32.")]
+Track = Annotated[str, typer.Option(help="A tracker to log the metrics to: tensorboard, trackio, wandb, …")]
+Precision = Annotated[str, typer.Option(help="bf16; no: float32; auto: bf16 if the device has bfloat16 instructions.")]
 
 
-@trainings.callback()
+@train_app.callback()
 def train() -> None:
-    """Train one block, or all blocks that a preset lacks; the weights are written to RUN_DIR/preset/."""
+    """Train one block or all blocks; the weights are written to RUN_DIR/preset/."""
 
 
-@trainings.command(BLOCK)
+@train_app.command(BLOCK)
 def train_block(
     context: typer.Context,
     preset: TrainedPreset = "laptop",
@@ -137,12 +138,12 @@ def train_block(
     stop_after: StopAfter = None,
     data: DataFolder = None,
     seed: Seed = 0,
-    batch_size: Annotated[int | None, typer.Option(help="Pictures in a batch. Default: the preset's.")] = None,
+    batch_size: Annotated[int | None, typer.Option(help="Pictures per batch. Default: the preset's value.")] = None,
     precision: Precision = "auto",
     set_: Set = None,
     track: Track = "",
     warm_start: Annotated[
-        bool, typer.Option("--warm-start", help="Start from the preset's weights of this block, not from random ones.")
+        bool, typer.Option("--warm-start", help="Start from the preset's weights instead of random weights.")
     ] = False,
 ) -> None:
     """Train one block: tokenizer, classifier, judge, vqgan, bart or clip."""
@@ -173,7 +174,7 @@ def train_block(
             typer.echo(summary(outcome, request, run_folder(request)))
 
 
-@trainings.command("all")
+@train_app.command("all")
 def train_all(
     preset: TrainedPreset = "laptop",
     minutes: Minutes = None,
@@ -187,7 +188,10 @@ def train_all(
     set_: Set = None,
     track: Track = "",
 ) -> None:
-    """Train all blocks that a preset lacks, or with --data all that learn from a folder of pictures."""
+    """Train the blocks that a preset lacks, or all blocks again if it is complete.
+
+    With --data, all blocks except the classifiers are trained on a folder of pictures.
+    """
     with errors_as_messages():
         from accelerate import PartialState
 
@@ -212,14 +216,14 @@ def train_all(
                     typer.echo(line)
 
 
-@trainings.command("sprites")
+@train_app.command("sprites")
 def train_all_sprites(
     minutes: Minutes = None,
     steps: Steps = None,
     resume: Resume = False,
     run_dir: Annotated[Path, typer.Option(parser=user_path, help="Folder of the run.")] = Path("runs/sprites"),
     seed: Seed = 0,
-    only: Annotated[str | None, typer.Option(help="Train only this model and the models that it needs.")] = None,
+    only: Annotated[str | None, typer.Option(help="Train only this model, and the models needed for it.")] = None,
     out: Annotated[
         Path | None, typer.Option(parser=user_path, help="Folder of the trained models. Default: RUN_DIR/models.")
     ] = None,
@@ -237,7 +241,7 @@ def train_all_sprites(
                 typer.echo(sentence)
 
 
-PresetOption = Annotated[str | None, typer.Option(help="A preset's name or folder. Default: the best preset present.")]
+PresetOption = Annotated[str | None, typer.Option(help="Name or folder of a preset. Default: the best available one.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print the results as one JSON object.")]
 
 
@@ -245,11 +249,11 @@ class DrawCommand(TyperCommand):
     """The command `atelier draw`."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Parse the arguments, and say what to do with a prompt that begins with a dash."""
+        """Parse the arguments; if a prompt begins with a dash, explain how to give it."""
         words = list(args)
         try:
             return super().parse_args(ctx, args)
-        except Exception as fault:  # which class of usage errors it is depends on the version of typer
+        except Exception as fault:  # the class of usage errors depends on the version of typer
             options = words[: words.index("--")] if "--" in words else words
             if any(word.startswith("-") and " " in word.partition("=")[0] for word in options):
                 raise typer.BadParameter(
@@ -262,21 +266,19 @@ class DrawCommand(TyperCommand):
 def draw(
     prompt: Annotated[str, typer.Argument(help="What to draw.")],
     n: Annotated[int, typer.Option(help="Number of pictures.", min=1, max=100)] = 9,
-    seed: Annotated[int | None, typer.Option(help="With the same seed the same pictures are drawn.")] = None,
+    seed: Annotated[int | None, typer.Option(help="The same seed gives the same pictures.")] = None,
     place: Annotated[
-        int | None, typer.Option(help="Draw one picture of a seed again, alone: its place as printed.", min=1)
+        int | None, typer.Option(help="Draw only one picture of a seed: its place, as printed.", min=1)
     ] = None,
-    out: Annotated[Path, typer.Option(parser=user_path, help="File of the grid of pictures.")] = Path("drawing.png"),
+    out: Annotated[Path, typer.Option(parser=user_path, help="File for the grid of pictures.")] = Path("drawing.png"),
     preset: PresetOption = None,
-    guidance: Annotated[
-        float | None, typer.Option(help="Strength of the prompt's influence; 1 switches guidance off.")
-    ] = None,
+    guidance: Annotated[float | None, typer.Option(help="Scale of classifier-free guidance; 1: no guidance.")] = None,
     temperature: Annotated[
-        float | None, typer.Option(help="Randomness of the sampled codes; 0 takes the most likely code.")
+        float | None, typer.Option(help="Randomness of the sampled codes; 0: always the most likely code.")
     ] = None,
-    top_k: Annotated[int | None, typer.Option(help="Sample from this many of the most likely codes.")] = None,
+    top_k: Annotated[int | None, typer.Option(help="Sample only from the k most likely codes.")] = None,
     top_p: Annotated[
-        float | None, typer.Option(help="Sample from the most likely codes with this total probability.")
+        float | None, typer.Option(help="Sample only from the most likely codes with this total probability.")
     ] = None,
     rank: Annotated[bool, typer.Option(help="Sort the pictures by CLIP's score, best first.")] = True,
     ranker: Annotated[str | None, typer.Option(help="A published CLIP to rank with, such as ViT-B-32/openai.")] = None,
@@ -290,7 +292,7 @@ def draw(
         from atelier.drawing.drawing import picture_path
         from atelier.drawing.pipeline import Pipeline
 
-        out = picture_path(out)  # a wrong ending is refused before anything is drawn
+        out = picture_path(out)  # raises an error for a wrong file ending before anything is drawn
         pipeline = Pipeline.from_pretrained(preset, ranker=ranker)
         given = {"guidance": guidance, "temperature": temperature, "top_k": top_k, "top_p": top_p}
         options = cast(SamplingOptions, {name: value for name, value in given.items() if value is not None})
@@ -318,7 +320,9 @@ def evaluate(
     prompts: Annotated[
         int, typer.Option(help="Number of captions of each kind; nine pictures are drawn for each.", min=2)
     ] = 500,
-    pictures: Annotated[int, typer.Option(help="Number of painted pictures to reconstruct.", min=1)] = 1000,
+    pictures: Annotated[
+        int | None, typer.Option(help="Number of painted pictures to reconstruct. Default: 1000.", min=1)
+    ] = None,
     json_: JsonOption = False,
     card: Annotated[bool, typer.Option("--card", help="Write the measurements into the preset's model card.")] = False,
 ) -> None:
@@ -334,12 +338,18 @@ def evaluate(
 
         chosen = load_preset(preset)
         if draws_sprites(chosen):
+            if card or pictures is not None:
+                raise AtelierError(
+                    f"The preset {chosen.name} draws sprites, and for sprites there is no --card and no --pictures; "
+                    "leave them out."
+                )
             found = evaluate_sprites(chosen, prompts)
             text = {name: asdict(estimate) for name, estimate in found.items()}
             typer.echo(json.dumps(text) if json_ else sprite_table(found))
             return
         with tqdm(total=0, bar_format="{desc} {n_fmt}/{total_fmt} {elapsed}") as bar:
             pipeline = Pipeline.from_pretrained(chosen)
+            pictures = 1000 if pictures is None else pictures
             evaluation = measure(chosen, pipeline, prompts, pictures, partial(show_progress, bar))
         typer.echo(json.dumps(evaluation.as_dict()) if json_ else table(evaluation))
         if card:
@@ -397,7 +407,7 @@ def serve(
     ] = "",
     allow_host: Annotated[
         list[str] | None,
-        typer.Option(help="A name under which the page may be asked for, besides addresses and this machine's names."),
+        typer.Option(help="A host name that requests may use, besides addresses and this machine's own names."),
     ] = None,
 ) -> None:
     """Serve the page with the DRAW button until Ctrl-C."""
@@ -413,7 +423,7 @@ def serve(
 def download(
     name: Annotated[str, typer.Argument(help="dalle-mini or dalle-mega.")],
     source: Annotated[
-        str, typer.Option(help="Which published files: flax, the original project's, or min-dalle.")
+        str, typer.Option(help="The published files to convert: flax (the original project's) or min-dalle.")
     ] = "flax",
     dtype: Annotated[str, typer.Option(help="Type of the stored weights: float16, bfloat16 or float32.")] = "float16",
 ) -> None:
@@ -452,7 +462,7 @@ def export_onnx(
     preset: PresetOption = None,
     dtype: Annotated[str, typer.Option(help="Type of the stored weights: float32, float16 or int8.")] = "float16",
 ) -> None:
-    """Write a preset's networks in ONNX, a format that other programs, such as a browser, can draw with."""
+    """Write a preset's networks as ONNX files, to draw in other programs, such as a browser."""
     with errors_as_messages():
         from atelier.export.preset import export_onnx as export
         from atelier.weights.preset import load_preset
@@ -469,7 +479,7 @@ def export_onnx(
 def doctor(
     as_json: Annotated[bool, typer.Option("--json", help="Print the findings as JSON.")] = False,
 ) -> None:
-    """Check this machine: Python, packages, GPU, memory, weights, Jupyter, speed. Paste the output into bug reports."""
+    """Check this machine: Python, packages, GPU, memory, weights, Jupyter and speed. Add the output to bug reports."""
     from atelier.doctor import examine
 
     findings = []

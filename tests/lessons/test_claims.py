@@ -129,6 +129,20 @@ def test_intervals_repeat_and_degenerate_samples_give_a_point():
     assert difference([1.0] * 12, [1.0] * 12, "prompts") == Estimate(0, 0, 0, "12 prompts")
     same = difference_of_groups([1.0] * 3, [1.0] * 3, "seeds")
     assert (same.low, same.high, same.sampled) == (0, 0, "3 and 3 seeds")
+    groups = [list(range(12)), list(range(30))]
+    for sampled in ("pictures", "12 and 30 pictures"):
+        assert difference_of_groups(*groups, sampled).sampled == "12 and 30 pictures"
+        ratio = statistic(lambda a, b: (1 + a.mean()) / (1 + b.mean()), groups, sampled, paired=False)
+        assert ratio.sampled == "12 and 30 pictures"
+    assert statistic(lambda a, b: a.mean() - b.mean(), [groups[0], groups[0]], "pictures").sampled == "12 pictures"
+
+
+def test_the_interval_of_a_biased_statistic_is_widened_to_contain_the_estimate():
+    values = [float(value) for value in range(40)]
+    smallest = statistic(lambda a: -a.min(), [values], "values")  # no resample has a smaller minimum
+    assert smallest.high == smallest.value == 0
+    distinct = statistic(lambda a: float(len(set(a.tolist()))), [values], "values")  # resamples repeat values
+    assert distinct.low < distinct.high == distinct.value == 40
 
 
 def test_too_few_values_and_unequal_pairs_are_refused():
@@ -136,7 +150,7 @@ def test_too_few_values_and_unequal_pairs_are_refused():
         mean([1.0], "seeds")
     with pytest.raises(ValueError, match="at least two values in each group"):
         difference_of_groups([1.0, 2.0], [1.0], "seeds")
-    with pytest.raises(ValueError, match="there are 2 and 3 values"):
+    with pytest.raises(ValueError, match="There are 2 and 3 values; paired values must be equally many"):
         difference([1, 2], [1, 2, 3], "seeds")
     with pytest.raises(ValueError, match="does not contain"):
         Estimate(1.0, 2.0, 3.0, "seeds")

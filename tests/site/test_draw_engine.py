@@ -8,7 +8,7 @@ import pytest
 import torch
 from atelier import Pipeline
 from atelier.decoding import Sampling, SamplingOptions, probabilities, sample_codes
-from atelier.drawing.pipeline import unknown_words
+from atelier.drawing.prompts import unknown_words
 from atelier.weights.preset import load_preset
 from browsing import watched
 from drawing_page import painted

@@ -3,14 +3,14 @@
 One class covers two published models, which differ only in their config:
 
 * BART (Lewis et al. 2020, section 2): the sequence-to-sequence transformer of Vaswani et al. 2017 with GELU, learned
-  position embeddings, and one table that is the embedding of text and target and also the output layer. LayerNorm
-  comes after each residual sum ("post-LN").
+  position embeddings, and one weight matrix shared by text embedding, target embedding and output layer.
+  LayerNorm follows each residual connection ("post-LN").
 * DALL·E Mini (Dayma et al. 2021): the same structure with NormFormer's LayerNorms before and inside each sublayer
   (Shleifer et al. 2021, section 2), gated feed-forward layers (Shazeer 2020, equation 6), no biases in linear layers,
   and a separate target vocabulary, the codes of a VQ-GAN.
 
-In shapes, n is the batch size, p the number of prompts, t of text tokens, s of target tokens and h of heads; d is the
-width, and c = d / h the width of a head.
+In the shapes, n is the batch size, p the number of prompts, t the number of text tokens, s the number of target tokens,
+h the number of heads, d the width, and c = d / h the width of a head.
 """
 
 from collections.abc import Sequence
@@ -28,26 +28,27 @@ class BartConfig:
 
     Args:
         text_vocabulary: rows of the text embedding.
-        target_vocabulary: how many codes (or words) can be predicted, not counting the start token.
-        text_length: the largest number of text tokens.
-        target_length: the largest number of target tokens: the codes of one picture.
-        width: d, the length of the vectors between the layers; a multiple of heads.
-        heads: h, the attention heads of each layer.
-        inner_width: width inside the feed-forward layers.
+        target_vocabulary: number of codes (or words) that can be predicted, without the start token.
+        text_length: maximum number of text tokens.
+        target_length: maximum number of target tokens: the codes of one picture.
+        width: d, the dimension of the hidden states; a multiple of heads.
+        heads: h, attention heads per layer.
+        inner_width: dimension of the hidden layer of the feed-forward layers.
         encoder_layers: layers of the encoder.
         decoder_layers: layers of the decoder.
         start_token: the decoder's input before the first code. None: the row after the last code.
         pad_token: text id that pads short texts; attention to it is masked.
-        normformer: whether LayerNorms are placed before and after each sublayer and in the middle of the feed-forward
-            layer, as in NormFormer, or only after each residual sum, as in BART.
+        normformer: if True, there are LayerNorms before each sublayer, after each attention and inside the feed-forward
+            layer, but none after it, as in NormFormer. If False, there is a LayerNorm after each residual connection,
+            as in BART.
         glu: whether the feed-forward layers are gated.
         bias: whether the linear layers have biases.
-        shared_embedding: whether one table embeds text and target and is also the output layer. Text and target then
-            have the same vocabulary.
-        final_logits_bias: whether a stored constant is added to the logits, as in published BARTs.
-        position_offset: unused rows at the beginning of the position tables (2 in BART).
-        dropout: share of activations set to 0 in training, after the embeddings and after each sublayer.
-        initial_std: standard deviation of the initial weights.
+        shared_embedding: whether the text embedding, the target embedding and the output layer share one weight matrix.
+            Text and target then have the same vocabulary.
+        final_logits_bias: whether a constant from the weights file is added to the logits, as in published BARTs.
+        position_offset: unused rows at the beginning of the position embeddings (2 in BART).
+        dropout: probability of dropout in training, after the embeddings and after each sublayer.
+        initial_std: standard deviation of the random initialisation.
 
     Raises:
         ValueError: if the width is not a multiple of the heads.
@@ -79,12 +80,12 @@ class BartConfig:
 
     @property
     def target_rows(self) -> int:
-        """Rows of the target embedding and the output layer; unless shared, one for each code and the start token."""
+        """Rows of the target embedding and the output layer: unless shared, one per code and one for the start."""
         return self.text_vocabulary if self.shared_embedding else self.target_vocabulary + 1
 
     @property
     def decoder_start(self) -> int:
-        """The token that is the decoder's input before the first code."""
+        """The start token: the decoder's input before the first code."""
         return self.target_rows - 1 if self.start_token is None else self.start_token
 
     @classmethod
@@ -94,13 +95,13 @@ class BartConfig:
 
     @classmethod
     def dalle_mega(cls) -> Self:
-        """DALL·E Mega's translator, 2587.5 million parameters. The rows of its tables after row 16384 are unused."""
+        """DALL·E Mega's translator, 2587.5 million parameters. Rows after 16384 of its target embedding are unused."""
         sizes = cls(50272, 16415, 64, 256, width=2048, heads=32, inner_width=4096, encoder_layers=24, decoder_layers=24)
         return replace(sizes, start_token=16384)
 
     @classmethod
     def bart_base(cls) -> Self:
-        """The original bart-base, from text to text, 139.4 million parameters."""
+        """The original bart-base, a text-to-text model with 139.4 million parameters."""
         sizes = cls(50265, 50265, 1024, 1024, width=768, heads=12, inner_width=3072, encoder_layers=6, decoder_layers=6)
         plain = replace(sizes, normformer=False, glu=False, bias=True, start_token=2, position_offset=2, dropout=0.1)
         return replace(plain, shared_embedding=True, final_logits_bias=True)
@@ -124,8 +125,8 @@ class LayerCache(Protocol):
 class DecoderCache(Protocol):
     """Keys and values of earlier tokens, so that `Bart.decode` does not compute them again.
 
-    This is only an interface. The caller of `Bart.decode` decides how the keys and values are stored: by concatenation,
-    or in tensors of fixed size, which captured CUDA graphs need.
+    This is only an interface. An implementation can concatenate the keys and values, or write them to tensors of fixed
+    size, as captured CUDA graphs require.
     """
 
     @property
@@ -134,22 +135,22 @@ class DecoderCache(Protocol):
         ...
 
     def positions_and_mask(self, count: int) -> tuple[Tensor, Tensor | None]:
-        """The positions of the next tokens, and the keys that they may attend to.
+        """Returns the positions of the next tokens and their attention mask.
 
         Args:
-            count: how many tokens come next.
+            count: the number of next tokens.
 
         Returns:
             Positions (count,), and a mask (count, all), True where a token may attend to a key. The mask is None if
-            every token may attend to every key, as with one new token and a cache without unused rows.
+            every token may attend to every key, for example a single token if the cache has no unused entries.
         """
         ...
 
 
 class ShiftNorm(nn.Module):
-    """A LayerNorm with a learned shift but no learned scale, which the linear layer after it can absorb.
+    """A LayerNorm with a learned shift but without a learned scale, which the following linear layer can include.
 
-    The published files hold only `bias` for these norms.
+    The published files have only a `bias` for these norms.
     """
 
     def __init__(self, width: int) -> None:
@@ -158,7 +159,7 @@ class ShiftNorm(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Normalises the last dimension of x to mean 0 and variance 1, then adds the shift: (…, d) → (…, d)."""
-        return F.layer_norm(x, self.bias.shape, bias=self.bias.to(x.dtype))  # x can have a lower precision
+        return F.layer_norm(x, self.bias.shape, bias=self.bias.to(x.dtype))  # x may have a lower precision
 
 
 class Attention(nn.Module):
@@ -200,9 +201,9 @@ class Attention(nn.Module):
 
 
 class FeedForward(nn.Module):
-    """The feed-forward layer, applied to each position: fc2(GELU(fc1 x)), or gated, fc2(GELU(fc0 x) · fc1 x).
+    """The position-wise feed-forward layer: fc2(GELU(fc1 x)), or gated: fc2(GELU(fc0 x) · fc1 x).
 
-    NormFormer has a LayerNorm before it (ln0) and one in its middle (ln1).
+    In a NormFormer, there is a LayerNorm before the layer (ln0) and one before fc2 (ln1).
     """
 
     def __init__(self, config: BartConfig) -> None:
@@ -223,7 +224,7 @@ class FeedForward(nn.Module):
 
 
 class Layer(nn.Module):
-    """What encoder and decoder layers have in common: self-attention, the feed-forward layer, and residual sums."""
+    """The base class of encoder and decoder layers: self-attention, feed-forward layer and residual connections."""
 
     def __init__(self, config: BartConfig) -> None:
         super().__init__()
@@ -236,7 +237,7 @@ class Layer(nn.Module):
         self.final_layer_norm = nn.Identity() if config.normformer else nn.LayerNorm(config.width)
 
     def add_residual(self, residual: Tensor, x: Tensor, norm: nn.Module) -> Tensor:
-        """Adds a sublayer's output x to the residual, both (n, t, d). NormFormer normalises x, BART the sum."""
+        """Adds a sublayer's output x to the residual, both (n, t, d). NormFormer normalises x; BART, the sum."""
         x = self.dropout(x)
         return residual + norm(x) if self.normformer else norm(residual + x)
 
@@ -282,8 +283,8 @@ class DecoderLayer(Layer):
         h = self.self_attn(h, keys_values, target_mask, causal=cache is None)
         x = self.add_residual(x, h, self.self_attn_layer_norm)
 
-        # All pictures of a prompt attend to the same text. Their queries are put in one sequence, so that the prompt's
-        # keys and values need not be copied for each picture.
+        # All pictures of a prompt attend to the same text. Concatenating their queries to one sequence avoids copying
+        # the prompt's keys and values for each picture.
         h = self.pre_encoder_attn_layer_norm(x).reshape(len(text_mask), -1, x.shape[-1])  # (p, n / p · s, d)
         h = self.encoder_attn(h, text, text_mask).view_as(x)  # (n, s, d)
         x = self.add_residual(x, h, self.encoder_attn_layer_norm)
@@ -291,7 +292,7 @@ class DecoderLayer(Layer):
 
 
 class Stack(nn.Module):
-    """What encoder and decoder have in common: position embeddings, layers, and the norms before and after them."""
+    """An encoder or a decoder: position embeddings, layers, and the norms before and after the layers."""
 
     def __init__(self, config: BartConfig, length: int, layers: Sequence[Layer]) -> None:
         super().__init__()
@@ -303,7 +304,7 @@ class Stack(nn.Module):
         self.final_ln = ShiftNorm(config.width) if config.normformer else nn.Identity()
 
     def embed(self, x: Tensor, positions: Tensor) -> Tensor:
-        """Adds the embeddings of positions (t,), counted from 0, to embedded tokens x (n, t, d)."""
+        """Adds position embeddings to the token embeddings x (n, t, d); positions (t,) are counted from 0."""
         x = x + self.embed_positions(positions + self.position_offset)
         return self.dropout(self.layernorm_embedding(x))
 
@@ -311,8 +312,8 @@ class Stack(nn.Module):
 class Bart(nn.Module):
     """An encoder-decoder transformer that turns text ids into logits over target tokens.
 
-    The parameters' names are those of the published PyTorch BARTs and of min-dalle, so that only a few prefixes change
-    when their files are converted.
+    The parameters have the names of the published PyTorch BARTs and of min-dalle, except for a few prefixes, so that
+    their files are easily converted.
     """
 
     final_logits_bias: Tensor | None
@@ -345,13 +346,13 @@ class Bart(nn.Module):
 
         Args:
             text: ids (n, t), int64, t at most `text_length`.
-            mask: (n, t) bool, True at tokens, of which each row has at least one; by default `text_mask`.
+            mask: (n, t) bool, True at tokens; each row must have at least one token. Default: `text_mask`.
 
         Returns:
-            The encoder's state (n, t, d). At padding its values have no meaning and must be masked.
+            The encoder's output (n, t, d). Its vectors at padding are meaningless and must be masked.
 
         Raises:
-            ValueError: if text is not two-dimensional or too long.
+            ValueError: if text is not two-dimensional or is too long.
         """
         check_tokens("text", text, self.config.text_length)
         mask = self.text_mask(text) if mask is None else mask
@@ -362,7 +363,10 @@ class Bart(nn.Module):
         return self.encoder.final_ln(x)
 
     def project(self, state: Tensor) -> list[KeysValues]:
-        """Computes each decoder layer's keys and values of an encoder state (p, t, d), once for all decoding steps."""
+        """Computes the cross-attention keys and values of each decoder layer from the encoder's output (p, t, d).
+
+        They are the same in all decoding steps.
+        """
         return [cast(DecoderLayer, layer).encoder_attn.project(state) for layer in self.decoder.layers]
 
     def decode(
@@ -372,7 +376,7 @@ class Bart(nn.Module):
         mask: Tensor,
         cache: DecoderCache | None = None,
     ) -> Tensor:
-        """Logits (n, s, target_rows) for the token after each target token. For the arguments see `hidden_states`."""
+        """Returns logits (n, s, target_rows) of the token after each target token. Arguments: see `hidden_states`."""
         return self.logits(self.hidden_states(tokens, state, mask, cache))
 
     def hidden_states(
@@ -385,17 +389,17 @@ class Bart(nn.Module):
         """Runs the decoder.
 
         Args:
-            tokens: (n, s), int64, beginning with the start token; with a cache, only the tokens that are not yet in it.
-            state: the encoder's state (p, t, d), or the result of `project` for it. p divides n: with n = p · m, prompt
-                i belongs to rows i · m to i · m + m - 1, so the m pictures of a prompt share its keys and values.
+            tokens: (n, s), int64, beginning with the start token; with a cache, only the tokens that are not in it yet.
+            state: the encoder's output (p, t, d), or its keys and values from `project`. p divides n: with n = p · m,
+                prompt i belongs to rows i · m to i · m + m - 1, so the m pictures of a prompt share keys and values.
             mask: `text_mask` of the prompts, (p, t) bool.
-            cache: keys and values of earlier tokens, to which those of the new tokens are added.
+            cache: keys and values of earlier tokens; those of the new tokens are added to it.
 
         Returns:
-            Hidden states (n, s, d); `logits` turns each into the logits of the next token.
+            Hidden states (n, s, d), the input of `logits`.
 
         Raises:
-            ValueError: if tokens are not two-dimensional, are too many, or n is not a multiple of p.
+            ValueError: if tokens is not two-dimensional, if there are too many tokens, or if p does not divide n.
         """
         check_tokens("tokens", tokens, self.config.target_length)
         if len(tokens) % len(mask):

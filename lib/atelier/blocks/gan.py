@@ -18,12 +18,12 @@ class GANConfig:
     """Sizes of a generator and its discriminator.
 
     Raises:
-        ValueError: if size is not a power of two from 8.
+        ValueError: if size is not a power of two, or is below 8.
     """
 
-    size: int = 32  # height and width of the pictures in pixels, a power of two from 8
-    latent: int = 16  # random numbers per picture
-    width: int = 32  # channels of the generator at half the size; twice as many at each lower resolution
+    size: int = 32  # height and width of the pictures in pixels; a power of two, at least 8
+    latent: int = 16  # dimension of the noise z
+    width: int = 32  # the generator's channels at half the size; they double with each halving of the resolution
 
     def __post_init__(self):
         if self.size < 8 or self.size.bit_count() != 1:
@@ -31,12 +31,12 @@ class GANConfig:
 
     @property
     def widths(self) -> list[int]:
-        """The generator's channels, from half the size down to 4 × 4 pixels."""
+        """The generator's channels at each resolution, from half the size down to 4 × 4 pixels."""
         return [self.width * 2**level for level in range(self.size.bit_length() - 3)]
 
 
 class Generator(nn.Module):
-    """Draws pictures (n, 3, size, size), from 0 to 1, from noise z (n, latent), distributed as N(0, I)."""
+    """Generates pictures (n, 3, size, size), from 0 to 1, from Gaussian noise z ~ N(0, I), (n, latent)."""
 
     def __init__(self, config: GANConfig):
         super().__init__()
@@ -44,13 +44,13 @@ class Generator(nn.Module):
         widths = config.widths[::-1]
         self.layers = nn.Sequential(nn.Linear(config.latent, widths[0] * 4 * 4), nn.Unflatten(1, (widths[0], 4, 4)))
         for inputs, outputs in pairwise([*widths, 3]):
-            # Together these two equal repeating each pixel twice in both directions and a 3 × 3 convolution, but are
-            # several times as fast. The sum over 2 × 2 pixels removes the checkerboard of the transposed convolution.
+            # These two layers are equivalent to nearest-neighbour upsampling by 2 and a 3 × 3 convolution, but several
+            # times faster. Summing over 2 × 2 pixels removes the checkerboard artefacts of the transposed convolution.
             double = [nn.ConvTranspose2d(inputs, outputs, 3, stride=2), nn.AvgPool2d(2, stride=1, divisor_override=1)]
             self.layers.extend([nn.BatchNorm2d(inputs), nn.ReLU(), *double])
 
     def forward(self, z: Tensor) -> Tensor:
-        """Draws one picture for each row of z: (n, latent) → (n, 3, size, size)."""
+        """Generates one picture for each row of z: (n, latent) → (n, 3, size, size)."""
         return self.layers(z).sigmoid()
 
 
@@ -59,16 +59,16 @@ class Discriminator(nn.Module):
 
     def __init__(self, config: GANConfig):
         super().__init__()
-        widths = [3, *(width // 2 for width in config.widths)]  # narrower than the generator, whose task is harder
+        widths = [3, *(width // 2 for width in config.widths)]  # narrower than the generator, which has the harder task
         self.layers = nn.Sequential()
         for inputs, outputs in pairwise(widths):
-            # Spectral normalisation bounds the slope of the layer. Without it the generator draws fewer kinds of
-            # sprites (lesson 2a).
+            # Spectral normalisation bounds the Lipschitz constant of the layer. Without it, the generator produces
+            # fewer kinds of sprites (lesson 2a).
             self.layers.extend([spectral_norm(nn.Conv2d(inputs, outputs, 4, stride=2, padding=1)), nn.LeakyReLU(0.2)])
         self.layers.extend([nn.Flatten(), spectral_norm(nn.Linear(widths[-1] * 4 * 4, 1))])
 
     def forward(self, pictures: Tensor) -> Tensor:
-        """Logits (n,) for pictures (n, 3, size, size)."""
+        """Returns the logits (n,) of pictures (n, 3, size, size)."""
         return self.layers(pictures * 2 - 1).squeeze(1)  # (n,)
 
 

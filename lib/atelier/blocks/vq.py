@@ -1,4 +1,4 @@
-"""Vector quantisation, which replaces each vector of a feature map by the nearest code of a codebook; the VQ-VAE.
+"""Vector quantisation, which replaces each vector of a feature map by the nearest vector of a codebook; the VQ-VAE.
 
 Papers: van den Oord et al. 2017, "Neural Discrete Representation Learning" (sections and equations below are this
 paper's); Dhariwal et al. 2020, "Jukebox", section 3 (the restart of dead codes).
@@ -13,15 +13,15 @@ from torch import Tensor, nn
 
 from atelier.blocks.autoencoder import ConvConfig, ConvDecoder, ConvEncoder
 
-LAPLACE_EPSILON = 1e-5  # added to the counts, so that the moving average does not divide by zero for an unused code
+LAPLACE_EPSILON = 1e-5  # added to the counts, so that a code vector without assignments is not divided by zero
 
 
 class Quantized(NamedTuple):
-    """What a vector quantiser returns."""
+    """The output of a vector quantiser."""
 
-    z_q: Tensor  # (n, width, h, w), the codes' vectors; gradients pass straight through to z_e
-    indices: Tensor  # (n, h, w), int64, the number of the code that each vector became
-    loss: Tensor  # scalar, to be added to the training loss
+    z_q: Tensor  # (n, width, h, w), the code vectors; gradients pass straight through to z_e
+    indices: Tensor  # (n, h, w), int64, the code of each vector
+    loss: Tensor  # scalar, a term of the training loss
 
 
 @torch.no_grad()
@@ -35,20 +35,20 @@ def nearest_codes(vectors: Tensor, codebook: Tensor) -> Tensor:
     Returns:
         Indices (m,), int64. Of equally near codes, the lowest index.
     """
-    # ‖z − e‖² = ‖z‖² − 2 z·e + ‖e‖². The first term is the same for every code, so it can be left out.
+    # ‖z − e‖² = ‖z‖² − 2 z·e + ‖e‖². The first term is the same for all code vectors, so it can be left out.
     distances = torch.addmm(codebook.square().sum(1), vectors, codebook.T, alpha=-2)  # (m, codes)
     return distances.argmin(1)
 
 
 def assignment(vectors: Tensor, codebook: Tensor) -> Tensor:
-    """The posterior q(z = e_k | x) of eq. 1: 1 for the nearest code, 0 for all others.
+    """The posterior q(z = e_k | x) of eq. 1: 1 for the nearest code vector, 0 for all others.
 
     Args:
         vectors: z_e, (m, width).
-        codebook: the codes e_j, (codes, width).
+        codebook: the code vectors e_j, (codes, width).
 
     Returns:
-        Probabilities (m, codes), of the codebook's type.
+        Probabilities (m, codes), with the dtype of the codebook.
     """
     return F.one_hot(nearest_codes(vectors, codebook), len(codebook)).to(codebook.dtype)
 
@@ -83,12 +83,12 @@ def vq_loss(z_e: Tensor, z_q: Tensor, beta: float, by_gradient: bool) -> Tensor:
 
 
 class VectorQuantizer(nn.Module):
-    """Replaces each vector of a feature map by the nearest code of a codebook learned by gradient (section 3).
+    """Replaces each vector of a feature map by the nearest code vector, learned by gradient descent (section 3).
 
     Args:
-        codes: K, the number of codes in the codebook.
-        width: D, the dimension of a code.
-        beta: weight of the commitment term (eq. 3).
+        codes: K, the number of code vectors in the codebook.
+        width: D, the dimension of a code vector.
+        beta: weight of the commitment loss (eq. 3).
     """
 
     learned_by_gradient = True
@@ -120,7 +120,7 @@ class VectorQuantizer(nn.Module):
         return Quantized(z_q.contiguous(), indices.reshape(n, h, w), loss)
 
     def vectors_of(self, z_e: Tensor) -> Tensor:
-        """The vectors (n·h·w, width) of a feature map (n, width, h, w).
+        """Reshapes a feature map (n, width, h, w) to its vectors (n·h·w, width).
 
         Raises:
             ValueError: if z_e has another shape.
@@ -134,14 +134,14 @@ class VectorQuantizer(nn.Module):
         return self.embedding(indices).permute(0, 3, 1, 2).contiguous()
 
 
-# One step further: a codebook that follows the data as a moving average.
+# One step further: a codebook that is updated by exponential moving averages instead of gradients.
 
 
 class Usage(NamedTuple):
-    """How much of a codebook is in use."""
+    """How much of a codebook is used."""
 
     share: float  # the share of the codes that are in use, from 0 to 1
-    perplexity: float  # exp of the entropy: the number of equally frequent codes that would carry as much information
+    perplexity: float  # exp of the entropy of the codes: K equally frequent codes have the perplexity K
 
 
 def codebook_usage(counts: Tensor, above: float = 0.0) -> Usage:
@@ -161,18 +161,18 @@ def codebook_usage(counts: Tensor, above: float = 0.0) -> Usage:
 
 
 class MovingAverageQuantizer(VectorQuantizer):
-    """A vector quantiser whose codes are moving averages of the vectors assigned to them (appendix A.1).
+    """A vector quantiser whose code vectors are moving averages of the vectors assigned to them (appendix A.1).
 
-    The moving averages take the place of the codebook term of the loss. In training, codes that are hardly used are
-    restarted: each is replaced by a random vector of the batch (Jukebox, section 3). Before the first training batch
-    no code has been used, so that batch initialises all of them.
+    The moving averages replace the codebook loss. In training, rarely used codes are restarted: each of their code
+    vectors is replaced by a random vector of the batch (Jukebox, section 3). Before the first training batch all counts
+    are 0, so this batch initialises the whole codebook.
 
     Args:
-        codes: K, the number of codes in the codebook.
-        width: D, the dimension of a code.
-        beta: weight of the commitment term (eq. 3).
-        decay: γ, the decay of the moving averages, from 0 to below 1.
-        restart_below: a code whose count is below this share of the mean count is restarted; 0: no restarts after the
+        codes: K, the number of code vectors in the codebook.
+        width: D, the dimension of a code vector.
+        beta: weight of the commitment loss (eq. 3).
+        decay: γ, the decay of the moving averages, at least 0 and below 1.
+        restart_below: a code is restarted if its count is below this share of the mean count; 0: no restarts after the
             first batch.
     """
 
@@ -188,7 +188,7 @@ class MovingAverageQuantizer(VectorQuantizer):
         self.register_buffer("sums", torch.zeros(codes, width))  # m of appendix A.1
 
     def forward(self, z_e: Tensor) -> Quantized:
-        """Quantises as `VectorQuantizer` does; in training, also restarts dead codes and updates the codebook."""
+        """Quantises like `VectorQuantizer.forward`; in training, also restarts dead codes and updates the codebook."""
         if not self.training:
             return super().forward(z_e)
         vectors = self.vectors_of(z_e.detach())  # (n·h·w, width)
@@ -199,13 +199,13 @@ class MovingAverageQuantizer(VectorQuantizer):
 
     @torch.no_grad()
     def restart_dead_codes(self, vectors: Tensor) -> None:
-        """Replaces each code that is hardly used by a random one of the batch's vectors (m, width)."""
+        """Replaces the code vector of each rarely used code by a random one of the batch's vectors (m, width)."""
         total = self.counts.sum()
         mean_count = torch.where(total > 0, total / self.codes, 1.0)
         dead = (self.counts < self.restart_below * mean_count) | (total == 0)  # (codes,)
         candidates = self.random_vectors(vectors)  # (codes, width)
         self.embedding.weight.copy_(torch.where(dead[:, None], candidates, self.embedding.weight))
-        # With the mean count, a restarted code is not restarted again before vectors can be assigned to it.
+        # A restarted code gets the mean count, so it is not restarted again before vectors can be assigned to it.
         self.counts.copy_(torch.where(dead, mean_count, self.counts))
         self.sums.copy_(torch.where(dead[:, None], candidates * mean_count, self.sums))
 
@@ -225,7 +225,7 @@ class MovingAverageQuantizer(VectorQuantizer):
         self.embedding.weight.copy_(self.sums / smoothed[:, None])
 
     def random_vectors(self, vectors: Tensor) -> Tensor:
-        """Draws a random row of vectors (m, width) for each code, (codes, width); without repetition if m ≥ codes."""
+        """Draws a random vector for each code: (m, width) → (codes, width); without repetition if m ≥ codes."""
         if len(vectors) >= self.codes:
             return vectors[torch.randperm(len(vectors), device=vectors.device)[: self.codes]]
         return vectors[torch.randint(len(vectors), (self.codes,), device=vectors.device)]
@@ -237,7 +237,7 @@ class MovingAverageQuantizer(VectorQuantizer):
         return counts, sums
 
     def usage(self) -> Usage:
-        """Usage over about the last 1 / (1 − decay) training batches; a code above 1 % of the mean count is in use."""
+        """Usage over about the last 1 / (1 − decay) training batches; a code is in use above 1 % of the mean count."""
         return codebook_usage(self.counts, above=0.01)
 
 
@@ -246,8 +246,8 @@ class VQVAEConfig(ConvConfig):
     """Sizes of a VQ-VAE: those of its encoder and decoder (`ConvConfig`), and of its codebook."""
 
     levels: int = 2
-    codes: int = 64  # codes in the codebook
-    code_width: int = 16  # dimension of a code
+    codes: int = 64  # code vectors in the codebook
+    code_width: int = 16  # dimension of a code vector
 
 
 class VQVAE(nn.Module):
@@ -265,12 +265,12 @@ class VQVAE(nn.Module):
         """Encodes pictures (n, 3, size, size).
 
         Returns:
-            z_q (n, code_width, side, side), indices (n, side, side), and the codebook's loss.
+            z_q (n, code_width, side, side), indices (n, side, side), and the commitment loss.
         """
         return self.quantize(self.encoder(pictures))
 
     def decode(self, z_q: Tensor) -> Tensor:
-        """Decodes codes' vectors (n, code_width, side, side) to pictures (n, 3, size, size)."""
+        """Decodes code vectors (n, code_width, side, side) to pictures (n, 3, size, size)."""
         return self.decoder(z_q)
 
     def decode_codes(self, indices: Tensor) -> Tensor:

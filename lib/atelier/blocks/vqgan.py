@@ -287,7 +287,7 @@ class VQGAN(nn.Module):
             pictures: (n, 3, H, W), from 0 to 1, H and W multiples of `config.factor`.
 
         Returns:
-            z_q (n, code_width, H/f, W/f), indices (n, H/f, W/f), and the codebook's loss.
+            z_q (n, code_width, H/f, W/f), indices (n, H/f, W/f), and the quantiser's loss.
 
         Raises:
             ValueError: if the pictures have another shape, or the model has no encoder.

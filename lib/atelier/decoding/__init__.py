@@ -1,4 +1,4 @@
-"""Decoding: Bart generates the codes of a picture, one after the other."""
+"""Decoding: Bart generates the codes of a picture one after the other."""
 
 from atelier.decoding.decode import decode
 from atelier.decoding.sampling import Sampling, SamplingOptions, probabilities, sample_codes, uniform_numbers

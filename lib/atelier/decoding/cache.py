@@ -1,4 +1,4 @@
-"""A key-value cache of fixed size: the keys and values that Bart's decoder has computed for the codes so far."""
+"""A key-value cache of fixed size for Bart's decoder: the keys and values of the tokens so far."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from atelier.blocks.bart import Bart
 
 @dataclass
 class Window:
-    """Where all layers write and read; the layers share it instead of the cache, which would be a reference cycle.
+    """The positions to write and read, shared by all layers; a reference to the whole cache would be a cycle.
 
     Attributes:
         positions, length: see `StaticCache.set_positions`.
@@ -23,50 +23,50 @@ class Window:
 
 
 class StaticCache:
-    """The keys and values of the target tokens so far, for every decoder layer: allocated once and written in place.
+    """The keys and values of the target tokens so far, for all decoder layers; allocated once and updated in place.
 
-    It is a `DecoderCache` of `atelier.blocks.bart`.
+    It implements the protocol `DecoderCache` of `atelier.blocks.bart`.
 
     Args:
         bart: the translator.
-        rows: target rows in a batch.
-        device: where the cache is allocated.
+        rows: the number of target sequences in a batch.
+        device: the device of the cache.
         dtype: the dtype of the keys and values.
 
     Attributes:
         layers: the cache of each decoder layer.
-        all_positions: (target_length,) int64, 0, 1, 2, ...
-        window: see `set_positions`.
+        all_positions: (target_length,) int64: 0, 1, 2, ...
+        window: the positions to write and read, see `set_positions`.
     """
 
     def __init__(self, bart: Bart, rows: int, device: torch.device, dtype: torch.dtype) -> None:
         c = bart.config
         shape = (2, rows, c.heads, c.target_length, c.width // c.heads)
-        # Attention may read an entry before it is written. Its weight is then 0, but 0 · NaN is NaN, so uninitialised
-        # memory must be zeroed.
+        # Attention gives masked entries, which are not yet written, the weight 0. But 0 · NaN is NaN, so the memory
+        # must be zeroed.
         tensors = [torch.zeros(shape, device=device, dtype=dtype) for _ in range(c.decoder_layers)]
         self.all_positions = torch.arange(c.target_length, device=device)
         self.window = Window(self.all_positions[:1], 1)
         self.layers = [StaticLayerCache(self.window, *keys_and_values) for keys_and_values in tensors]
 
     def set_positions(self, positions: Tensor, length: int | None) -> None:
-        """Set where the keys and values of the next tokens are written and how much of the cache they attend to.
+        """Set the positions of the next tokens and the number of positions that they attend to.
 
         Args:
             positions: (s,) int64, the positions of the next tokens.
-            length: the number of positions to attend to, the next tokens' included. None: the whole cache, with a mask
-                that hides the entries not yet written, so that all steps have the same shapes.
+            length: the number of positions to attend to, including those of the next tokens. None: the whole cache,
+                with a mask for the entries that are not yet written, so that all steps have the same shapes.
         """
         self.window.positions, self.window.length = positions, length
 
     def positions_and_mask(self, count: int) -> tuple[Tensor, Tensor | None]:
-        """Give the positions of the next tokens and their mask.
+        """Return the positions of the next tokens and their attention mask.
 
         Args:
-            count: the number of next tokens.
+            count: s, the number of next tokens.
 
         Returns:
-            The positions (s,), and which keys each token may attend to, (s, length) bool, or None for all of them.
+            The positions (s,), and a mask (s, length), True where a token may attend to a key; None: everywhere.
         """
         positions, length = self.window.positions, self.window.length
         if count == 1 and length is not None:
@@ -78,7 +78,7 @@ class StaticLayerCache:
     """The cache of one decoder layer.
 
     Args:
-        window: where to write and read.
+        window: the positions to write and read.
         keys: (rows, heads, target_length, c).
         values: (rows, heads, target_length, c).
     """

@@ -1,7 +1,7 @@
 """Sampling: from a translator's logits to the next code.
 
-Each picture has its own row of random numbers, made on the CPU. So a picture depends neither on the number of pictures
-drawn with it nor on the device.
+Each picture has its own row of random numbers, made on the CPU. Its codes therefore do not depend on the device or on
+the other pictures of the batch.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from torch import Tensor
 from atelier.arguments import real_number, whole_number
 from atelier.errors import AtelierError
 
-GREEDY_BELOW = 1e-6  # below this temperature the likeliest code is taken: logits divided by less could overflow
+GREEDY_BELOW = 1e-6  # below this temperature the most likely code is taken, since the division could overflow
 
 
 class SamplingOptions(TypedDict, total=False):
-    """The fields of `Sampling` as keyword arguments; those left out keep the preset's values."""
+    """The fields of `Sampling` as keyword arguments; a field that is left out keeps the preset's value."""
 
     guidance: float
     temperature: float
@@ -30,19 +30,20 @@ class SamplingOptions(TypedDict, total=False):
 
 @dataclass(frozen=True)
 class Sampling:
-    """How the next code is chosen.
+    """The options of sampling the next code.
 
     Attributes:
-        guidance: the guidance scale: logits are uncond + guidance · (cond − uncond), where uncond are the logits for
-            the empty caption. Classifier-free guidance (Ho and Salimans 2022, "Classifier-free diffusion
-            guidance"), which DALL·E Mini calls super-conditioning. With 1 the logits are cond, at half the cost.
-        temperature: the logits are divided by it; 0, or a number below 1e-6, always takes the likeliest code.
-        top_k: only the k likeliest codes can be drawn; None: all.
-        top_p: only the likeliest codes that together reach this probability can be drawn (nucleus sampling, Holtzman et
-            al. 2020, section 3.1); None: all.
+        guidance: the scale of classifier-free guidance (Ho and Salimans 2022, "Classifier-free diffusion guidance"),
+            which DALL·E Mini calls super-conditioning. The logits are uncond + guidance · (cond − uncond), where cond
+            are the logits for the caption and uncond those for the empty caption. With guidance 1 only cond is
+            computed, which halves the cost.
+        temperature: the logits are divided by it; below 1e-6, the most likely code is always taken.
+        top_k: sample only from the k most likely codes; None: from all codes.
+        top_p: sample only from the smallest set of most likely codes whose total probability reaches this value
+            (nucleus sampling, Holtzman et al. 2020, section 3.1); None: from all codes.
 
     Raises:
-        AtelierError: if a value is not a number, or out of range.
+        AtelierError: if a value is not a number or is out of range.
     """
 
     guidance: float = 3.0
@@ -60,20 +61,20 @@ class Sampling:
             raise AtelierError(f"guidance is {self.guidance}; give a number from 0 to 100 (1 means no guidance).")
         if not 0 <= self.temperature <= 100:
             raise AtelierError(
-                f"temperature is {self.temperature}; give a number from 0 (always the likeliest code) to 100."
+                f"temperature is {self.temperature}; give a number from 0 (always the most likely code) to 100."
             )
         if self.top_k is not None and self.top_k < 1:
-            raise AtelierError(f"top_k is {self.top_k}; at least 1 code must be left to draw from.")
+            raise AtelierError(f"top_k is {self.top_k}; give at least 1.")
         if self.top_p is not None and not 0 < self.top_p <= 1:
-            raise AtelierError(f"top_p is {self.top_p}; it is a probability, above 0 and at most 1.")
+            raise AtelierError(f"top_p is {self.top_p}; give a probability above 0 and at most 1.")
 
 
 def probabilities(logits: Tensor, sampling: Sampling) -> Tensor:
-    """Compute the distribution from which the next code is drawn.
+    """Compute the probabilities of the next code.
 
     Args:
         logits: (n, codes).
-        sampling: temperature, top_k and top_p.
+        sampling: its temperature, top_k and top_p are applied.
 
     Returns:
         (n, codes) float32; each row sums to 1.
@@ -87,7 +88,7 @@ def probabilities(logits: Tensor, sampling: Sampling) -> Tensor:
     distribution = (logits / sampling.temperature).softmax(1)
     if sampling.top_p is not None and sampling.top_p < 1:
         ranked = distribution.sort(1, descending=True)
-        before = ranked.values.cumsum(1) - ranked.values  # the total probability of all likelier codes
+        before = ranked.values.cumsum(1) - ranked.values  # the total probability of all more likely codes
         kept = ranked.values.masked_fill(before >= sampling.top_p, 0.0)
         distribution = torch.zeros_like(distribution).scatter_(1, ranked.indices, kept)
         distribution = distribution / distribution.sum(1, keepdim=True)
@@ -95,16 +96,16 @@ def probabilities(logits: Tensor, sampling: Sampling) -> Tensor:
 
 
 def sample_codes(distribution: Tensor, uniforms: Tensor) -> Tensor:
-    """Draw one code per row by inverting the cumulative distribution function.
+    """Sample one code per row by inverting the cumulative distribution function.
 
     Args:
-        distribution: (n, codes), rows that sum to 1.
-        uniforms: (n,), uniform in [0, 1).
+        distribution: (n, codes); each row sums to 1.
+        uniforms: (n,), random numbers, uniform in [0, 1).
 
     Returns:
-        Codes (n,), int64; never one of probability 0.
+        Codes (n,), int64; a code of probability 0 is never sampled.
     """
-    if distribution.device.type == "mps":  # Apple GPUs have no float64; on the CPU the codes are those of any device
+    if distribution.device.type == "mps":  # Apple GPUs have no float64, so compute on the CPU
         return sample_codes(distribution.cpu(), uniforms.cpu()).to(distribution.device)
     cumulative = distribution.double().cumsum(1)  # (n, codes)
     targets = uniforms.double()[:, None] * cumulative[:, -1:]  # (n, 1)
@@ -112,12 +113,12 @@ def sample_codes(distribution: Tensor, uniforms: Tensor) -> Tensor:
 
 
 def uniform_numbers(seed: SupportsIndex, pictures: int, steps: int) -> Tensor:
-    """Make the random numbers with which `sample_codes` draws codes; a picture's row does not depend on other pictures.
+    """Generate the random numbers for `sample_codes`. The row of a picture does not depend on the number of pictures.
 
     Args:
         seed: any integer.
         pictures: the number of rows.
-        steps: codes of a picture.
+        steps: the number of codes of a picture.
 
     Returns:
         (pictures, steps) float32, uniform in [0, 1), on the CPU. Different seeds give different numbers.
@@ -127,7 +128,7 @@ def uniform_numbers(seed: SupportsIndex, pictures: int, steps: int) -> Tensor:
     """
     number = whole_number(seed, "The seed")
     numbers = _uniform(number % 2**32, pictures, steps)
-    if number >> 32:  # PyTorch's generator uses only 32 bits of a seed, so a larger or negative seed adds a second one
+    if number >> 32:  # PyTorch's generator uses only 32 bits of a seed; other seeds add the numbers of a second one
         other = hashlib.blake2b(str(number).encode(), digest_size=4).digest()
         numbers = (numbers + _uniform(int.from_bytes(other, "big"), pictures, steps)) % 1
     return numbers

@@ -1,13 +1,12 @@
-"""The pipeline: a prompt goes in, ranked pictures come out.
+"""The pipeline: from a prompt to ranked pictures.
 
     prompt ── tokenizer ──> ids ── Bart ──> codes ── VQ-GAN ──> pictures ── CLIP ──> ranking
 
-These are the steps of DALL·E Mini (Dayma et al. 2021). All presets use them, our own and the published ones.
+These are the steps of DALL·E Mini (Dayma et al. 2021). All presets, our own and the published ones, use this pipeline.
 """
 
 from __future__ import annotations
 
-import difflib
 import logging
 import secrets
 from collections.abc import Callable, Iterator, Sequence
@@ -27,22 +26,19 @@ from atelier.blocks.vqgan import VQGAN
 from atelier.decoding import Sampling, SamplingOptions, decode, uniform_numbers
 from atelier.drawing.drawing import Drawing
 from atelier.drawing.packed import prepare_for_drawing
+from atelier.drawing.prompts import PromptError as PromptError
+from atelier.drawing.prompts import checked_prompt, checked_prompts, remark_on_length, remark_on_words, shortened
 from atelier.errors import AtelierError
 from atelier.pictures import seen_by_clip, square
 from atelier.weights.preset import Preset, load_preset
 from atelier.weights.rankers import load_ranker
-from atelier.weights.tokenizer import Tokenizer, TokenizerLike, clean_texts, words_of
+from atelier.weights.tokenizer import Tokenizer, TokenizerLike
 
-UNDRAWN = 0.93  # the grey of the part of a picture that is not drawn yet
-SAME_WORD = 0.75  # the least similarity of a word and its misspelling, by difflib's ratio
-MOST_PICTURES = 10_000  # of one drawing
-PIXELS_AT_ONCE = 2**16  # decoded together: one picture of DALL·E Mini, whose feature maps just fit a CPU's cache
+UNDRAWN = 0.93  # the grey value of the pixels that are not drawn yet
+MAX_PICTURES = 10_000  # in one drawing
+PIXELS_AT_ONCE = 2**16  # decoded together: one picture of DALL·E Mini; its feature maps just fit into a CPU's cache
 
 logger = logging.getLogger(__name__)
-
-
-class PromptError(AtelierError):
-    """A prompt that cannot be drawn; the message says why."""
 
 
 class Pipeline:
@@ -64,16 +60,16 @@ class Pipeline:
         """Make a pipeline from its blocks.
 
         Args:
-            vqgan: decodes codes to pictures.
-            bart: translates captions to codes.
-            clip: ranks pictures; None: they are not ranked.
-            tokenizer: turns captions into ids, for bart and clip.
-            clip_tokenizer: the tokenizer of clip, if it is another.
+            vqgan: the VQ-GAN, which decodes codes to pictures.
+            bart: the translator from captions to codes.
+            clip: the CLIP that ranks pictures; None: they are not ranked.
+            tokenizer: the tokenizer of the captions, for bart and clip.
+            clip_tokenizer: the tokenizer of clip, if it has its own.
             name: the name of the preset.
-            words: all words of the captions in training. If a prompt has other words, its drawing has a remark that
-                names them. Empty: no such remarks.
-            sampling: the defaults of `draw`; None: those of `Sampling`.
-            device: where to compute.
+            words: all words of the training captions. The drawing of a prompt with other words has a remark that names
+                them. Empty: no such remarks.
+            sampling: the default options of `draw`; None: the defaults of `Sampling`.
+            device: the device to compute on.
         """
         self.name, self.tokenizer, self.words = name, tokenizer, tuple(words)
         self.clip_tokenizer = clip_tokenizer or tokenizer
@@ -91,20 +87,21 @@ class Pipeline:
         ranker: str | None = None,
         dtype: torch.dtype | None = None,
     ) -> Pipeline:
-        """Load a preset. The translator of the pipeline cannot be trained; `Preset.load_bart` loads one that can.
+        """Load the pipeline of a preset. Its translator cannot be trained; use `Preset.load_bart` for training.
 
         Args:
             preset: a preset, its name or its folder; None: the complete preset with the largest pictures.
-            device: where to compute; None: a GPU if there is one, else the CPU.
+            device: the device to compute on; None: a GPU if there is one, else the CPU.
             ranker: the name of a published CLIP to rank with, such as "ViT-B-32/openai"; None: the preset's CLIP. See
                 `load_ranker`.
-            dtype: the dtype in which the translator computes; None chooses it by device, see `prepare_for_drawing`.
+            dtype: the dtype in which the translator computes; None: chosen for the device, see `prepare_for_drawing`.
 
         Returns:
             The pipeline.
 
         Raises:
-            PresetError: if there is no such preset, or one of its files is missing, truncated or altered.
+            PresetError: if there is no such preset, if one of its files is missing, truncated or altered, or if its
+                blocks were not trained with one another.
             AtelierError: if there is no such device, or dtype is not a dtype.
         """
         if dtype is not None and not isinstance(dtype, torch.dtype):
@@ -158,17 +155,17 @@ class Pipeline:
 
         Args:
             prompt: what to draw, or a list of prompts.
-            n: pictures for each prompt.
-            seed: any integer; None chooses one at random.
-            rank: whether to sort the pictures by their CLIP scores, the best first.
-            place: draw only the picture of this place, one of `Drawing.places`; n does not matter then.
+            n: the number of pictures of each prompt.
+            seed: any integer; None: a random seed.
+            rank: whether to sort the pictures by their CLIP scores, best first.
+            place: draw only the picture with this place, one of `Drawing.places`; n is then ignored.
             **options: guidance, temperature, top_k, top_p; see `Sampling`.
 
         Returns:
-            A drawing; for a list of prompts a list of drawings, each the same as for its prompt alone.
+            A drawing; for a list of prompts, a list of drawings, each the same as for its prompt alone.
 
         Raises:
-            PromptError: if a prompt is empty or not a text.
+            PromptError: if a prompt is empty or not a string.
             AtelierError: if a number is out of range.
         """
         prompts = [prompt] if isinstance(prompt, str) else prompt
@@ -186,21 +183,21 @@ class Pipeline:
         place: SupportsIndex | None = None,
         **options: Unpack[SamplingOptions],
     ) -> Iterator[Drawing]:
-        """Draw as `draw` does, and yield the unfinished pictures too.
+        """Draw like `draw`, and yield unfinished drawings as well.
 
         Args:
             prompt, n, seed, rank, place, options: as for `draw`.
-            every: codes between two unfinished drawings; None: the codes of one row.
-            first_codes: the codes with which every picture begins, such as the upper rows of another drawing's.
+            every: codes between two unfinished drawings; None: one row of codes.
+            first_codes: the codes with which every picture begins, for example the upper rows of another drawing.
 
         Yields:
-            Unfinished drawings, then the finished drawing, the same as that of `draw`.
+            Unfinished drawings, then the finished drawing, which is that of `draw` if no first codes are given.
 
         Raises:
-            PromptError, AtelierError: as for `draw`, or if the first codes are too many or not codes of the preset.
+            PromptError, AtelierError: for the reasons in `draw`, or if the first codes are too many or not codes.
         """
-        self._check_first_codes(first_codes)
-        first = torch.tensor(first_codes, dtype=torch.long, device=self.device) if first_codes else None
+        codes = self._checked_first_codes(first_codes)
+        first = torch.tensor(codes, dtype=torch.long, device=self.device) if codes else None
         every = self.vqgan.config.grid if every is None else whole_number(every, "every", 1)
         for drawings in self._draw([prompt], n, seed, rank, place, options, every, first):
             yield drawings[0]
@@ -220,19 +217,19 @@ class Pipeline:
 
         Args:
             image: a PIL image of any size, or pixels (3, size, size) from 0 to 1.
-            prompt: describes the whole picture.
-            rows: rows of codes to keep; None: half of them.
+            prompt: a description of the whole picture.
+            rows: the number of rows of codes to keep; None: half of the rows.
             n, seed, rank, place, options: as for `draw`.
 
         Returns:
             The drawing.
 
         Raises:
-            PromptError: if the prompt is empty.
-            AtelierError: if a number is out of range, or the image is a tensor that is not (3, size, size).
+            PromptError: if the prompt is empty or not a string.
+            AtelierError: if a number is out of range, or for the reasons in `encode`.
         """
-        grid = self.vqgan.config.grid
-        rows = grid // 2 if rows is None else whole_number(rows, "rows", 0, grid - 1)  # each picture has `grid` rows
+        grid = self.vqgan.config.grid  # a picture has `grid` rows of codes
+        rows = grid // 2 if rows is None else whole_number(rows, "rows", 0, grid - 1)
         kept = self.encode(image)[0, :rows]  # (rows, grid)
         *_, drawings = self._draw([prompt], n, seed, rank, place, options, every=None, kept=kept)
         return drawings[0]
@@ -242,13 +239,14 @@ class Pipeline:
         """Encode a picture.
 
         Args:
-            image: a PIL image of any size, which is cut to its central square, or pixels (3, size, size) from 0 to 1.
+            image: a PIL image of any size, which is cropped to its central square, or pixels (3, size, size), from 0
+                to 1.
 
         Returns:
             Codes (1, grid, grid).
 
         Raises:
-            AtelierError: if the image is something else, or a tensor of another shape, type or range.
+            AtelierError: if the image is neither, or if it is a tensor with the wrong shape, dtype or range.
         """
         size = self.vqgan.config.resolution
         if isinstance(image, Image.Image):
@@ -269,7 +267,7 @@ class Pipeline:
 
         Raises:
             AtelierError: if the codes are not whole numbers.
-            ValueError: if they have another shape or range.
+            ValueError: if they have the wrong shape or range.
         """
         if not isinstance(codes, Tensor) or codes.is_floating_point():
             raise AtelierError(f"The codes are {shown(codes)}; give a tensor of whole numbers, (n, grid, grid).")
@@ -278,7 +276,7 @@ class Pipeline:
             return torch.cat([self.vqgan.decode_codes(part) for part in parts]).float()
 
     def _without_autocast(self) -> torch.autocast:
-        """Switch the caller's autocast off: the pipeline chooses its own dtypes."""
+        """Switch off the caller's autocast, since the pipeline chooses its own dtypes."""
         return torch.autocast(self.device.type, enabled=False)
 
     @torch.no_grad()
@@ -290,15 +288,16 @@ class Pipeline:
             pictures: (n, 3, size, size), from 0 to 1.
 
         Returns:
-            100 · cosine between the prompt and each picture, as on the session's slide.
+            100 · the cosine similarity of the prompt and each picture.
 
         Raises:
-            AtelierError: if the pipeline has no CLIP, or the pictures have another shape, type or range.
+            PromptError: if the prompt is not a string.
+            AtelierError: if the pipeline has no CLIP, or if the pictures have the wrong shape, dtype or range.
         """
         if self.clip is None:
             raise AtelierError("This pipeline has no CLIP, so it cannot score pictures.")
         check_pixels(pictures)
-        prompt = checked_text(prompt)
+        prompt = checked_prompt(prompt)
         ids = self.clip_tokenizer.encode([prompt], self.clip.config.context_length)
         with self._without_autocast():
             text = self.clip.encode_text(ids.to(self.device))  # (1, e)
@@ -306,25 +305,13 @@ class Pipeline:
             return (100 * self.clip.encode_image(pictures) @ text[0]).tolist()
 
     def remarks(self, prompt: str) -> list[str]:
-        """Write a sentence about each problem of a prompt: words that the preset does not know, too many tokens."""
-        sentences, most = [], 5
-        prompt = checked_text(prompt)
-        unknown = unknown_words(prompt, self.words)
-        if unknown:
-            named = ", ".join(f"“{shortened(word)}”" for word in unknown[:most])
-            more = f" and {len(unknown) - most} more" if len(unknown) > most else ""
-            near = dict.fromkeys(known for word in unknown[:most] for known in similar_words(word, self.words))
-            meant = f"; did you mean {' or '.join(near)}?" if near else ", so its pictures cannot show that."
-            sentences.append(f"The {self.name} preset never saw {named}{more}{meant}")
-        elif self.words and not words_of(prompt):
-            sentences.append(
-                f"There is no word in this prompt that the {self.name} preset knows, "
-                "so the pictures will not show what it asks for."
-            )
-        room = self.bart.config.text_length
-        if len(self.tokenizer.pieces(prompt)) > room - 2:
-            sentences.append(f"The prompt is longer than the {room} tokens that the model reads; the rest is cut off.")
-        return sentences
+        """Write a sentence about each problem of a prompt: unknown words, or too many tokens."""
+        prompt = checked_prompt(prompt)
+        remarks = (
+            remark_on_words(prompt, self.words, self.name),
+            remark_on_length(prompt, self.tokenizer, self.bart.config.text_length),
+        )
+        return [remark for remark in remarks if remark is not None]
 
     @torch.no_grad()
     def _draw(
@@ -338,10 +325,13 @@ class Pipeline:
         every: int | None,
         kept: Tensor | None = None,
     ) -> Iterator[list[Drawing]]:
-        """Draw all prompts: yield unfinished drawings every `every` codes (None: never), then the finished ones."""
-        prompts = self._checked_prompts(prompts)
-        n = whole_number(n, "n", 1, MOST_PICTURES)
-        first, last = (1, n) if place is None else (whole_number(place, "place", 1, MOST_PICTURES),) * 2
+        """Draw all prompts; yield unfinished drawings after every `every` codes (None: never), then the finished ones.
+
+        `kept` has the first codes of every picture, of any shape.
+        """
+        prompts = checked_prompts(prompts, self.tokenizer)
+        n = whole_number(n, "n", 1, MAX_PICTURES)
+        first, last = (1, n) if place is None else (whole_number(place, "place", 1, MAX_PICTURES),) * 2
         places = range(first, last + 1)
         sampling = replace(self.sampling, **options)
         seed = secrets.randbits(31) if seed is None else whole_number(seed, "The seed")
@@ -351,8 +341,8 @@ class Pipeline:
         uniforms = uniform_numbers(seed, last, length)[first - 1 :].repeat(len(prompts), 1).to(self.device)
         prefix = None if kept is None else kept.flatten().expand(len(uniforms), -1)  # (p · n, k)
         steps = decode(self.bart, text, empty, sampling, uniforms, prefix, self.vqgan.config.codes)
-        rows = {} if kept is None else {"kept_rows": kept.numel() // grid}
-        drawing = partial(Drawing, seed=seed, settings={"preset": self.name, **asdict(sampling), **rows})
+        settings = {"preset": self.name, **asdict(sampling), **({} if kept is None else _kept(kept.numel(), grid))}
+        drawing = partial(Drawing, seed=seed, settings=settings)
         for codes in self._each_without_autocast(steps):
             done = codes.shape[1]
             if done == length:
@@ -362,7 +352,7 @@ class Pipeline:
                 yield self._unfinished(drawing, prompts, codes, places)
 
     def _each_without_autocast(self, steps: Iterator[Tensor]) -> Iterator[Tensor]:
-        """Run each step without autocast; between the steps the caller's autocast is restored."""
+        """Run each step without autocast; between the steps, the caller's autocast is on again."""
         while True:
             with self._without_autocast():
                 codes = next(steps, None)
@@ -370,31 +360,16 @@ class Pipeline:
                 return
             yield codes
 
-    def _check_first_codes(self, codes: Sequence[int]) -> None:
+    def _checked_first_codes(self, codes: Sequence[int]) -> list[int]:
         length, count = self.bart.config.target_length, self.vqgan.config.codes
-        if len(codes) >= length or not all(0 <= code < count for code in codes):
-            raise AtelierError(
-                f"There are {len(codes)} first codes; give fewer than {length}, each from 0 to {count - 1}."
-            )
-
-    def _checked_prompts(self, prompts: Sequence[str]) -> list[str]:
-        """Clean the prompts as the tokenizer does, so that they can be shown and saved.
-
-        Raises:
-            PromptError: if there are no prompts, or if one is empty or not a text.
-        """
-        if not isinstance(prompts, Sequence) or isinstance(prompts, bytes) or not prompts:
-            raise PromptError(f"The prompt is {shown(prompts)}; give a text, or a list of texts.")
-        texts = [checked_text(prompt) for prompt in prompts]
-        for text in texts:
-            if not "".join(self.tokenizer.pieces(text)).strip():
-                raise PromptError("The prompt is empty; say what to draw, for example “a blue strawberry on the moon”.")
-        return texts
+        if len(codes) >= length:
+            raise AtelierError(f"There are {len(codes)} first codes; give fewer than {length}.")
+        return [whole_number(code, "One of the first codes", 0, count - 1) for code in codes]
 
     def _finished(
         self, drawing: Callable[..., Drawing], prompts: list[str], codes: Tensor, places: Sequence[int], rank: bool
     ) -> list[Drawing]:
-        """Make the drawings of codes (p · n, grid, grid); `drawing` has what is common to all of them."""
+        """Make the drawings of codes (p · n, grid, grid); `drawing` has the arguments that they have in common."""
         drawings = []
         groups = zip(prompts, codes.chunk(len(prompts)), self.decode(codes).chunk(len(prompts)), strict=True)
         for prompt, own_codes, own_pictures in groups:
@@ -413,7 +388,7 @@ class Pipeline:
     def _unfinished(
         self, drawing: Callable[..., Drawing], prompts: list[str], codes: Tensor, places: Sequence[int]
     ) -> list[Drawing]:
-        """Make unfinished drawings: the missing codes are decoded as the last code so far, then covered with grey."""
+        """Make unfinished drawings: the missing codes are filled with the last code, and their pixels with grey."""
         grid, length, done = self.vqgan.config.grid, self.bart.config.target_length, codes.shape[1]
         filled = torch.cat([codes, codes[:, -1:].expand(-1, length - done)], dim=1).unflatten(1, (grid, grid))
         drawn = (torch.arange(length, device=self.device) < done).float().view(grid, grid)
@@ -427,11 +402,16 @@ class Pipeline:
         ]
 
 
+def _kept(codes: int, grid: int) -> dict[str, int]:
+    """Record how many first codes were given, and how many rows they are if they are whole rows."""
+    return {"kept_codes": codes, **({"kept_rows": codes // grid} if codes % grid == 0 else {})}
+
+
 def usable_device(device: str | torch.device) -> torch.device:
-    """Return a device, after trying it.
+    """Return a device after checking that it can be used.
 
     Raises:
-        AtelierError: if it is not a device of this machine.
+        AtelierError: if it cannot be used on this machine.
     """
     try:
         return torch.empty(1, device=device).device
@@ -440,25 +420,14 @@ def usable_device(device: str | torch.device) -> torch.device:
         raise AtelierError(f"The device {shown(str(device))} cannot be used here: {shortened(reason, 200)}.") from fault
 
 
-def checked_text(text: str) -> str:
-    """Return a text without lone surrogates, which can be neither shown nor saved.
-
-    Raises:
-        PromptError: if it is not a text.
-    """
-    if not isinstance(text, str):
-        raise PromptError(f"The prompt is {shown(text)}; give a text.")
-    return clean_texts([text])[0]
-
-
 def check_pixels(pictures: Tensor) -> None:
-    """Check the shape, type and range of pictures.
+    """Check the shape, dtype and range of pictures.
 
     Args:
         pictures: (n, 3, h, w), floating-point numbers from 0 to 1.
 
     Raises:
-        AtelierError: if they have another shape, type or range.
+        AtelierError: if the shape, dtype or range is wrong.
     """
     if not isinstance(pictures, Tensor) or not pictures.is_floating_point():
         kind = str(pictures.dtype) if isinstance(pictures, Tensor) else type(pictures).__name__
@@ -468,29 +437,3 @@ def check_pixels(pictures: Tensor) -> None:
     if pictures.numel() and not (pictures.min() >= -0.01 and pictures.max() <= 1.01):
         low, high = pictures.min().item(), pictures.max().item()
         raise AtelierError(f"The pixels run from {low:.3g} to {high:.3g}; they should be from 0 to 1.")
-
-
-def unknown_words(prompt: str, known: Sequence[str]) -> list[str]:
-    """List the words of a prompt that are not known, each once; an empty list if `known` is empty."""
-    words = set(known)
-    parts = [part for word in words_of(prompt) for part in ([word] if word in words else _parts(word))]
-    return [part for part in dict.fromkeys(parts) if part not in words] if words else []
-
-
-def _parts(word: str) -> list[str]:
-    """Split a word at hyphens, and leave out the ending of a genitive, as the tokenizer does."""
-    return [part.removesuffix("'s") for part in word.split("-")]
-
-
-def similar_words(word: str, known: Sequence[str], most: int = 2) -> list[str]:
-    """List the known words of which a word may be a misspelling, the most similar first; often there is none.
-
-    Words that differ more are not listed: their meanings have nothing in common.
-    """
-    long_enough = [each for each in known if len(each) > 2]  # every short word resembles "a" and "in"
-    return difflib.get_close_matches(word[:40], long_enough, n=most, cutoff=SAME_WORD)
-
-
-def shortened(word: str, most: int = 30) -> str:
-    """Shorten a word to at most `most` characters."""
-    return word if len(word) <= most else word[: most - 1] + "…"

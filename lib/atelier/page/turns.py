@@ -1,4 +1,4 @@
-"""Turns: visitors work one after the other, in the order in which they came."""
+"""A first-come, first-served queue: the page handles one request at a time."""
 
 from __future__ import annotations
 
@@ -8,27 +8,33 @@ from dataclasses import dataclass, field
 
 from atelier.page.faults import PageError
 
-MOST_WAITING = 64
-MOST_OF_ONE = 16  # requests of one visitor, so that a single one cannot fill the queue
-NEWS_SECONDS = 2.0  # between two messages to a visitor who waits
+MAX_REQUESTS = 64
+MAX_REQUESTS_PER_VISITOR = 16  # below MAX_REQUESTS, so that one visitor cannot fill the queue
+NEWS_SECONDS = 2.0  # between two messages to a waiting visitor
 
 
 class BusyError(PageError):
-    """The queue has no room; the message says whose requests fill it."""
+    """The queue is full, or a visitor has too many requests in it."""
 
 
 @dataclass(eq=False)
 class Ticket:
-    """A place in the queue: whose it is, and an event that is set when its turn has come."""
+    """A place in the queue.
+
+    Attributes:
+        visitor: the visitor who joined.
+        turn: an event that is set when the ticket is the first in the queue.
+    """
 
     visitor: str
     turn: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 class Turns:
-    """A queue in which only the first may work.
+    """A first-come, first-served queue of requests; only the first request in the queue is handled.
 
-    A visitor joins, waits for the turn of the ticket, works, and leaves; who goes away while waiting leaves, too.
+    A visitor joins, waits for the ticket's turn, has the request handled, and leaves. A visitor who disconnects while
+    waiting leaves as well.
     """
 
     def __init__(self) -> None:
@@ -38,18 +44,20 @@ class Turns:
         """Check that a visitor may join.
 
         Raises:
-            BusyError: if the queue is full, or has too many requests of the same visitor.
+            BusyError: if the queue is full, or if the visitor has too many requests in it.
         """
-        if sum(ticket.visitor == visitor for ticket in self._queue) >= MOST_OF_ONE:
-            raise BusyError(f"{MOST_OF_ONE} of your requests are waiting already; wait for one of them.", 429)
-        if len(self._queue) >= MOST_WAITING:
-            raise BusyError(f"{MOST_WAITING} requests are waiting already; try again in a minute.", 503)
+        if sum(ticket.visitor == visitor for ticket in self._queue) >= MAX_REQUESTS_PER_VISITOR:
+            raise BusyError(
+                f"You already have {MAX_REQUESTS_PER_VISITOR} requests in the queue; wait until one is finished.", 429
+            )
+        if len(self._queue) >= MAX_REQUESTS:
+            raise BusyError(f"The queue already has {MAX_REQUESTS} requests; try again in a minute.", 503)
 
     def join(self, visitor: str) -> Ticket:
-        """Take the last place.
+        """Join the end of the queue.
 
         Raises:
-            BusyError: as for `check_room`.
+            BusyError: for the reasons in `check_room`.
         """
         self.check_room(visitor)
         ticket = Ticket(visitor)
@@ -58,10 +66,10 @@ class Turns:
         return ticket
 
     async def wait(self, ticket: Ticket) -> AsyncIterator[int]:
-        """Wait for the turn of a ticket.
+        """Wait for a ticket's turn.
 
         Yields:
-            Every few seconds, how many are ahead of it.
+            Every few seconds, the number of requests ahead of it.
         """
         while not ticket.turn.is_set():
             yield self._queue.index(ticket)
@@ -71,7 +79,7 @@ class Turns:
                 continue
 
     def leave(self, ticket: Ticket) -> None:
-        """Give a place up, before or after its turn. To leave a second time has no effect."""
+        """Leave the queue, before or after the ticket's turn. Leaving twice has no further effect."""
         if ticket in self._queue:
             self._queue.remove(ticket)
             self._call_first()

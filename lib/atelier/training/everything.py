@@ -1,10 +1,11 @@
-"""`atelier train all`: trains all blocks that a preset lacks, one after the other.
+"""`atelier train all`: trains the blocks that a preset lacks, one after the other.
 
-Each block is trained as by `atelier train BLOCK`, in the same folder RUN (see `run`), and its weights are written to
-RUN/preset/ before the next block starts. RUN/finished.json lists the finished blocks, so that a run that was stopped or
-killed resumes in the block where it was. The preset's config.json can divide the minutes among the blocks, as in
-{"recipes": {"all": {"vqgan": 5, "bart": 7, ...}}}; only the proportions count. With a folder of captioned pictures all
-blocks are trained but the classifiers, which learn attributes that only painted pictures have.
+If the preset has all blocks, all are trained again. Each block is trained as by `atelier train BLOCK`, in the same
+folder RUN (see `run`), and its weights are written to RUN/preset/ before the next block starts. RUN/finished.json lists
+the finished blocks, so that an interrupted run resumes with the block that was being trained. The preset's config.json
+can divide the minutes among the blocks, as in {"recipes": {"all": {"vqgan": 5, "bart": 7, ...}}}; only the proportions
+count. With a folder of captioned pictures, all blocks are trained except the classifiers: the attributes that they
+learn exist only for painted pictures.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ from atelier.training.loop import Outcome
 from atelier.training.recipe import TrainingError
 from atelier.training.recipes import RECIPES
 from atelier.training.run import (
-    TRAINED,
+    TRAINABLE,
     Request,
     RunRequest,
     given_settings,
@@ -40,8 +41,8 @@ from atelier.weights.storage import PresetError, read_json, replace_file
 ALL = "all"
 FINISHED_FILE = "finished.json"
 CLASSIFIERS = ("classifier", "judge")
-AGAIN = "Or remove it and use --resume; finished blocks are not trained again."
-RESERVED = 0.05  # the share of a session for painting before a training run and for saving after it
+REMEDY = "You can also remove it and use --resume: finished blocks are not trained again."
+RESERVED = 0.05  # the share of a session that is reserved for painting before the training and for saving after it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,10 +50,10 @@ class AllRequest(RunRequest):
     """The options of `atelier train all`.
 
     Attributes:
-        data: a folder of captioned pictures; None paints the preset's world.
-        minutes: minutes of training for all blocks together.
+        data: a folder of captioned pictures; None: paint the preset's world.
+        minutes: total minutes of training for all blocks.
         steps: steps of each block.
-        stop_after: minutes of wall time after which this session ends, finished or not.
+        stop_after: minutes of wall time after which this session ends, even if the run is not finished.
 
     The other attributes are those of `RunRequest`.
     """
@@ -63,23 +64,23 @@ class AllRequest(RunRequest):
 def train_everything(request: AllRequest, begun: float | None = None) -> Iterator[str]:
     """Train the blocks that the preset lacks, or all blocks again if the preset is complete.
 
-    A folder of pictures has no attributes that a classifier could learn; the VQ-GAN then uses the preset's perceptual
-    network, and all other blocks are trained.
+    For a folder of pictures the classifiers are not trained, since its pictures have no labelled attributes; the VQ-GAN
+    is trained with the preset's perceptual network.
 
     Args:
         request: the options.
-        begun: the time by `time.monotonic` from which `stop_after` counts; None: now.
+        begun: the start of the session by `time.monotonic`, for `stop_after`; None: now.
 
     Yields:
-        A line before each block, a table of the finished blocks, and a last line with the command that continues, or
-        with the folder of the finished preset.
+        A line before each block, a table of the finished blocks, and a last line with the folder of the finished preset
+        or with the command that continues the run.
 
     Raises:
-        PresetError: as `run_training` does.
-        TrainingError: as `run_training` does, and if a block's share of the minutes is invalid.
+        PresetError: for the reasons in `run_training`.
+        TrainingError: for the reasons in `run_training`, or if a block's share of the minutes is invalid.
     """
     begun = time.monotonic() if begun is None else begun
-    _ = request.budget  # raises an error for an invalid budget before anything is trained
+    _ = request.budget  # raises an error for an invalid budget before the first block is trained
     preset, run = load_preset(request.preset), run_folder(request)
     blocks = missing_blocks(preset, request.data)
     for block in given_settings(request.set):
@@ -119,28 +120,30 @@ def missing_blocks(preset: Preset, data: Path | None = None) -> list[str]:
 
     Args:
         preset: the preset.
-        data: a folder of pictures; for it these are all blocks but the classifiers, whatever the preset has.
+        data: a folder of pictures to train on. If it is given, the list has all blocks except the classifiers, even
+            those that the preset has.
     """
-    blocks = [block for block in TRAINED if block != "clip" or preset.clip is not None]
+    blocks = [block for block in TRAINABLE if block != "clip" or preset.clip is not None]
     if data is not None:
         return [block for block in blocks if block not in CLASSIFIERS]
     return [block for block in blocks if output_file(block) not in preset.files] or blocks
 
 
 def block_minutes(preset: Preset, minutes: float | None, data: Path | None = None) -> dict[str, float]:
-    """Divide the minutes among the missing blocks; the tokenizer takes seconds and gets no share.
+    """Divide the minutes among the blocks to train. The tokenizer gets no share, since it takes only seconds.
 
     Returns:
         The minutes of each block; empty if `minutes` is None.
 
     Raises:
-        TrainingError: if a share is given to an unknown block or is not a number above 0.
+        TrainingError: if the preset gives a share to an unknown block, or a share is not a number above 0.
     """
     shares = preset.recipes.get(ALL, {})
     for block, share in shares.items():
         if block not in RECIPES:
             raise TrainingError(
-                f"The preset's shares name {block!r}; only these blocks take a share: {', '.join(RECIPES)}."
+                f"The preset gives a share of the minutes to {block!r}; only these blocks can have one: "
+                f"{', '.join(RECIPES)}."
             )
         if isinstance(share, bool) or not isinstance(share, int | float) or not share > 0:
             raise TrainingError(f"The preset gives {block} the share {share!r} of the minutes; it must be above 0.")
@@ -152,14 +155,14 @@ def block_minutes(preset: Preset, minutes: float | None, data: Path | None = Non
 
 
 def minutes_left(stop_after: float | None, begun: float) -> float | None:
-    """Compute the minutes that are left for training in this session, without the reserved share of the session.
+    """Compute the minutes that are left for training in this session, after subtracting the reserved share.
 
     Args:
-        stop_after: minutes of wall time of the session; None: without limit.
-        begun: the time by `time.monotonic` at which the session began.
+        stop_after: the limit of the session, in minutes of wall time; None: no limit.
+        begun: the start of the session by `time.monotonic`.
 
     Returns:
-        The minutes, below 0 if the time is over; None without limit.
+        The minutes, negative if the limit has passed; None if there is no limit.
     """
     if stop_after is None:
         return None
@@ -167,7 +170,7 @@ def minutes_left(stop_after: float | None, begun: float) -> float | None:
 
 
 def results_table(finished: dict[str, dict[str, Any]]) -> str:
-    """Format a table of the finished blocks: steps, minutes, pictures per second and the last metrics of each."""
+    """Format a table of the finished blocks, with the steps, minutes, pictures per second and last metrics of each."""
     lines = [f"{'block':<12}{'steps':>8}{'minutes':>9}{'pictures/s':>12}  at the end"]
     for block, record in finished.items():
         if not record:
@@ -180,10 +183,10 @@ def results_table(finished: dict[str, dict[str, Any]]) -> str:
 
 
 def read_finished(run: Path) -> dict[str, dict[str, Any]]:
-    """Read RUN/finished.json: for each finished block, in order, its numbers for `results_table`.
+    """Read RUN/finished.json: the record of each finished block, in order, for `results_table`.
 
     Returns:
-        The numbers by block; empty if the file does not exist.
+        The records by block; empty if the file does not exist.
 
     Raises:
         TrainingError: if the file cannot be read.
@@ -194,15 +197,15 @@ def read_finished(run: Path) -> dict[str, dict[str, Any]]:
     try:
         finished = read_json(path)
     except PresetError as fault:
-        raise TrainingError(f"{fault} {AGAIN}") from fault
+        raise TrainingError(f"{fault} {REMEDY}") from fault
     if not isinstance(finished, dict) or not all(_is_record(*item) for item in finished.items()):
-        raise TrainingError(f"{path} is damaged: it does not list finished blocks with their numbers. {AGAIN}")
+        raise TrainingError(f"{path} is damaged: it is not a table of finished blocks; restore the file. {REMEDY}")
     return finished
 
 
 def _is_record(block: str, record: Any) -> bool:
-    """Whether a value is one that `_record` makes."""
-    if block not in TRAINED or not isinstance(record, dict):
+    """Whether a value has the form of a record made by `_record`."""
+    if block not in TRAINABLE or not isinstance(record, dict):
         return False
     numbers = [record.get(name) for name in ("step", "seconds", "pictures_per_second")]
     metrics = record.get("metrics")
@@ -220,7 +223,7 @@ def _block_request(
 
 
 def _record(outcome: Outcome | None, metrics: Path) -> dict[str, Any]:
-    """Collect the numbers of a block for `results_table`; empty for the tokenizer."""
+    """Make the record of a finished block for `results_table`; it is empty for the tokenizer."""
     if outcome is None:
         return {}
     return {
@@ -232,12 +235,12 @@ def _record(outcome: Outcome | None, metrics: Path) -> dict[str, Any]:
 
 
 def steps_per_second(outcome: Outcome, metrics: Path) -> float:
-    """Compute the steps per second in the second half of a training run, or in all of it if there are too few metrics.
+    """Compute the steps per second in the second half of a run, or in the whole run if it has too few lines of metrics.
 
-    The first steps are slow: pictures are painted for the first time, and cuDNN tries out its convolutions.
+    The first steps are slow: pictures are painted for the first time, and cuDNN compares convolution algorithms.
 
     Args:
-        outcome: the outcome of the training.
+        outcome: the outcome of the run.
         metrics: its file of metrics.
     """
     later = [line for line in read_metrics(metrics) if line["seconds"] >= outcome.seconds / 2]

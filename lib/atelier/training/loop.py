@@ -1,13 +1,15 @@
 """The training loop, the same for all recipes.
 
-A recipe gives the trained modules and their losses. The loop does the rest: devices and mixed precision (accelerate),
-learning rates, gradient clipping, averaged weights, metrics and sample pictures, checkpoints, and resuming.
+A recipe defines the modules to train and their losses. The loop does the rest: devices and mixed precision
+(accelerate), learning rates, gradient clipping, averaged weights, metrics and sample pictures, checkpoints, and
+resuming.
 """
 
 from __future__ import annotations
 
 import io
 import json
+import logging
 import math
 import shutil
 import time
@@ -44,18 +46,20 @@ from atelier.training.interruption import Interruption
 from atelier.training.recipe import PartLoss, Recipe, Settings, TrainingError
 from atelier.weights.storage import replace_file
 
+logger = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class Budget:
-    """The length of a training run, in steps, in minutes or both; the limit that is reached first ends it.
+    """The length of a training run, in steps, in minutes or both; the run ends at the limit that is reached first.
 
     Attributes:
-        steps: steps in all sessions together.
-        minutes: minutes of training in all sessions together.
-        stop_after: minutes after which this session makes a checkpoint and ends, finished or not.
+        steps: total steps, over all sessions.
+        minutes: total minutes of training, over all sessions.
+        stop_after: minutes after which this session saves a checkpoint and ends, even if the run is not finished.
 
     Raises:
-        TrainingError: if neither steps nor minutes are given, or a number is not above 0.
+        TrainingError: if neither steps nor minutes are given, or if one of the numbers is not above 0.
     """
 
     steps: int | None = None
@@ -64,24 +68,24 @@ class Budget:
 
     def __post_init__(self) -> None:
         if self.steps is None and self.minutes is None:
-            raise TrainingError("Training needs an end: give a number of steps, of minutes, or both.")
+            raise TrainingError("Training needs a limit: give a number of steps, a number of minutes, or both.")
         for name in ("steps", "minutes", "stop_after"):
             value = getattr(self, name)
             if value is not None and not 0 < value < math.inf:
-                raise TrainingError(f"{name} was {value}; it must be a number above 0.")
+                raise TrainingError(f"{name} is {value}; it must be a finite number above 0.")
 
     def session_over(self, seconds: float) -> bool:
-        """Say whether this session has to end once it has taken so many seconds."""
+        """Return whether this session must end, given the seconds since it began."""
         return self.stop_after is not None and seconds >= 60 * self.stop_after
 
     def after(self, seconds: float) -> Budget:
-        """Return the budget that is left after a preparation: this session ends so many seconds earlier."""
+        """Return the budget that is left if the preparation took the given seconds: `stop_after` is reduced by them."""
         if self.stop_after is None:
             return self
         return replace(self, stop_after=max(1e-6, self.stop_after - seconds / 60))
 
     def progress(self, step: int, seconds: float) -> float:
-        """Compute the share of the training done, in [0, 1]: that of the limit which is nearer."""
+        """Compute the progress of the run, in [0, 1]; with two limits, the one nearer its end counts."""
         shares = []
         if self.steps is not None:
             shares.append(step / self.steps)
@@ -92,7 +96,7 @@ class Budget:
 
 @dataclass(frozen=True)
 class Intervals:
-    """How often the loop writes what.
+    """How often the loop writes metrics, checkpoints and sample pictures.
 
     Attributes:
         metrics_steps: steps between two lines of metrics.
@@ -110,12 +114,13 @@ class Outcome:
     """The state of a training run when the loop returns.
 
     Attributes:
-        step: steps in all sessions together.
-        seconds: seconds of training in all sessions together.
-        finished: whether the budget is spent; if not, the training was interrupted and can be resumed.
-        metrics: the last line of metrics, empty if there is no line yet.
-        averaged: the exported module with its averaged weights, in the form in which they are stored.
-        pictures: pictures in all sessions and processes together; a picture counts each time it is seen.
+        step: total steps, over all sessions.
+        seconds: total seconds of training, over all sessions.
+        finished: whether the budget is spent; if not, the run was interrupted and can be resumed.
+        metrics: the last line of metrics; empty if no line has been written yet.
+        averaged: the module that is exported, with its averaged weights.
+        pictures: total training pictures, over all sessions and processes; repetitions are counted.
+        prepared: whether the data were ready; if not, the session ended before its first step and saved no weights.
     """
 
     step: int
@@ -124,20 +129,21 @@ class Outcome:
     metrics: dict[str, float]
     averaged: nn.Module
     pictures: int = 0
+    prepared: bool = True
 
     @property
     def in_words(self) -> str:
-        """Steps and minutes of training, as part of a sentence."""
+        """The steps and minutes of training, as part of a sentence."""
         return f"step {self.step}, after {self.seconds / 60:.1f} minutes of training"
 
 
 def learning_rate(settings: Settings, step: int, progress: float) -> float:
-    """Compute the learning rate: a linear warm-up times half a cosine over the training (arXiv:1608.03983, eq. 5).
+    """Compute the learning rate: a linear warm-up times cosine annealing over the run (arXiv:1608.03983, eq. 5).
 
     Args:
         settings: the recipe's settings.
-        step: counted from 0.
-        progress: the share of the training done, in [0, 1].
+        step: the number of the step, counted from 0.
+        progress: the progress of the run, in [0, 1].
     """
     warmup = min(1.0, (step + 1) / max(1, settings.warmup_steps))
     cosine = 0.5 * (1 + math.cos(math.pi * progress))
@@ -145,10 +151,10 @@ def learning_rate(settings: Settings, step: int, progress: float) -> float:
 
 
 def best_precision(device: torch.device | str) -> str:
-    """Choose the mixed precision of a device.
+    """Choose the mixed precision for a device.
 
     Returns:
-        "bf16" if the device has instructions for bfloat16, else "no".
+        "bf16" if the device has bfloat16 instructions, else "no".
     """
     kind = torch.device(device).type
     if kind == "cuda":
@@ -177,24 +183,24 @@ def train(
     intervals: Intervals | None = None,
     show_progress: bool = True,
 ) -> Outcome:
-    """Train the parts of a recipe until the budget is spent or a signal interrupts.
+    """Train the parts of a recipe until the budget is spent or a signal interrupts the run.
 
     Args:
-        recipe: what is trained and how.
+        recipe: the modules to train, with their losses and settings.
         data: the batches.
-        folder: the folder of the training, for its checkpoints and metrics.
+        folder: the folder of the run, for its checkpoints and metrics.
         budget: how long to train.
-        accelerator: device, precision and processes; None: accelerate's defaults.
+        accelerator: the device, precision and processes; None: accelerate's defaults.
         seed: the seed of the random numbers.
         resume: continue from the checkpoint in the folder, or start if there is no checkpoint. With a budget of steps,
-            a resumed training gives the same numbers as one that was never stopped. Budget and settings (learning rate,
-            weights of the losses, ...) may differ from those of the earlier session; the new values apply.
+            a resumed run gives the same numbers as an uninterrupted one. The budget and the settings (learning rate,
+            loss weights, ...) may differ from those of the earlier session; the new values apply.
         intervals: how often to write metrics, checkpoints and sample pictures.
         show_progress: whether to show a progress bar.
 
     Raises:
-        TrainingError: if the folder holds a training run and `resume` is not set, if the checkpoint was made with other
-            sizes or does not fit the recipe's parts, or if a loss is no longer finite.
+        TrainingError: if the folder already holds a training run and `resume` is False, if the checkpoint has other
+            sizes or does not fit the recipe's parts, or if a loss is not finite.
     """
     accelerator = accelerator or Accelerator()
     session = _Session(recipe, data, Path(folder), budget, accelerator, intervals or Intervals())
@@ -209,13 +215,13 @@ class _Session:
 
     Attributes:
         recipe, data, folder, budget, accelerator, intervals: as for `train`.
-        step: steps done, those of earlier sessions included.
-        seconds: seconds of training, those of earlier sessions included.
-        meter: means of the metrics since the last line of metrics.
+        step: steps so far, including those of earlier sessions.
+        seconds: seconds of training so far, including those of earlier sessions.
+        meter: the running means of the metrics since the last line of metrics.
         last_metrics: the last line of metrics.
         sample_batch: the batch for sample pictures, on the main process.
-        own_checkpoint: the checkpoint that the next one replaces: the last that was written or read.
-        replaced: the name of the checkpoint that `own_checkpoint` replaced.
+        last_checkpoint: the checkpoint that was written or loaded last; the next checkpoint replaces it.
+        replaced: the name of the checkpoint that `last_checkpoint` replaced.
     """
 
     recipe: Recipe
@@ -229,7 +235,7 @@ class _Session:
     meter: Meter = field(default_factory=Meter)
     last_metrics: dict[str, float] = field(default_factory=dict)
     sample_batch: AnyBatch | None = None
-    own_checkpoint: Path | None = None
+    last_checkpoint: Path | None = None
     replaced: str | None = None
 
     def __post_init__(self) -> None:
@@ -241,13 +247,13 @@ class _Session:
             module.to(device=device, memory_format=self.layout)  # ty: ignore[no-matching-overload]
         self.optimizers = {name: recipe.settings.optimizer(part) for name, part in recipe.parts.items()}
         self.wrapped = {name: self.accelerator.prepare_model(part) for name, part in recipe.parts.items()}
-        # After `prepare_model`, which gives the tensors of a module other storage when several processes train it.
+        # This must follow `prepare_model`, which moves the tensors to new storage if several processes train a module.
         self.averaged = AveragedWeights(recipe.exported, recipe.settings.ema_decay)
 
     # ------------------------------------------------------------------ start
 
     def start(self, seed: int, resume: bool) -> None:
-        """Seed the random numbers, load the checkpoint if there is one, and prepare the folder."""
+        """Seed the random numbers, load the newest checkpoint if there is one, and prepare the folder."""
         torch.manual_seed(seed + self.accelerator.process_index)
         if resume and self.accelerator.is_main_process:
             set_damaged_aside(self.folder)
@@ -256,7 +262,7 @@ class _Session:
         if newest is not None and not resume:
             raise TrainingError(
                 f"{self.folder} already holds a training run, at step {step_of(newest)}. "
-                "Resume it, or choose another folder for a new training."
+                "Resume it, or choose another folder for a new run."
             )
         if newest is not None:
             self._restore(newest)
@@ -266,23 +272,23 @@ class _Session:
             for leftover in self.folder.glob(f"{UNFINISHED}*"):
                 shutil.rmtree(leftover, ignore_errors=True)
             drop_metrics_after(self.folder / METRICS_FILE, self.step)
-            # A copy, since the batch may be a view of a whole group of painted batches, which would stay in memory.
+            # The batch may be a view of a whole group of painted batches; a copy lets the group be freed.
             self.sample_batch = self.data[0].copy()
         self.accelerator.wait_for_everyone()
 
     def _remove_replaced(self, newest: Path) -> None:
-        """Remove the checkpoint that the newest one replaced, if a kill prevented this."""
-        self.own_checkpoint, replaced = newest, self.replaced
+        """Remove the checkpoint that the newest one replaced, if the last session was killed before it did so."""
+        self.last_checkpoint, replaced = newest, self.replaced
         if self.accelerator.is_main_process and replaced is not None and replaced != newest.name:
             for checkpoint in checkpoints(self.folder):
                 if checkpoint.name == replaced:
-                    shutil.rmtree(checkpoint)
+                    _remove(checkpoint)
 
     # ------------------------------------------------------------------ the steps
 
     def run(self, interruption: Interruption, bar: tqdm) -> Outcome:
-        """Train until the budget is spent or a signal interrupts, and save a checkpoint in both cases."""
-        start, _ = self._synchronize(time.monotonic(), False)  # all processes use the clock of the first
+        """Train until the budget is spent or a signal interrupts the run; in both cases, save a checkpoint."""
+        start, _ = self._synchronize(time.monotonic(), False)  # all processes use the clock of the first one
         before = self.seconds
         saved_at = sampled_at = start
         while True:
@@ -303,27 +309,34 @@ class _Session:
             _show(bar, progress, self.step, self.last_metrics, self.recipe.main_metrics)
         self.save()
         if progress >= 1 and self.meter.counts:
-            # After saving, so that a run resumed with a larger budget writes the same later lines.
+            # This line is not in the checkpoint, so a run resumed with a larger budget writes the same later lines.
             self._report(progress)
         self._sample()
         _show(bar, progress, self.step, self.last_metrics, self.recipe.main_metrics)
         pictures = self.step * self.recipe.settings.batch_size * self.accelerator.num_processes
         exported = self.recipe.for_export(self.averaged.module)
-        return Outcome(self.step, self.seconds, progress >= 1, self.last_metrics, exported, pictures)
+        return Outcome(
+            step=self.step,
+            seconds=self.seconds,
+            finished=progress >= 1,
+            metrics=self.last_metrics,
+            averaged=exported,
+            pictures=pictures,
+        )
 
     def _synchronize(self, now: float, interrupted: bool) -> tuple[float, bool]:
-        """Return the first process's time and whether any process was interrupted, the same for all processes."""
+        """Give all processes the same values: the first process's time, and whether any process was interrupted."""
         if self.accelerator.num_processes == 1:
             return now, interrupted
         device = self.accelerator.device
         interruptions = self.accelerator.reduce(torch.tensor([float(interrupted)], device=device), "sum")
-        # The time is sent as two float32, whole seconds and fraction, since not every device has float64.
+        # Some devices have no float64, so the time is sent as two float32: whole seconds and the fraction.
         parts = torch.tensor([now // 1, now % 1], device=device, dtype=torch.float32)
         whole, fraction = broadcast(parts).tolist()
         return whole + fraction, bool(interruptions.item())
 
     def _step(self, progress: float) -> None:
-        """Train on one batch: step the optimizer of each part, then update the averaged weights."""
+        """Train on one batch: one optimizer step for each part, then an update of the averaged weights."""
         rank, processes = self.accelerator.process_index, self.accelerator.num_processes
         batch = self.data[self.step * processes + rank].to(self.accelerator.device, self.layout)
         rate = learning_rate(self.recipe.settings, self.step, progress)
@@ -345,7 +358,7 @@ class _Session:
         self.step += 1
 
     def _losses(self, batch: AnyBatch, progress: float) -> Iterator[PartLoss]:
-        """Yield the recipe's losses. Autocast is on inside the recipe, also for frozen modules, and off in the loop."""
+        """Yield the recipe's losses. Autocast is on while the recipe computes, and off while the loop uses a loss."""
         losses = self.recipe.losses(self.wrapped, batch, progress)
         while True:
             with self.accelerator.autocast():
@@ -357,19 +370,19 @@ class _Session:
     # ------------------------------------------------------------------ metrics, samples, checkpoints
 
     def _report(self, progress: float) -> None:
-        """Write a line of metrics: means over the steps since the last line and over all processes."""
+        """Write a line of metrics: the means over all processes and over the steps since the last line."""
         self.last_metrics = self._means()
         self.meter = Meter()
         self._check_finite(self.last_metrics)
         rate = learning_rate(self.recipe.settings, self.step - 1, progress)
         line = {"step": self.step, "seconds": round(self.seconds, 1), "learning_rate": rate, **self.last_metrics}
-        self.accelerator.log(line, step=self.step)  # to the trackers, if there are any
+        self.accelerator.log(line, step=self.step)  # for the trackers; has no effect without a tracker
         if self.accelerator.is_main_process:
             with (self.folder / METRICS_FILE).open("a", encoding="utf-8") as lines:
                 lines.write(json.dumps(line) + "\n")
 
     def _means(self) -> dict[str, float]:
-        """Compute the means of the metrics since the last line, over all processes."""
+        """Compute the means of the metrics over all processes and over the steps since the last line."""
         means = self.meter.means()
         if self.accelerator.num_processes > 1 and means:
             together = torch.tensor(list(means.values()), device=self.accelerator.device)
@@ -381,15 +394,15 @@ class _Session:
         broken = [name for name, value in means.items() if not math.isfinite(value)]
         if broken:
             again = (
-                "Start again" if self.own_checkpoint is None else f"Resume from the last checkpoint in {self.folder}"
+                "Start again" if self.last_checkpoint is None else f"Resume from the last checkpoint in {self.folder}"
             )
             raise TrainingError(
-                f"{', '.join(broken)} stopped being a finite number before step {self.step}. {again} with a smaller "
-                "learning rate, or with precision no."
+                f"{', '.join(broken)} became NaN or infinite before step {self.step}. {again} with a smaller "
+                "learning rate, or in float32 (precision no)."
             )
 
     def _sample(self) -> None:
-        """Save a sample picture made with the averaged weights; the training's random numbers stay the same."""
+        """Save a sample picture made with the averaged weights, without changing the state of the random numbers."""
         if self.sample_batch is None:
             return
         device = self.accelerator.device
@@ -405,7 +418,7 @@ class _Session:
             replace_file(self.folder / "samples" / f"{self.step:08d}.png", content.getvalue())
 
     def save(self) -> None:
-        """Write a checkpoint to a temporary folder and rename it, so that a kill leaves no partial checkpoint."""
+        """Write a checkpoint to a temporary folder and rename it, so that a killed run leaves no partial checkpoint."""
         self._check_finite(self._means())
         unfinished, final = self.folder / f"{UNFINISHED}{self.step:08d}", self.folder / f"{CHECKPOINT}{self.step:08d}"
         if final.exists():
@@ -416,14 +429,14 @@ class _Session:
             shutil.rmtree(unfinished, ignore_errors=True)
             reason = " ".join(str(fault).split())[:200]
             free = shutil.disk_usage(self.folder).free / 1e6
-            last = "" if self.own_checkpoint is None else f" and --resume continues from {self.own_checkpoint.name}"
+            last = "" if self.last_checkpoint is None else f"; --resume continues from {self.last_checkpoint.name}"
             raise TrainingError(
-                f"The checkpoint of step {self.step} could not be written to {self.folder}, where {free:.0f} MB are "
-                f"free ({reason}). Free some space{last}."
+                f"The checkpoint of step {self.step} could not be written to {self.folder} ({reason}; {free:.0f} MB "
+                f"are free). Free some space{last}."
             ) from fault
 
     def _write(self, unfinished: Path, final: Path) -> None:
-        """Write a checkpoint, and remove the one that it replaces."""
+        """Write a checkpoint, then remove the one that it replaces."""
         if self.accelerator.is_main_process:
             shutil.rmtree(unfinished, ignore_errors=True)
             unfinished.mkdir(parents=True)
@@ -433,26 +446,26 @@ class _Session:
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
             unfinished.rename(final)
-            if self.own_checkpoint is not None:
-                shutil.rmtree(self.own_checkpoint)
-        self.own_checkpoint = final
+            if self.last_checkpoint is not None:
+                _remove(self.last_checkpoint)
+        self.last_checkpoint = final
         self.accelerator.wait_for_everyone()
 
     def _state(self) -> dict[str, Any]:
-        """The state that all processes share: tensors, numbers and text, which load without running code."""
+        """The state that all processes share: tensors, numbers and strings, which can be loaded with weights_only."""
         return {
             "step": self.step,
             "seconds": self.seconds,
             "config": json.dumps(self.recipe.config, sort_keys=True),
             "metrics": self.last_metrics,
-            "replaces": None if self.own_checkpoint is None else self.own_checkpoint.name,
+            "replaces": None if self.last_checkpoint is None else self.last_checkpoint.name,
             "parts": {name: part.state_dict() for name, part in self.recipe.parts.items()},
             "optimizers": {name: optimizer.state_dict() for name, optimizer in self.optimizers.items()},
             "averaged": self.averaged.module.state_dict(),
         }
 
     def _process_state(self) -> dict[str, Any]:
-        """The state of this process alone: its random numbers and its running means."""
+        """The state of this process: its random number generators and its running means."""
         state = {"meter": self.meter.state(), "random": torch.get_rng_state()}
         if self.accelerator.device.type == "cuda":
             state["random_device"] = torch.cuda.get_rng_state(self.accelerator.device)
@@ -462,8 +475,9 @@ class _Session:
         state = read_checkpoint(checkpoint / STATE_FILE)
         if state.get("config") != json.dumps(self.recipe.config, sort_keys=True):
             raise TrainingError(
-                f"{checkpoint} belongs to a training with other sizes or files: {state.get('config')}, while this one "
-                f"has {json.dumps(self.recipe.config, sort_keys=True)}. Use its preset, or choose another folder."
+                f"{checkpoint} belongs to a run with other sizes or files: {state.get('config')}; this run has "
+                f"{json.dumps(self.recipe.config, sort_keys=True)}. Use the preset of that run, or choose another "
+                "folder."
             )
         file = checkpoint / f"process-{self.accelerator.process_index}.pt"
         process_state = read_checkpoint(file) if file.exists() else None  # the earlier session had fewer processes
@@ -474,8 +488,9 @@ class _Session:
         except (KeyError, TypeError, ValueError, RuntimeError, AttributeError) as fault:
             message = " ".join(str(fault).split())[:300]
             raise TrainingError(
-                f"{checkpoint} does not fit what is to be trained now ({type(fault).__name__}: {message}). "
-                "Undo the change in the preset's recipe, or choose another folder for a new training."
+                f"{checkpoint} does not fit the modules and optimizers of this run "
+                f"({type(fault).__name__}: {message}). "
+                "Undo the change in the preset's recipe, or choose another folder for a new run."
             ) from fault
 
     def _load_state(self, state: dict[str, Any]) -> None:
@@ -492,6 +507,14 @@ class _Session:
         torch.set_rng_state(state["random"])
         if "random_device" in state and device.type == "cuda":
             torch.cuda.set_rng_state(state["random_device"], device)
+
+
+def _remove(checkpoint: Path) -> None:
+    """Remove a checkpoint that a newer one replaces. A failure is logged: it must not end the run."""
+    try:
+        shutil.rmtree(checkpoint)
+    except OSError as fault:
+        logger.warning("The old checkpoint %s could not be removed: %s", checkpoint, fault)
 
 
 def _progress_bar(accelerator: Accelerator, show: bool) -> tqdm:

@@ -1,9 +1,10 @@
 """`atelier train BLOCK`: trains one block of a preset.
 
-The folder RUN of a run holds the training of each block in RUN/<block>/ (see `loop`) and the trained weights in
-RUN/preset/, a preset like the shipped ones. The files of other blocks that a training needs are read from RUN/preset/;
-a file missing there is copied from the preset given on the command line. As soon as RUN/preset/ has a tokenizer, a
-translator and a VQ-GAN, `atelier draw --preset RUN/preset` draws with it; pictures are ranked if it has a CLIP.
+The folder RUN has a subfolder RUN/<block>/ for the checkpoints and metrics of each block (see `loop`). The trained
+weights are in RUN/preset/, a preset like the shipped ones. Some blocks are trained with the files of other blocks;
+these are read from RUN/preset/, and a file missing there is copied from the preset given on the command line. As soon
+as RUN/preset/ has a tokenizer, a translator and a VQ-GAN, `atelier draw --preset RUN/preset` draws with it; if it has a
+CLIP, the pictures are ranked.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
+import math
 import shlex
 import time
 from collections.abc import Iterable
@@ -49,12 +51,14 @@ from atelier.world import World, caption, named_world
 logger = logging.getLogger(__name__)
 
 TOKENIZER = "tokenizer"
-TRAINED = (TOKENIZER, *RECIPES)
+TRAINABLE = (TOKENIZER, *RECIPES)
 PRECISIONS = ("auto", "bf16", "no")
-FIXED = ("name", "world", "picture_size", "vqgan", "bart", "clip", "classifier")  # the same in all sessions of a run
+# These fields must be the same in all sessions of a run.
+FIXED_FIELDS = ("name", "world", "picture_size", "vqgan", "bart", "clip", "classifier")
 TOKENIZER_CAPTIONS = 50_000
-DATA_FILE = "data.json"  # in the folder of a training: with which data and seed it began
-PAINT_TOGETHER_ON_GPU = 16384  # about 200,000 kernel launches, not many more than for a tenth of the pictures
+DATA_FILE = "data.json"  # in the folder of each block: the data and the seed of its first session
+PAINT_TOGETHER_ON_GPU = 16384  # takes about 200,000 kernel launches; a tenth of the pictures would take nearly as many
+HISTORY_LINES = 100  # kept for each block, plus the last line
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,11 +72,11 @@ class RunRequest:
         resume: continue from the checkpoint.
         seed: the seed of the run; the seed of each block is derived from it.
         precision: one of PRECISIONS.
-        set: settings that override the preset's, as "bart.learning_rate=0.001"; see `given_settings`.
-        track: "tensorboard", "trackio" or another of accelerate's trackers, which gets all metrics; "" for none.
+        set: settings that override the preset's, such as "bart.learning_rate=0.001"; see `given_settings`.
+        track: one of accelerate's trackers, such as "tensorboard" or "trackio", to log the metrics to; "" for none.
 
     Raises:
-        TrainingError: if the precision or the tracker is unknown, or if one of `set` cannot be read.
+        TrainingError: if the precision or the tracker is unknown, or if a string in `set` is not a setting.
     """
 
     preset: str = "laptop"
@@ -88,11 +92,11 @@ class RunRequest:
 
     def __post_init__(self) -> None:
         if self.precision not in PRECISIONS:
-            raise TrainingError(f"precision was {self.precision!r}; choose one of {', '.join(PRECISIONS)}.")
+            raise TrainingError(f"precision is {self.precision!r}; choose one of {', '.join(PRECISIONS)}.")
         check_tracker(self.track)
         for block in given_settings(self.set):
             if block not in RECIPES:
-                raise TrainingError(f"There is no block {block!r} to set; choose one of {', '.join(RECIPES)}.")
+                raise TrainingError(f"There is no block {block!r} with settings; choose one of {', '.join(RECIPES)}.")
 
     @property
     def budget(self) -> Budget:
@@ -105,17 +109,18 @@ class Request(RunRequest):
     """The options of `atelier train BLOCK`.
 
     Attributes:
-        block: one of TRAINED.
-        data: a folder of captioned pictures; None paints the preset's world. The choice must be the same for all
-            blocks of a run.
-        batch_size: overrides the preset's.
-        warm_start: start from the preset's weights of this block instead of random ones. The new training has its own
-            budget and learning rates.
+        block: one of TRAINABLE.
+        data: a folder of captioned pictures; None: paint the preset's world. All blocks of a run must be trained on
+            the same data.
+        batch_size: overrides the preset's batch size.
+        warm_start: initialise this block with the preset's weights instead of random ones. The budget and the learning
+            rate schedule start anew.
 
     The other attributes are those of `RunRequest`.
 
     Raises:
-        TrainingError: if the block or the precision is unknown, or if a tokenizer is to be warm-started.
+        TrainingError: for the reasons in `RunRequest`, if the block is unknown, if `warm_start` is set for the
+            tokenizer, or if `set` has a setting of another block.
     """
 
     block: str
@@ -125,28 +130,30 @@ class Request(RunRequest):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        if self.block not in TRAINED:
-            raise TrainingError(f"There is nothing called {self.block!r} to train; choose one of {', '.join(TRAINED)}.")
+        if self.block not in TRAINABLE:
+            raise TrainingError(f"There is no block {self.block!r} to train; choose one of {', '.join(TRAINABLE)}.")
         if self.warm_start and self.block == TOKENIZER:
-            raise TrainingError("A tokenizer is always made anew; --warm-start is for the other blocks.")
+            raise TrainingError("The tokenizer is always trained from scratch; leave --warm-start out.")
         for block in given_settings(self.set):
             if block != self.block:
-                raise TrainingError(f"A setting of {block} changes nothing when {self.block} is trained; leave it out.")
+                raise TrainingError(
+                    f"A setting of {block} has no effect on the training of {self.block}; leave it out."
+                )
 
 
 def run_training(request: Request) -> Outcome | None:
     """Train a block and write its weights to RUN/preset/.
 
-    An interrupted training writes its weights too, as a preview. When it is resumed, the settings in the preset's
-    recipe may differ (see `train`), the sizes may not.
+    An interrupted run writes its weights too, as a preview. A resumed run may have other settings in the preset's
+    recipe (see `train`), but not other sizes.
 
     Returns:
-        The outcome of the training; None for the tokenizer.
+        The outcome; None for the tokenizer.
 
     Raises:
         PresetError: if the preset or one of its files cannot be read.
         DataError: if the folder of pictures cannot be read.
-        TrainingError: if the block cannot be trained as asked for.
+        TrainingError: if the block cannot be trained with these options.
     """
     begun = time.monotonic()
     source, run_dir = load_preset(request.preset), run_folder(request)
@@ -182,7 +189,7 @@ def run_training(request: Request) -> Outcome | None:
                 lambda: interruption.asked or budget.session_over(time.monotonic() - begun),
             )
         if data is None:
-            return Outcome(0, 0.0, False, {}, recipe.exported)
+            return Outcome(step=0, seconds=0.0, finished=False, metrics={}, averaged=recipe.exported, prepared=False)
         outcome = train(
             recipe,
             data,
@@ -208,7 +215,7 @@ def _build(kind: type[Recipe], inputs: Inputs, settings: Settings) -> Recipe:
     """Build a recipe.
 
     Raises:
-        TrainingError: if the modules do not fit into the memory, or as for `Recipe.build`.
+        TrainingError: if there is not enough memory for the modules, or for the reasons in `Recipe.build`.
     """
     try:
         return kind.build(inputs, settings)
@@ -219,33 +226,33 @@ def _build(kind: type[Recipe], inputs: Inputs, settings: Settings) -> Recipe:
 
 
 def run_folder(request: RunRequest) -> Path:
-    """Return RUN: the folder given, or else runs/NAME with the preset's name."""
+    """Return RUN: `run_dir` if it is given, else runs/NAME with the preset's name."""
     return request.run_dir or Path("runs") / load_preset(request.preset).name
 
 
 def summary(outcome: Outcome | None, request: Request, folder: Path) -> str:
-    """Write a sentence on what `run_training` did in RUN (`folder`), where its weights are, and how to continue."""
+    """Summarise a session of `run_training` in RUN (`folder`): its outcome, the weights, and how to continue."""
     if outcome is None:
         return f"The tokenizer is in {folder / 'preset' / TOKENIZER_FILE}."
+    again = f"Continue with `{resume_command(request.block, request)}`."
+    if not outcome.prepared:
+        return f"{request.block} stopped before its first step, while its data were being prepared. {again}"
     weights = folder / "preset" / output_file(request.block)
     if outcome.finished:
         return (
             f"{request.block} finished at {outcome.in_words}; its weights are in {weights} "
-            "(more: --resume and a larger budget)."
+            "(to train it longer: --resume and a larger budget)."
         )
-    return (
-        f"{request.block} stopped at {outcome.in_words}; a preview of its weights is in {weights}. "
-        f"Continue with `{resume_command(request.block, request)}`."
-    )
+    return f"{request.block} stopped at {outcome.in_words}; a preview of its weights is in {weights}. {again}"
 
 
 def output_file(block: str) -> str:
-    """Return the name of the file that the training of a block writes to a preset."""
+    """Return the name of a block's file in a preset."""
     return TOKENIZER_FILE if block == TOKENIZER else f"{RECIPES[block].name}.safetensors"
 
 
 def resume_command(block: str, request: RunRequest) -> str:
-    """Return the command that resumes a training run: the options of its request, and --resume."""
+    """Return the command that resumes a run: the options of its request, plus --resume."""
     words = ["atelier", "train", block]
     for item in dataclasses.fields(request):
         value = getattr(request, item.name)
@@ -259,19 +266,19 @@ def resume_command(block: str, request: RunRequest) -> str:
 
 
 def _seed(request: Request) -> int:
-    """Derive the seed of a block, so that judge and perceptual network have different initial weights and scenes."""
+    """Derive a block's seed, so that the judge and the perceptual network get different initial weights and scenes."""
     return derive_seed(request.seed, request.block)
 
 
-def _record_history(history: Path, block: str, earlier: list[dict[str, float]], metrics: Path, most: int = 100) -> None:
-    """Add the metrics of a training run to the preset's history.
+def _record_history(history: Path, block: str, earlier: list[dict[str, float]], metrics: Path) -> None:
+    """Write the metrics of a block to the preset's history: up to HISTORY_LINES evenly spaced lines, and the last one.
 
     Args:
         history: the preset's history.json.
         block: the trained block.
-        earlier: the history of the weights that the training started from; its steps and seconds are counted in.
-        metrics: the metrics.jsonl of the training.
-        most: at most so many evenly spaced lines are kept, and the last one.
+        earlier: the history of the initial weights after a warm start, else empty; the steps and seconds of the run
+            continue from its last line.
+        metrics: the metrics.jsonl of the run.
     """
     before = earlier[-1] if earlier else {"step": 0, "seconds": 0}
     counted = [
@@ -279,7 +286,7 @@ def _record_history(history: Path, block: str, earlier: list[dict[str, float]], 
         for line in read_metrics(metrics)
     ]
     lines = [*earlier, *counted]
-    kept = lines[:: max(1, -(-len(lines) // most))]
+    kept = lines[:: max(1, math.ceil(len(lines) / HISTORY_LINES))]
     if lines and kept[-1] is not lines[-1]:
         kept.append(lines[-1])
     rounded = [{name: float(f"{value:.5g}") for name, value in line.items()} for line in kept]
@@ -288,7 +295,7 @@ def _record_history(history: Path, block: str, earlier: list[dict[str, float]], 
 
 
 def _read_history(history: Path) -> dict[str, Any]:
-    """Read a history.json; empty if it cannot be read, since a lost curve must not fail a training run."""
+    """Read a history.json. If it cannot be read, return {}: a run must not fail because an old curve is lost."""
     try:
         known = json.loads(history.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError):
@@ -301,12 +308,12 @@ def _read_history(history: Path) -> dict[str, Any]:
 
 
 def _origin(request: Request, source: Preset) -> World | Path:
-    """Return where pictures and captions come from: the world to paint, or a folder."""
+    """Return the source of pictures and captions: a world to paint, or a folder."""
     if request.data is not None:
         return request.data
     if not source.world:
         raise TrainingError(
-            f"The preset {source.name} belongs to no painted world; give the folder of pictures to train on: --data."
+            f"The preset {source.name} has no painted world; give a folder of pictures to train on with --data."
         )
     try:
         return named_world(source.world)
@@ -315,7 +322,7 @@ def _origin(request: Request, source: Preset) -> World | Path:
 
 
 def _run_preset(source: Preset, folder: Path, origin: World | Path) -> Preset:
-    """Make the preset of the run, without writing it: sizes and recipes of the source, files of the run so far."""
+    """Build the preset of the run without writing it: the source's sizes and recipes, and the run's own files."""
     fresh = replace(source, words=(), files={}, trained_with={}, folder=folder)
     if isinstance(origin, World):
         fresh = replace(fresh, classifier=replace(source.classifier_config, attributes=origin.attributes))
@@ -324,11 +331,12 @@ def _run_preset(source: Preset, folder: Path, origin: World | Path) -> Preset:
     if not (folder / CONFIG_FILE).is_file():
         return fresh
     known = read_preset(folder)
-    different = [name for name in FIXED if getattr(known, name) != getattr(fresh, name)]
+    different = [name for name in FIXED_FIELDS if getattr(known, name) != getattr(fresh, name)]
     if different:
         raise TrainingError(
-            f"{folder} belongs to another training: its preset is {known.name!r} of {_data_of(known)}, and it differs "
-            f"from {fresh.name!r} of {_data_of(fresh)} in {', '.join(different)}. Choose another folder with --run-dir."
+            f"{folder} belongs to another run: its preset is {known.name!r}, trained on {_data_of(known)}. It differs "
+            f"from {fresh.name!r}, trained on {_data_of(fresh)}, in {', '.join(different)}. Choose another folder with "
+            "--run-dir."
         )
     return replace(fresh, words=known.words, files=known.files, trained_with=known.trained_with)
 
@@ -338,25 +346,25 @@ def _data_of(preset: Preset) -> str:
 
 
 def _write_preset(preset: Preset, holders: dict[str, Preset]) -> Preset:
-    """Write the preset of the run, with copies of the files that other presets hold."""
+    """Write the preset of the run, and copy the files that it needs from other presets (`holders`) into it."""
     preset = update_preset(preset, recipes=preset.recipes, sampling=preset.sampling)
     for file, holder in holders.items():
         if holder.folder == preset.folder:
             continue
-        # The words of a painted world say nothing about a folder of pictures.
+        # The words of a painted world do not describe the captions of a folder.
         words = holder.words if holder.world == preset.world else ()
         preset = add_file(preset, file, holder.read(file), **({"words": words} if file == TOKENIZER_FILE else {}))
     return preset
 
 
 def _preset_holding(file: str, preset: Preset, source: Preset) -> Preset:
-    """Return the preset whose file is used: the run's if it has the file, else the source."""
+    """Return the preset to read a file from: the run's preset if it has the file, else the source."""
     for holder in (preset, source):
         if file in holder.files:
             return holder
     raise TrainingError(
-        f"This training needs {file}, and neither {preset.folder} nor the preset {source.name} has it. "
-        f"Make it first: atelier train {next(block for block in TRAINED if output_file(block) == file)}."
+        f"The training needs {file}, but neither {preset.folder} nor the preset {source.name} has it. "
+        f"Make it first: atelier train {next(block for block in TRAINABLE if output_file(block) == file)}."
     )
 
 
@@ -364,16 +372,16 @@ def _preset_holding(file: str, preset: Preset, source: Preset) -> Preset:
 
 
 def given_settings(words: Iterable[str]) -> dict[str, dict[str, Any]]:
-    """Read settings as they are given on the command line.
+    """Parse settings from the command line.
 
     Args:
-        words: BLOCK.SETTING=VALUE, with a value in JSON: "bart.learning_rate=0.001".
+        words: strings BLOCK.SETTING=VALUE with a JSON value, such as "bart.learning_rate=0.001".
 
     Returns:
-        The values by block and setting.
+        The values, by block and setting.
 
     Raises:
-        TrainingError: if one of them does not have this form.
+        TrainingError: if a string does not have this form.
     """
     found: dict[str, dict[str, Any]] = {}
     for word in words:
@@ -392,16 +400,16 @@ def given_settings(words: Iterable[str]) -> dict[str, dict[str, Any]]:
 
 
 def recipe_settings(block: str, preset: Preset, given: Iterable[str] = (), batch_size: int | None = None) -> Settings:
-    """Make the settings of a block: the preset's override the defaults, those of the command line override both.
+    """Combine the settings of a block: the preset's override the defaults, and the command line's override both.
 
     Args:
         block: the name of a recipe.
         preset: the preset.
-        given: settings of the command line, see `given_settings`.
-        batch_size: overrides all others.
+        given: settings from the command line, see `given_settings`.
+        batch_size: overrides every other batch size.
 
     Raises:
-        TrainingError: if a setting is unknown, of another type, or out of range.
+        TrainingError: if a setting is unknown, has the wrong type, or is out of range.
     """
     chosen = {**preset.recipes.get(block, {}), **given_settings(given).get(block, {})}
     if batch_size is not None:
@@ -415,24 +423,24 @@ def recipe_settings(block: str, preset: Preset, given: Iterable[str] = (), batch
 
 
 def check_tracker(name: str) -> None:
-    """Check that accelerate has a tracker and that its package is installed; "" is no tracker.
+    """Check that accelerate knows a tracker and that the tracker's package is installed; "" means no tracker.
 
     Raises:
-        TrainingError: if not.
+        TrainingError: if the tracker is unknown or its package is missing.
     """
     trackers = [kind.value for kind in LoggerType if kind is not LoggerType.ALL]
     if name and name not in trackers:
         raise TrainingError(f"There is no tracker {shown(name)}; choose one of {', '.join(trackers)}.")
     if name and LoggerType(name) not in get_available_trackers():
-        raise TrainingError(f"The tracker {name} needs its package: pip install {name}.")
+        raise TrainingError(f"The package of the tracker {name} is not installed: pip install {name}.")
 
 
 def _accelerator(precision: str, tracker: str = "", folder: Path = Path()) -> Accelerator:
-    """Make an accelerator for the devices and processes of this machine; its tracker writes to the folder."""
-    torch.backends.cudnn.benchmark = True  # finds the fastest convolutions by trial; the shapes stay the same
-    # Accelerate joins processes without a GPU only with cpu=True.
+    """Build an accelerator for this machine's devices and processes, with a tracker that writes to the folder."""
+    torch.backends.cudnn.benchmark = True  # try all convolution algorithms once: the shapes are the same in every step
+    # Without a GPU, accelerate connects several processes only if cpu=True.
     cpu = not torch.accelerator.is_available() or parse_flag_from_env("ACCELERATE_USE_CPU")
-    device = PartialState(cpu=cpu).device or "cpu"  # PartialState, since an Accelerator would fix the precision
+    device = PartialState(cpu=cpu).device or "cpu"  # not Accelerator, which would already fix the precision
     accelerator = Accelerator(
         cpu=cpu,
         mixed_precision=best_precision(device) if precision == "auto" else precision,
@@ -459,21 +467,21 @@ def _pictures(request: Request, preset: Preset, origin: World | Path, accelerato
 
 
 def _check_same_data(folder: Path, pictures: PictureSource, request: Request, accelerator: Accelerator) -> None:
-    """Check that a training is resumed with the data and the seed with which it began.
+    """Check that the data and the seed are those of the run's first session; in the first session, record them.
 
     Raises:
-        TrainingError: if one of them differs.
+        TrainingError: if the data or the seed differ.
     """
     data, path = {"source": pictures.identity, "seed": request.seed}, folder / DATA_FILE
     if newest_checkpoint(folder) is not None and path.is_file():
         begun = read_json(path)
         if not isinstance(begun, dict):
-            raise TrainingError(f"{path} is damaged: it is not an object. Restore it, or start a new training.")
+            raise TrainingError(f"{path} is damaged: it is not a JSON object. Restore it, or start a new run.")
         if begun != data:
             raise TrainingError(
-                f"{folder} was trained with the data {begun.get('source')} and seed {begun.get('seed')}, and now the "
+                f"{folder} was trained with the data {begun.get('source')} and seed {begun.get('seed')}, but now the "
                 f"data are {data['source']} and the seed is {data['seed']}. Give the same --data and --seed, or start "
-                "a new training from these weights: --warm-start, with this run's preset and another --run-dir."
+                "a new run from these weights: --warm-start with this run's preset and another --run-dir."
             )
     elif accelerator.is_main_process:
         folder.mkdir(parents=True, exist_ok=True)

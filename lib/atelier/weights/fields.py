@@ -1,7 +1,7 @@
-"""JSON objects as dataclasses: every value is compared with the type of its field.
+"""Builds dataclasses from JSON objects and checks the type of each value.
 
-JSON has other types than Python: a list stands for a tuple, and a whole number for a float. A value of another type is
-refused here, with its key, and does not cause a confusing error later.
+JSON has no tuples, so a list is read as a tuple; a whole number is accepted for a float. A value of the wrong type gets
+an error with its key here, instead of a confusing error later.
 """
 
 from __future__ import annotations
@@ -15,12 +15,13 @@ from typing import Any, TypeVar, Union, get_args, get_origin, get_type_hints
 from atelier.arguments import shown
 from atelier.weights.sizes import check_sizes
 
-MOST = 2**31  # a larger number is not a size
-KINDS: dict[type, tuple[Callable[[Any], bool], str]] = {
+MAX_NUMBER = 2**31  # no size, setting or count is larger
+# For the type of a field: a check of a JSON value, and the words for what is expected.
+JSON_TYPES: dict[type, tuple[Callable[[Any], bool], str]] = {
     bool: (lambda value: isinstance(value, bool), "true or false"),
-    int: (lambda value: type(value) is int and abs(value) < MOST, f"a whole number below {MOST}"),
+    int: (lambda value: type(value) is int and abs(value) < MAX_NUMBER, f"a whole number below {MAX_NUMBER}"),
     float: (lambda value: type(value) in (int, float) and abs(value) < math.inf, "a number"),
-    str: (lambda value: isinstance(value, str), "a text"),
+    str: (lambda value: isinstance(value, str), "a string"),
 }
 
 AnyDataclass = TypeVar("AnyDataclass")
@@ -30,17 +31,18 @@ def from_json(kind: type[AnyDataclass], values: Any, name: str, **computed: Any)
     """Build a dataclass from a JSON object.
 
     Args:
-        kind: the dataclass. The types of its fields are those of JSON, tuples, dicts, other dataclasses and Any.
+        kind: the dataclass. Its fields may be of type bool, int, float or str, or tuples, dicts, other dataclasses,
+            optional values, or Any.
         values: the object.
-        name: what it describes, for error messages.
-        **computed: the fields that are not in the object.
+        name: what the object describes, for error messages.
+        **computed: the fields that are computed instead of read from the object.
 
     Returns:
         The instance.
 
     Raises:
-        ValueError: if a key is missing or unknown, if a value has another type than its field, or if `check_sizes`
-            refuses the sizes. The message names the key.
+        ValueError: if a key is missing or unknown, if a value does not have the type of its field, or if the sizes do
+            not pass `check_sizes`. The message names the key.
     """
     check_object(values, name)
     known = {item.name: item for item in fields(kind) if item.name not in computed}  # ty: ignore[invalid-argument-type]
@@ -62,14 +64,14 @@ def check_object(values: Any, name: str) -> None:
 
 
 def _inside(name: str, key: str) -> str:
-    """Name a value by its keys: `training.seed`. A name of words, as in "the preset", is not a key and stays out."""
+    """Join the keys of a nested value: `training.seed`. A description such as "the preset" is left out."""
     return key if " " in name else f"{name}.{key}"
 
 
 def _check_keys(values: Mapping[str, Any], known: Mapping[str, Field], name: str) -> None:
     unknown = sorted(values.keys() - known.keys())
     if unknown:
-        raise ValueError(f"{name} has the unknown key {shown(unknown[0])}; expected are {', '.join(known)}.")
+        raise ValueError(f"{name} has the unknown key {shown(unknown[0])}; the known keys are {', '.join(known)}.")
     needed = {key for key, item in known.items() if item.default is MISSING and item.default_factory is MISSING}
     missing = sorted(needed - values.keys())
     if missing:
@@ -77,7 +79,13 @@ def _check_keys(values: Mapping[str, Any], known: Mapping[str, Field], name: str
 
 
 def _value(value: Any, kind: Any, name: str) -> Any:
-    """Convert a JSON value to the type of a field, or refuse it."""
+    """Check a JSON value against the type of a field and return it.
+
+    Lists become tuples and objects become dataclasses. Other values stay as they are: an int for a float stays an int.
+
+    Raises:
+        ValueError: if the value does not have the type.
+    """
     origin, inner = get_origin(kind), get_args(kind)
     if kind is Any:
         return value
@@ -91,8 +99,8 @@ def _value(value: Any, kind: Any, name: str) -> Any:
         return {key: _value(item, inner[1], _inside(name, key[:60])) for key, item in value.items()}
     if origin is tuple:
         return _tuple(value, inner, name)
-    fits, expected = KINDS[kind]
-    if not fits(value):
+    has_type, expected = JSON_TYPES[kind]
+    if not has_type(value):
         raise ValueError(f"{name} is {shown(value)}; give {expected}.")
     return value
 

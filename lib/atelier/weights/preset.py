@@ -1,19 +1,19 @@
-"""Presets: folders with everything that a pipeline needs.
+"""Presets: folders with the files of a pipeline.
 
-    config.json                 sizes of the blocks, settings of their training, and the SHA-256 of the other files
-    tokenizer.json              captions to token ids
-    bart.safetensors            token ids to codes
-    vqgan.safetensors           pictures to codes and back
-    clip.safetensors            the similarity of a picture and a caption, by which pictures are ranked
-    clip_tokenizer.json         captions to token ids for the CLIP, if its token ids are not those of the translator
-    perceptual.safetensors      the classifier whose features the loss of the VQ-GAN compares
-    judge.safetensors           the classifier that measures what the pictures show
-    history.json                the metrics of the training over time
+    config.json                 the sizes of the blocks, the settings of their training, the SHA-256 of the other files
+    tokenizer.json              the tokenizer of the captions
+    bart.safetensors            the translator from token ids to codes
+    vqgan.safetensors           the VQ-GAN: pictures to codes and back
+    clip.safetensors            the CLIP, which ranks pictures by their similarity to the caption
+    clip_tokenizer.json         the tokenizer of the CLIP, if it is not the translator's
+    perceptual.safetensors      the classifier whose features are compared in the perceptual loss of the VQ-GAN
+    judge.safetensors           the classifier that recognises what the pictures show, for measurements
+    history.json                the metrics during training
     README.md                   the model card
-    enwiki-words-frequency.txt  a published list of word frequencies, with which hashtags in prompts are split
+    enwiki-words-frequency.txt  a published list of word frequencies, for splitting hashtags in prompts
 
-A preset may be incomplete: during its training it has only the files that are finished. `atelier download` converts the
-published models to presets. The module `storage` reads and writes the files.
+A preset may be incomplete: while it is being trained, it has only the files of the finished blocks. `atelier download`
+converts the published models to presets. The module `storage` reads and writes the files.
 """
 
 from __future__ import annotations
@@ -61,6 +61,7 @@ CLIP_TOKENIZER_FILE = "clip_tokenizer.json"
 FREQUENCIES_FILE = "enwiki-words-frequency.txt"
 HISTORY_FILE = "history.json"
 PIPELINE_FILES = (VQGAN_FILE, "bart.safetensors", TOKENIZER_FILE)
+WEIGHTS_SUFFIX = ".safetensors"
 
 logger = logging.getLogger(__name__)
 
@@ -73,22 +74,23 @@ class Preset:
 
     Attributes:
         name: the name of the preset.
-        world: the painted world that it is trained on, "small_world" or "full_world"; "" if it is not trained on one.
-        picture_size: pixels on a side.
+        world: the painted world to train on, such as "small_world"; "" if the preset is trained on other pictures.
+        picture_size: the width and height of the pictures in pixels.
         vqgan: sizes of the VQ-GAN.
         bart: sizes of the translator.
         clip: sizes of the CLIP; None if pictures are not ranked.
         classifier: sizes of both classifiers; None if the preset cannot be trained or evaluated on painted pictures.
-        recipes: for each trained block the settings of its recipe that differ from the defaults, and under "all" each
-            block's share of the time when all are trained.
-        sampling: the options of `atelier.decoding.Sampling` that differ from its defaults.
-        words: all words of the captions that it was trained on; empty if the captions had no closed vocabulary.
-        normalization: the name of the normalization that is applied to prompts before the tokenizer's own, see
+        recipes: the settings of each block's recipe that differ from the defaults; under "all", each block's share of
+            the minutes for `atelier train all`.
+        sampling: the options of `atelier.decoding.Sampling` that differ from the defaults.
+        words: all words of the training captions; empty if the captions had no closed vocabulary.
+        normalization: the name of the normalization of prompts before the tokenizer's own, see
             `atelier.weights.normalizers`; None: only the tokenizer's own.
-        files: the SHA-256 of each file of the preset, by name.
-        trained_with: for each block that depends on other files, the SHA-256 of these files when it was trained: a
-            translator works only with the VQ-GAN whose codes it learned. A block without an entry is not checked.
-        folder: the folder that it was read from.
+        files: the SHA-256 of each file, by name.
+        trained_with: for each block that depends on other files, the SHA-256 of these files when it was trained. For
+            example, a translator works only with the VQ-GAN whose codes it learned. A block without an entry is not
+            checked.
+        folder: the folder that the preset was read from.
 
     Raises:
         ValueError: if a size is impossible, or if the sizes do not fit together.
@@ -119,7 +121,7 @@ class Preset:
             )
         if self.bart.target_length != self.vqgan.grid**2:
             raise ValueError(
-                f"The vqgan gives {self.vqgan.grid**2} codes to a picture, but the bart's target_length is "
+                f"The vqgan encodes a picture as {self.vqgan.grid**2} codes, but the bart's target_length is "
                 f"{self.bart.target_length}; they must be the same."
             )
         if self.bart.target_vocabulary < self.vqgan.codes:
@@ -139,27 +141,32 @@ class Preset:
 
     @property
     def complete(self) -> bool:
-        """Whether the preset has all files that a pipeline needs."""
-        return all(file in self.files for file in self._pipeline_files)
+        """Whether the preset has all files of a pipeline, and its blocks were trained with one another."""
+        blocks = [file.removesuffix(WEIGHTS_SUFFIX) for file in self._pipeline_files if file.endswith(WEIGHTS_SUFFIX)]
+        return TOKENIZER_FILE in self.files and all(map(self.has_block, blocks))
 
     @property
     def _pipeline_files(self) -> list[str]:
-        return [*PIPELINE_FILES, *([] if self.clip is None else [CLIP_FILE])]
+        """The files that `Pipeline.from_pretrained` reads, of a complete preset."""
+        clip = [] if self.clip is None else [CLIP_FILE]
+        optional = [file for file in (CLIP_TOKENIZER_FILE, FREQUENCIES_FILE) if file in self.files]
+        return [*PIPELINE_FILES, *clip, *optional]
 
     def check_pipeline(self) -> None:
-        """Compare all files that a pipeline needs with their hashes.
+        """Compare all files of a pipeline with their hashes, and check that the blocks were trained with one another.
 
         Raises:
-            PresetError: if one of them is missing or altered.
+            PresetError: if a file is missing or altered, or a block was trained with another file.
         """
         for file in self._pipeline_files:
             self.check(file)
+            self._check_trained_with(file.removesuffix(WEIGHTS_SUFFIX))
 
     def load_vqgan(self) -> VQGAN:
         """Load the VQ-GAN in float32, in evaluation mode.
 
         Raises:
-            PresetError: as for `load_weights`.
+            PresetError: for the reasons in `load_weights`.
         """
         return load_weights(self, "vqgan", on_meta_device(lambda: VQGAN(self.vqgan)))
 
@@ -167,13 +174,13 @@ class Preset:
         """Load the translator, in evaluation mode.
 
         Args:
-            as_stored: keep the dtypes of the file instead of float32, see `load_weights`.
+            as_stored: keep the dtypes of the file instead of converting to float32, see `load_weights`.
 
         Returns:
             The translator.
 
         Raises:
-            PresetError: as for `load_weights`, or if it was trained with another VQ-GAN or tokenizer.
+            PresetError: for the reasons in `load_weights`, or if it was trained with another VQ-GAN or tokenizer.
         """
         self._check_trained_with("bart")
         return load_weights(self, "bart", on_meta_device(lambda: Bart(self.bart)), as_stored)
@@ -182,7 +189,7 @@ class Preset:
         """Load the CLIP, in evaluation mode.
 
         Raises:
-            PresetError: as for `load_weights`, or if it was trained with another tokenizer.
+            PresetError: for the reasons in `load_weights`, or if it was trained with another tokenizer.
         """
         self._check_trained_with("clip")
         return load_weights(self, "clip", on_meta_device(lambda: CLIP(self.clip_config)))
@@ -197,7 +204,7 @@ class Preset:
             The classifier.
 
         Raises:
-            PresetError: as for `load_weights`.
+            PresetError: for the reasons in `load_weights`.
         """
         return load_weights(self, name, on_meta_device(lambda: PictureClassifier(self.classifier_config)))
 
@@ -211,12 +218,12 @@ class Preset:
         if len(tokenizer) > self.bart.text_vocabulary:
             raise PresetError(
                 f"{self.folder / TOKENIZER_FILE} has {len(tokenizer)} ids, but the preset's text_vocabulary is "
-                f"{self.bart.text_vocabulary}; train the tokenizer again: atelier train tokenizer."
+                f"{self.bart.text_vocabulary}; train a new tokenizer: atelier train tokenizer."
             )
         return tokenizer
 
     def load_clip_tokenizer(self) -> Tokenizer:
-        """Load the tokenizer of the CLIP: the translator's, unless the CLIP has its own.
+        """Load the tokenizer of the CLIP, which is the translator's unless the CLIP has its own.
 
         Raises:
             PresetError: if its file is missing or altered, or if it has more ids than the CLIP's vocabulary.
@@ -227,7 +234,7 @@ class Preset:
         if len(tokenizer) > clip.vocabulary:
             raise PresetError(
                 f"{self.folder / CLIP_TOKENIZER_FILE} has {len(tokenizer)} ids, but the clip's vocabulary is "
-                f"{clip.vocabulary}; they do not belong together."
+                f"{clip.vocabulary}; restore the tokenizer of this CLIP."
             )
         return tokenizer
 
@@ -241,7 +248,7 @@ class Preset:
     def _normalizer(self) -> Callable[[str], str] | None:
         if self.normalization is None:
             return None
-        from atelier.weights.normalizers import normalizer  # imports libraries that other presets do not need
+        from atelier.weights.normalizers import normalizer  # imports optional packages
 
         frequencies = self.read(FREQUENCIES_FILE).decode() if FREQUENCIES_FILE in self.files else ""
         try:
@@ -273,21 +280,21 @@ class Preset:
         return config
 
     def has_block(self, block: str) -> bool:
-        """Whether the preset has the weights of a block, and they were trained with the other files that it has."""
-        return f"{block}.safetensors" in self.files and not list(self._other_files(block))
+        """Whether the preset has the weights of a block, trained with the other files that are now in the preset."""
+        return f"{block}{WEIGHTS_SUFFIX}" in self.files and not list(self._changed_files(block))
 
-    def _other_files(self, block: str) -> Iterator[tuple[str, str, str]]:
-        """The files that are not those with which a block was trained: name, and the hashes then and now."""
-        for file, trained in self.trained_with.get(block, {}).items():
-            found = self.files.get(file, trained)
-            if found != trained:
-                yield file, trained, found
+    def _changed_files(self, block: str) -> Iterator[tuple[str, str, str]]:
+        """List the files that changed after a block was trained with them: the name, the old and the new SHA-256."""
+        for file, old in self.trained_with.get(block, {}).items():
+            new = self.files.get(file, old)
+            if new != old:
+                yield file, old, new
 
     def _check_trained_with(self, block: str) -> None:
-        for file, trained, found in self._other_files(block):
+        for file, old, new in self._changed_files(block):
             raise PresetError(
-                f"{self.folder / block}.safetensors was trained with another {file} (SHA-256 {trained}) than the "
-                f"one in this folder ({found}); restore that file, or train again: atelier train {block}."
+                f"{self.folder / block}.safetensors was trained with another {file} (SHA-256 {old}) than the "
+                f"one in this folder ({new}); restore that file, or train again: atelier train {block}."
             )
 
     def read(self, file: str) -> bytes:
@@ -312,7 +319,7 @@ class Preset:
 
 
 def find_presets() -> dict[str, Path]:
-    """Find all presets, by the names of their folders; of two with the same name, the first in `preset_folders`."""
+    """Find all presets by the names of their folders; of two equal names, the first in `preset_folders` counts."""
     found: dict[str, Path] = {}
     for parent in preset_folders():
         for folder in _folders(parent):
@@ -329,10 +336,10 @@ def _folders(parent: Path) -> list[Path]:
 
 
 def readable_presets() -> tuple[dict[str, Preset], dict[str, PresetError]]:
-    """Read all presets that `find_presets` finds. A damaged preset does not prevent the use of the others.
+    """Read all presets that `find_presets` finds; a damaged preset does not prevent the use of the others.
 
     Returns:
-        The presets that can be read, and the errors of those that cannot, both by name.
+        The presets that could be read, and the errors of the others, both by name.
     """
     readable: dict[str, Preset] = {}
     faults: dict[str, PresetError] = {}
@@ -355,7 +362,7 @@ def log_skipped(faults: Mapping[str, PresetError]) -> None:
 
 
 def load_preset(name_or_folder: str | Path | None) -> Preset:
-    """Read a preset by its name, or from a folder. Its weights are not read yet.
+    """Read the config.json of a preset, given its name or folder. The weights are loaded later.
 
     Args:
         name_or_folder: a name in `find_presets`, or the path of a folder; None: `best_preset`.
@@ -364,7 +371,7 @@ def load_preset(name_or_folder: str | Path | None) -> Preset:
         The preset.
 
     Raises:
-        PresetError: if there is no such preset, or if its config.json is damaged, has an unknown or missing key, or
+        PresetError: if there is no such preset, or if its config.json is damaged, has an unknown or missing key, or has
             sizes that do not fit together.
     """
     preset = best_preset() if name_or_folder is None else read_preset(_find_folder(name_or_folder))
@@ -373,7 +380,7 @@ def load_preset(name_or_folder: str | Path | None) -> Preset:
 
 
 def best_preset() -> Preset:
-    """Find the complete and undamaged preset with the largest pictures; log a sentence for each that is skipped.
+    """Find the complete and undamaged preset with the largest pictures; log a warning for each damaged preset.
 
     Raises:
         PresetError: if there is no such preset.
@@ -393,14 +400,14 @@ def best_preset() -> Preset:
 
 
 def read_preset(folder: Path) -> Preset:
-    """Read a preset from the config.json of a folder.
+    """Read a preset from a folder.
 
     Raises:
-        PresetError: if there is no config.json, or for the reasons in `load_preset`.
+        PresetError: if the folder has no config.json, or for the reasons in `load_preset`.
     """
     path = folder / CONFIG_FILE
     if not has_file(folder, CONFIG_FILE):
-        raise PresetError(f"{folder} is not a preset: it holds no {CONFIG_FILE}.")
+        raise PresetError(f"{folder} is not a preset: it has no {CONFIG_FILE}.")
     values = read_json(path)
     try:
         return _preset_from(values, folder)
@@ -425,16 +432,16 @@ def _find_folder(name_or_folder: str | Path) -> Path:
 def _preset_from(values: Any, folder: Path) -> Preset:
     preset = from_json(Preset, values, "the preset", folder=folder)
     if not _is_file_name(preset.name):
-        raise ValueError(f"name is {shown(preset.name)}; give one that can be the name of a folder.")
+        raise ValueError(f"name is {shown(preset.name)}; give a name that a folder can have.")
     for file in preset.files:
         if not _is_file_name(file):
-            raise ValueError(f"files names {shown(file)}; give names of files in this folder.")
+            raise ValueError(f"files has the key {shown(file)}; give the name of a file in this folder.")
     from_json(Sampling, preset.sampling, "sampling")
     return preset
 
 
 def _is_file_name(name: str) -> bool:
-    """Whether a name is that of a file in a folder, on any system, and not a path."""
+    """Whether a string is a valid file name on every operating system, and not a path."""
     return 0 < len(name) <= 100 and not re.search(r'[/\\:*?"<>|\x00-\x1f\ud800-\udfff]|^\.+$', name)
 
 
@@ -447,8 +454,8 @@ def load_weights(preset: Preset, name: str, module: AnyModule, as_stored: bool =
     Args:
         preset: the preset.
         name: the name of the weights.
-        module: the model, with any weights.
-        as_stored: keep the dtypes of the file, mostly float16, instead of converting to the module's.
+        module: the model to load the weights into.
+        as_stored: keep the dtypes of the file, mostly float16, instead of converting to the module's dtypes.
 
     Returns:
         The module, in evaluation mode.
@@ -462,14 +469,14 @@ def load_weights(preset: Preset, name: str, module: AnyModule, as_stored: bool =
 
 
 def save_preset(preset: Preset, folder: str | Path) -> Preset:
-    """Write a preset's config.json into a folder.
+    """Write a preset's config.json to a folder.
 
     Args:
         preset: the preset.
-        folder: to write to; it is created if necessary.
+        folder: the folder; it is created if necessary.
 
     Returns:
-        The preset in that folder.
+        The preset with this folder.
     """
     moved = replace(preset, folder=Path(folder))
     moved.folder.mkdir(parents=True, exist_ok=True)
@@ -482,16 +489,16 @@ def save_preset(preset: Preset, folder: str | Path) -> Preset:
 def update_preset(preset: Preset, **changes: Any) -> Preset:
     """Change fields in a preset's config.json.
 
-    The folder is locked, and the file read again before it is written, so that two training runs can update the same
+    The folder is locked, and the file is read again before it is written, so that two training runs can update the same
     preset at the same time.
 
     Args:
-        preset: the preset. If its config.json exists, only its folder is used, and all other fields are read again.
-        changes: new values of fields. The entries of `files` and `trained_with` are added to the existing ones, and an
-            empty entry removes one.
+        preset: the preset. If its folder has a config.json, all fields are read again from that file.
+        changes: new values of fields. Entries of `files` and `trained_with` are added to the existing entries; an empty
+            entry removes the existing one.
 
     Returns:
-        The preset as it is now recorded.
+        The updated preset.
     """
     with write_lock(preset.folder):
         return _apply_changes(preset, changes)
@@ -511,11 +518,11 @@ def save_weights(preset: Preset, name: str, module: nn.Module, trained_with: Map
     Args:
         preset: the preset.
         name: the name of the weights.
-        module: the model, whose weights are stored as by `serialized_weights`.
-        trained_with: the SHA-256, by name, of the files that the weights depend on.
+        module: the model; see `serialized_weights` for the format.
+        trained_with: the SHA-256 of each file that the weights depend on, by name.
 
     Returns:
-        The preset as it is now recorded.
+        The updated preset.
     """
     return add_file(
         preset, f"{name}.safetensors", serialized_weights(module), trained_with={name: dict(trained_with or {})}
@@ -532,8 +539,8 @@ def add_file(preset: Preset, file: str, content: bytes, **changes: Any) -> Prese
         changes: further changes, as for `update_preset`.
 
     Returns:
-        The preset as it is now recorded.
+        The updated preset.
     """
-    with write_lock(preset.folder):  # one lock for file and config, so that the recorded hash is that of the file
+    with write_lock(preset.folder):  # one lock for both writes, so that config.json always has the hash of this file
         replace_file(preset.folder / file, content)
         return _apply_changes(preset, {"files": {file: hashlib.sha256(content).hexdigest()}, **changes})

@@ -28,7 +28,7 @@ import nbformat
 import typer
 from assembly import REPOSITORY_FILE, LessonError, assemble
 from atelier.teaching.lessons import LESSONS, MINUTES_FILE, NOTEBOOKS, Lesson, minutes, question
-from atelier.teaching.mine import FOLDER_VARIABLE
+from atelier.teaching.mine import DEFAULT_FOLDER, FOLDER_VARIABLE
 from atelier.teaching.pieces import pieces_of
 from build_mode import FOLDER as BUILD_FOLDER
 from build_mode import assemble_build
@@ -73,20 +73,25 @@ def execute(notebook: NotebookNode, folder: Path = NOTEBOOKS) -> tuple[NotebookN
         resources={"metadata": {"path": str(folder)}},
     )
     start = time.perf_counter()
-    client.execute(env={FOLDER_VARIABLE: str(MINE), **os.environ})
+    environment = {FOLDER_VARIABLE: str(MINE), **os.environ}
+    client.execute(env=environment)
     seconds = time.perf_counter() - start
     executed.cells.pop()
     executed.metadata["language_info"] = notebook.metadata["language_info"]  # the kernel wrote its own version
     for cell in executed.cells:
         if cell.cell_type == "code":
-            cell.outputs = _tidy(cell.outputs)
+            cell.outputs = _tidy(cell.outputs, environment[FOLDER_VARIABLE])
     _drop_display_state(executed)
     return executed, seconds
 
 
-def _tidy(outputs: list[NotebookNode]) -> list[NotebookNode]:
-    """The outputs without those on stderr, which are finished progress bars."""
-    return [output for output in outputs if output.get("name") != "stderr"]
+def _tidy(outputs: list[NotebookNode], mine: str) -> list[NotebookNode]:
+    """The outputs without finished progress bars, which are on stderr, and with the learner's folder for `mine`."""
+    kept = [output for output in outputs if output.get("name") != "stderr"]
+    for output in kept:
+        if output.output_type == "stream":
+            output.text = output.text.replace(mine, DEFAULT_FOLDER)
+    return kept
 
 
 def _drop_display_state(notebook: NotebookNode) -> None:
