@@ -21,7 +21,6 @@ from atelier.teaching.claims import CLAIMS, LESSON_OF
 from atelier.teaching.exercises import EXERCISES, grade
 from atelier.teaching.glossary import TERMS
 from atelier.teaching.lessons import LESSONS, NOTEBOOKS, Lesson, minutes
-from atelier.teaching.pieces import pieces_of
 from claims_page import all_verdicts, claims_table, verdicts
 
 EVERY = pytest.mark.parametrize("lesson", LESSONS.values(), ids=LESSONS)

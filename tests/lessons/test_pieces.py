@@ -62,6 +62,9 @@ def test_the_committed_notebook_is_generated_from_the_source(lesson: Lesson) -> 
     assert not any(cell.get("outputs") for cell in stored.cells)
 
 
+ASSERTS_WHAT_IT_LEARNS = {"4"}
+
+
 class ShorterTrainings(ast.NodeTransformer):
     """Divides by four what says how long a notebook trains: STEPS, SNAPSHOTS, and the arguments steps and keep."""
 
@@ -88,22 +91,27 @@ def quarter(expression: ast.expr) -> None:
 
 def shortened(notebook: nbformat.NotebookNode) -> nbformat.NotebookNode:
     """Replace the code of the cells that train by the same code with a quarter of the steps."""
-    changed = 0
     for cell in notebook.cells:
         if cell.cell_type == "code" and not re.search(r"^\s*[%!]", cell.source, re.MULTILINE):
             tree = ast.parse(cell.source)
             before = ast.dump(tree)
             if ast.dump(ShorterTrainings().visit(tree)) != before:
-                cell.source, changed = ast.unparse(tree), changed + 1
-    assert changed, "no training was found"
+                cell.source = ast.unparse(tree)
     return notebook
+
+
+def test_trainings_are_shortened() -> None:
+    cell = nbformat.v4.new_code_cell("STEPS, BATCH = 1200, 32\nSNAPSHOTS = (1, 600)\nfit(steps=40, seed=40)")
+    short = shortened(nbformat.v4.new_notebook(cells=[cell])).cells[0].source
+    assert short == "STEPS, BATCH = (300, 32)\nSNAPSHOTS = (1, 150)\nfit(steps=10, seed=40)"
 
 
 @pytest.mark.parametrize("solved", [False, True], ids=["untouched", "solved"])
 @EVERY_LESSON
 def test_the_notebook_runs_untouched_and_solved(lesson: Lesson, solved: bool) -> None:
     """`make notebooks` and nbval run the whole trainings, in the lessons; here a quarter of their steps is enough."""
-    notebook, _ = execute(shortened(assemble_build(lesson, solved=solved)), NOTEBOOKS / FOLDER)
+    notebook = assemble_build(lesson, solved=solved)
+    notebook, _ = execute(notebook if lesson.key in ASSERTS_WHAT_IT_LEARNS else shortened(notebook), NOTEBOOKS / FOLDER)
     marks = [
         output.data["text/plain"]
         for cell in notebook.cells
