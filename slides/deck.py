@@ -430,32 +430,33 @@ def write_filled() -> None:
     (SCRATCH / "theme.css").write_text(complete(THEME.read_text(encoding="utf-8")), encoding="utf-8")
 
 
-def formats(names: list[str]) -> Iterator[tuple[str, ...]]:
-    """Marp's options for each of the named formats, or for all if there is no name.
+def formats(names: list[str]) -> Iterator[tuple[str, tuple[str, ...]]]:
+    """Yield the file and Marp's options for each of the named formats, or for all if there is no name.
 
     Raises:
         DeckError: there is no such format.
     """
-    options = {
-        "html": ("--output", "built/session.html"),
-        "pdf": ("--pdf", "--pdf-notes", "--pdf-outlines", "--output", "built/session.pdf"),
-        "pptx": ("--pptx", "--output", "built/session.pptx"),
-    }
+    options = {"html": (), "pdf": ("--pdf", "--pdf-outlines"), "pptx": ("--pptx",)}
     for name in names or options:
         if name not in options:
             raise DeckError(f"There is no format {name!r}; there are {', '.join(options)}.")
-        yield options[name]
+        yield f"session.{name}", options[name]
 
 
 def main(names: list[str]) -> int:
-    """Build the named formats, or all of them. Returns the exit status."""
+    """Build the named formats, or all of them. Returns the exit status.
+
+    Each file is built in scratch/ and then moved, so an interruption leaves the earlier files as they were.
+    """
     try:
         wanted = list(formats(names))
         write_filled()
-        COVERAGE.write_text(coverage(slides(SOURCE.read_text(encoding="utf-8"))), encoding="utf-8")
+        for file, options in wanted:
+            marp(*options, "--output", f"scratch/{file}")
         BUILT.mkdir(exist_ok=True)
-        for options in wanted:
-            marp(*options)
+        for file, _ in wanted:
+            (SCRATCH / file).replace(BUILT / file)
+        COVERAGE.write_text(coverage(slides(SOURCE.read_text(encoding="utf-8"))), encoding="utf-8")
     except DeckError as fault:
         sys.stderr.write(f"{fault}\n")
         return 1

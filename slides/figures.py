@@ -77,6 +77,7 @@ HERE = Path(__file__).parent
 FIGURES = HERE / "figures"
 NUMBERS_FILE = "numbers.json"
 SCRATCH = HERE / "scratch"
+NEW, OLD = SCRATCH / "figures", SCRATCH / "old-figures"  # the figures are drawn in NEW, which then replaces FIGURES
 
 PRESET = "laptop"
 TOWER = "the Eiffel tower landing on the moon"
@@ -179,13 +180,13 @@ def recognised(pictures: Tensor) -> Tensor:
 
 def save_figure(name: str, made: Figure) -> None:
     """Write a figure as name.png."""
-    (FIGURES / f"{name}.png").write_bytes(compressed_png(rendered(made)))
+    (NEW / f"{name}.png").write_bytes(compressed_png(rendered(made)))
 
 
 def save_pictures(name: str, pictures: Tensor | Sequence[Tensor]) -> None:
     """Write pictures as name-1.png, name-2.png, …, in their own size; the deck enlarges them."""
     for number, picture in enumerate(pictures, 1):
-        (FIGURES / f"{name}-{number}.png").write_bytes(compressed_png(image(picture), 160))
+        (NEW / f"{name}-{number}.png").write_bytes(compressed_png(image(picture), 160))
 
 
 # ---------------------------------------------------------------------------------------------- opening
@@ -194,7 +195,7 @@ def save_pictures(name: str, pictures: Tensor | Sequence[Tensor]) -> None:
 def heroes() -> Numbers:
     """The painted scenes of the title slides."""
     for (name, _), picture in zip(HEROES.items(), paint(list(HEROES.values()), HERO), strict=True):
-        (FIGURES / f"hero-{name}.png").write_bytes(compressed_png(image(picture), 160))
+        (NEW / f"hero-{name}.png").write_bytes(compressed_png(image(picture), 160))
     return None
 
 
@@ -392,7 +393,7 @@ def gan_draws() -> Numbers:
     drawn = generated_sprites(1000, seed=11)
     kinds = recognised(drawn)
     counts = torch.tensor([(kinds == kind).float().mean().item() for kind in range(len(SPRITES))])
-    (FIGURES / "gan-1.png").write_bytes(compressed_png(sheet(drawn[:25], 5, 3, 6)))
+    (NEW / "gan-1.png").write_bytes(compressed_png(sheet(drawn[:25], 5, 3, 6)))
     made, axis = canvas(520, 420)
     below = plot(made, 150, 46, 360, 330)
     order = counts.argsort()
@@ -1037,17 +1038,27 @@ FIGURE_FUNCTIONS: tuple[Callable[[], Numbers], ...] = (
 
 
 def main() -> None:
-    """Draw all figures again, and write the numbers."""
+    """Draw all figures again, and write the numbers. Until all are drawn, the earlier ones stay as they were."""
     torch.manual_seed(0)
-    shutil.rmtree(FIGURES, ignore_errors=True)
-    FIGURES.mkdir()
+    shutil.rmtree(NEW, ignore_errors=True)
+    NEW.mkdir(parents=True)
     use_typeface(SCRATCH / "fonts")
     numbers: dict[str, str] = {}
     with mpl.rc_context(PROJECTED):
         for draw in FIGURE_FUNCTIONS:
             numbers |= draw() or {}
     text = json.dumps(numbers, indent=2, ensure_ascii=False, sort_keys=True)
-    (FIGURES / NUMBERS_FILE).write_text(text + "\n", encoding="utf-8")
+    (NEW / NUMBERS_FILE).write_text(text + "\n", encoding="utf-8")
+    replace_figures()
+
+
+def replace_figures() -> None:
+    """Put the folder NEW in the place of FIGURES."""
+    shutil.rmtree(OLD, ignore_errors=True)
+    if FIGURES.exists():
+        FIGURES.rename(OLD)
+    NEW.rename(FIGURES)
+    shutil.rmtree(OLD, ignore_errors=True)
 
 
 if __name__ == "__main__":

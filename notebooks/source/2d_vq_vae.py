@@ -537,7 +537,7 @@ class VQVAE(nn.Module):
         self.decoder = nn.Sequential(nn.Conv2d(config.code_width, channels, 3, padding=1), ConvDecoder(config))
 
     def encode(self, pictures: Tensor) -> Quantized:
-        """Encodes pictures (n, 3, size, size) to z_q, indices (n, side, side), and the codebook's loss."""
+        """Encodes pictures (n, 3, size, size) to z_q, indices (n, side, side), and the commitment loss."""
         return self.quantize(self.encoder(pictures))
 
     def decode(self, z_q: Tensor) -> Tensor:

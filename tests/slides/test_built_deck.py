@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import deck
+import figures
 import pytest
 from browsing import Seen, watched
 from playwright.sync_api import Browser, Page
@@ -144,12 +145,12 @@ def inflated(pdf: bytes) -> Iterator[bytes]:
             yield zlib.decompressobj().decompress(pdf[match.end() :])
 
 
-@pytest.mark.parametrize("options", deck.formats(["pdf", "pptx"]), ids=["pdf", "pptx"])
+@pytest.mark.parametrize(("file", "options"), deck.formats(["pdf", "pptx"]), ids=["pdf", "pptx"])
 def test_other_formats_are_built(
-    built: Path, slides: list[deck.Slide], options: tuple[str, ...], tmp_path: Path
+    built: Path, slides: list[deck.Slide], file: str, options: tuple[str, ...], tmp_path: Path
 ) -> None:
-    target = tmp_path / Path(options[-1]).name
-    deck.marp(*options[:-1], str(target))
+    target = tmp_path / file
+    deck.marp(*options, "--output", str(target))
     if target.suffix == ".pptx":
         with zipfile.ZipFile(target) as parts:
             pages = [name for name in parts.namelist() if re.fullmatch(r"ppt/slides/slide\d+\.xml", name)]
@@ -158,6 +159,7 @@ def test_other_formats_are_built(
     else:
         content = target.read_bytes()
         assert content.startswith(b"%PDF-")
+        assert b"/Subtype /Text" not in b"".join(inflated(content)), "a note icon is on a page"
         assert len(re.findall(rb"/Type */Page\b", b"".join(inflated(content)))) == len(slides)
 
 
@@ -165,3 +167,56 @@ def test_numbers_file_has_the_numbers_that_slides_use() -> None:
     said = json.loads(deck.NUMBERS.read_text(encoding="utf-8"))
     asked = set(re.findall(r"\{\{number ([^}]+)\}\}", deck.SOURCE.read_text(encoding="utf-8")))
     assert asked == said.keys()
+
+
+def folder_with(path: Path, name: str, content: str) -> Path:
+    path.mkdir()
+    (path / name).write_text(content)
+    return path
+
+
+def test_an_interrupted_build_leaves_the_earlier_deck(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    earlier = folder_with(tmp_path / "built", "session.html", "earlier")
+    monkeypatch.setattr(deck, "BUILT", earlier)
+    monkeypatch.setattr(deck, "SCRATCH", tmp_path / "scratch")
+    monkeypatch.setattr(deck, "COVERAGE", tmp_path / "COVERAGE.md")
+    built = []
+
+    def marp(*options: str) -> None:
+        if built:
+            raise KeyboardInterrupt
+        built.append(options)
+        (tmp_path / "scratch" / "session.html").write_text("new")
+
+    monkeypatch.setattr(deck, "marp", marp)
+    with pytest.raises(KeyboardInterrupt):
+        deck.main([])
+    assert {path.name: path.read_text() for path in earlier.iterdir()} == {"session.html": "earlier"}
+    assert not (tmp_path / "COVERAGE.md").exists()
+    built.clear()
+    assert deck.main(["html"]) == 0
+    assert (earlier / "session.html").read_text() == "new"
+
+
+def test_interrupted_figures_leave_the_earlier_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    earlier = folder_with(tmp_path / "figures", "map.png", "earlier")
+    for name, path in {"FIGURES": earlier, "NEW": tmp_path / "new", "OLD": tmp_path / "old"}.items():
+        monkeypatch.setattr(figures, name, path)
+
+    def draw() -> dict[str, str]:
+        (figures.NEW / "map.png").write_text("new")
+        return {"seven": "7"}
+
+    def interrupted() -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(figures, "FIGURE_FUNCTIONS", (draw, interrupted))
+    with pytest.raises(KeyboardInterrupt):
+        figures.main()
+    assert {path.name: path.read_text() for path in earlier.iterdir()} == {"map.png": "earlier"}
+    monkeypatch.setattr(figures, "FIGURE_FUNCTIONS", (draw,))
+    figures.main()
+    assert (earlier / "map.png").read_text() == "new"
+    assert json.loads((earlier / "numbers.json").read_text()) == {"seven": "7"}
+    assert not (tmp_path / "new").exists()
+    assert not (tmp_path / "old").exists()

@@ -1,4 +1,4 @@
-// The words of a prompt, as atelier/drawing/pipeline.py sees them.
+// The words of a prompt, as atelier/drawing/prompts.py sees them.
 
 /** The words of a prompt that are not known, each once; none if the model has no list of its words. */
 export function unknownWords(prompt, known) {
