@@ -76,7 +76,7 @@ serve: setup ## serve the page with the DRAW button
 	$(BIN)/atelier serve --browse
 
 lab: setup ## open JupyterLab on the lessons
-	$(BIN)/python -m jupyter lab --notebook-dir=notebooks
+	$(BIN)/python -m jupyter lab --config=notebooks/source/lab/jupyter_config.py
 
 check: develop ## style, types and the rules of the repository, in less than a minute
 	$(BIN)/python -m ruff check $(CHECKED)

@@ -60,16 +60,18 @@ def test_container_forwards_the_ports_of_the_course(container) -> None:
 
 
 def test_binder_runs_its_hook_from_the_folder_of_the_course(tmp_path: Path) -> None:
-    """With a Python that writes down what it is asked."""
+    """With a Python that writes down what it is asked, and names the folder of its environment."""
     python = tmp_path / "python"
-    python.write_text('#!/bin/sh\necho "$PWD: $*" > "$NOTED"\n', encoding="utf-8")
+    python.write_text(f'#!/bin/sh\necho "$PWD: $*" >> "$NOTED"\necho {tmp_path}\n', encoding="utf-8")
     python.chmod(0o755)
     noted = tmp_path / "noted"
     environment = {**os.environ, "PATH": f"{tmp_path}{os.pathsep}{os.environ['PATH']}", "NOTED": str(noted)}
     subprocess.run(["bash", str(ROOT / "postBuild")], cwd=ROOT, env=environment, check=True)
-    folder, asked = noted.read_text(encoding="utf-8").strip().split(": ", 1)
+    folder, asked = noted.read_text(encoding="utf-8").splitlines()[0].split(": ", 1)
     assert Path(folder).samefile(ROOT)
     assert asked == "-m pip install --no-deps --editable ."
+    settings = tmp_path / "share" / "jupyter" / "lab" / "settings" / "overrides.json"
+    assert settings.read_bytes() == (ROOT / "notebooks" / "source" / "lab" / "overrides.json").read_bytes()
 
 
 def test_all_that_binder_and_container_install_is_the_pinned_list() -> None:

@@ -67,3 +67,31 @@ def test_lesson_runs_and_its_slider_changes_the_picture(browser: Browser, lab_ad
         panel.scroll_into_view_if_needed()
         page.screenshot(path=Path(shots) / f"jupyterlab-{key}.png")
     page.close()
+
+
+@pytest.fixture
+def course_lab(tmp_path: Path) -> Iterator[str]:
+    """Where JupyterLab serves the course as `make lab` starts it, for somebody who never used it before."""
+    port = free_port()
+    command = [sys.executable, "-m", "jupyter", "lab", "--no-browser", "--allow-root"]
+    command += [f"--config={NOTEBOOKS / 'source' / 'lab' / 'jupyter_config.py'}"]
+    command += [f"--ServerApp.port={port}", "--IdentityProvider.token="]
+    folders = {"JUPYTERLAB_SETTINGS_DIR": str(tmp_path / "new"), "JUPYTERLAB_WORKSPACES_DIR": str(tmp_path / "work")}
+    with serving(command, port, "api", env=os.environ | folders) as address:
+        yield address
+
+
+def test_the_course_opens_at_its_start_page_without_news(browser: Browser, course_lab: str) -> None:
+    page = browser.new_page(viewport={"width": 1300, "height": 900})
+    page.set_default_timeout(30_000)
+    page.goto(course_lab)
+    page.get_by_role("heading", name="The lessons").wait_for()
+    listed = page.locator(".jp-DirListing-itemName").all_inner_texts()
+    assert {"build", "README.md", *(f"{lesson.name}.ipynb" for lesson in LESSONS.values())} <= set(listed)
+    assert "source" not in listed
+    page.wait_for_timeout(3000)  # the question about news would come now
+    assert page.locator(".Toastify__toast").count() == 0
+    assert page.locator(".jp-Dialog").count() == 0
+    if shots := os.environ.get("ATELIER_SCREENSHOTS"):
+        page.screenshot(path=Path(shots) / "jupyterlab-start.png")
+    page.close()
