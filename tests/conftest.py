@@ -9,6 +9,14 @@ from accelerate.state import AcceleratorState
 
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 
+THREADS = torch.get_num_threads()
+
+
+def pytest_collection_finish() -> None:
+    """Stop if the import of a test module or of a package changed the number of threads for all tests."""
+    if torch.get_num_threads() != THREADS:
+        raise pytest.UsageError(f"An import set {torch.get_num_threads()} threads, where there were {THREADS}.")
+
 
 def _fail_if_skipped(report: Report, node: pytest.Item | pytest.Collector) -> Report:
     """Turn a skip of `node` into a failure; expected failures and tests marked `hardware` are not changed."""

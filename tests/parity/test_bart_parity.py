@@ -8,10 +8,8 @@ import pytest
 import torch
 import transformers
 from atelier.blocks.bart import Bart, BartConfig
+from their_min_dalle import DalleBartDecoder, DalleBartEncoder
 from torch import Tensor, nn
-
-with torch.enable_grad():  # importing min-dalle disables gradients; they are enabled again after this block
-    from min_dalle.models import DalleBartDecoder, DalleBartEncoder
 
 Weights = dict[str, Tensor]
 

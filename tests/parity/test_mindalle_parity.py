@@ -20,11 +20,8 @@ from atelier.weights.normalizers import normalize_for_min_dalle
 from atelier.weights.published.mindalle import load_bart, load_detoker
 from atelier.weights.published.tokenizer import read_tokenizer
 from atelier.weights.tokenizer import Tokenizer
+from their_min_dalle import DalleBartDecoder, DalleBartEncoder, TextTokenizer, VQGanDetokenizer
 from torch import Tensor, nn
-
-with torch.enable_grad():  # importing min-dalle disables gradients; they are enabled again after this block
-    from min_dalle.models import DalleBartDecoder, DalleBartEncoder, VQGanDetokenizer
-    from min_dalle.text_tokenizer import TextTokenizer
 
 FIXTURE = Path(__file__).parent / "fixtures" / "dalle-mini-flax" / "scanned"
 WITHOUT_SCALE = ("pre_self_attn_layer_norm", "pre_encoder_attn_layer_norm", "glu.ln0", "glu.ln1", "final_ln")
