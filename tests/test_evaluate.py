@@ -200,7 +200,7 @@ def test_a_judge_of_another_world_is_refused(preset: Preset) -> None:
     names = {**preset.classifier_config.attributes, "colour": ("red", "crimson")}
     other = dataclasses.replace(preset, classifier=dataclasses.replace(preset.classifier_config, attributes=names))
     assert evaluation_world(preset) == WORLD
-    with pytest.raises(ValueError, match="was trained with other subjects, settings, colours or styles"):
+    with pytest.raises(ValueError, match="no judge, or one of other subjects, settings, colours or styles"):
         evaluation_world(other)
     with pytest.raises(ValueError, match="world"):
         evaluation_world(dataclasses.replace(preset, world=""))

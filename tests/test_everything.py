@@ -281,6 +281,7 @@ def test_settings_of_the_command_line_override_the_presets_and_reach_their_block
     assert (settings.learning_rate, settings.caption_dropout) == (0.002, 0)
     assert settings.batch_size == recipe_settings("bart", preset).batch_size
     assert recipe_settings("vqgan", preset, given).batch_size == 3
+    assert recipe_settings("vqgan", preset, ["vqgan.distinct=null"]).distinct is None
 
 
 @pytest.mark.parametrize(

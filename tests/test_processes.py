@@ -13,7 +13,9 @@ from typing import Any
 import pytest
 import torch
 from atelier.training.data import save_captioned
+from atelier.weights.preset import load_preset
 from atelier.world import small_world
+from tiny_preset import tiny_preset
 
 TESTS = Path(__file__).parent
 STEPS = 6
@@ -87,3 +89,15 @@ def test_processes_that_start_at_different_times_use_one_clock(tmp_path, picture
     first, second = run(tmp_path, 2, data=str(pictures), minutes=0.03, skew=0.5)
     assert first["step"] > 1
     assert_alike(first, second, tolerance=0.0)
+
+
+def test_two_processes_train_all_blocks_of_a_preset(tmp_path):
+    """The first process alone makes the tokenizer and writes the preset; the other one waits for it."""
+    preset = tiny_preset(tmp_path / "tiny")
+    command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "-m", "atelier"]
+    command += ["train", "all", "--preset", str(preset.folder), "--run-dir", str(tmp_path / "run"), "--steps", "2"]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    done = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert done.stdout.count("is a preset to draw with") == 1
+    assert load_preset(tmp_path / "run" / "preset").complete

@@ -148,9 +148,7 @@ def train_block(
 ) -> None:
     """Train one block: tokenizer, classifier, judge, vqgan, bart or clip."""
     with errors_as_messages():
-        from accelerate import PartialState
-
-        from atelier.training.run import Request, run_folder, run_training, summary
+        from atelier.training.run import Request, process_state, run_folder, run_training, summary
 
         request = Request(
             block=context.info_name or BLOCK,
@@ -170,7 +168,7 @@ def train_block(
         )
         with file_errors(run_dir or Path("runs")):
             outcome = run_training(request)
-        if PartialState().is_main_process:
+        if process_state().is_main_process:
             typer.echo(summary(outcome, request, run_folder(request)))
 
 
@@ -193,9 +191,8 @@ def train_all(
     With --data, all blocks except the classifiers are trained on a folder of pictures.
     """
     with errors_as_messages():
-        from accelerate import PartialState
-
         from atelier.training.everything import AllRequest, train_everything
+        from atelier.training.run import process_state
 
         request = AllRequest(
             preset=preset,
@@ -212,7 +209,7 @@ def train_all(
         )
         with file_errors(run_dir or Path("runs")):
             for line in train_everything(request, begun=STARTED):
-                if PartialState().is_main_process:
+                if process_state().is_main_process:
                     typer.echo(line)
 
 

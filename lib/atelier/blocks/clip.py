@@ -38,8 +38,8 @@ class CLIPConfig:
         quick_gelu: x · sigmoid(1.702 x) instead of GELU, as for OpenAI's weights.
         end_token: id of the end of a text, at which the text tower's output is read. None: the largest id of each row,
             as in OpenAI's vocabulary.
-        pixel_mean: mean of red, green and blue, which is subtracted from pixels from 0 to 1.
-        pixel_std: standard deviation of red, green and blue, by which they are then divided.
+        pixel_mean: mean of red, green and blue; subtracted from the pixels, whose values are from 0 to 1.
+        pixel_std: standard deviation of red, green and blue; the difference is divided by it.
 
     Raises:
         ValueError: if a tower's width is not a multiple of its heads.
@@ -143,7 +143,11 @@ class ResidualBlock(nn.Module):
 
 
 class Transformer(nn.Module):
-    """The layers of a tower. Their outputs are summed, so the more layers, the smaller the initial output weights."""
+    """The layers of a tower.
+
+    Each layer adds to the residual stream. So the more layers there are, the smaller are the initial weights of the two
+    output projections of a layer.
+    """
 
     def __init__(self, width: int, layers: int, heads: int, causal: bool, config: CLIPConfig) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Vector quantisation, which replaces each vector of a feature map by the nearest vector of a codebook; the VQ-VAE.
+"""Vector quantisation and the VQ-VAE: each vector of a feature map is replaced by the nearest vector of a codebook.
 
 Papers: van den Oord et al. 2017, "Neural Discrete Representation Learning" (sections and equations below are this
 paper's); Dhariwal et al. 2020, "Jukebox", section 3 (the restart of dead codes).
@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from atelier.blocks.autoencoder import ConvConfig, ConvDecoder, ConvEncoder
 
-LAPLACE_EPSILON = 1e-5  # added to the counts, so that a code vector without assignments is not divided by zero
+LAPLACE_EPSILON = 1e-5  # added to the counts, so that the sum of a code without assignments is not divided by zero
 
 
 class Quantized(NamedTuple):

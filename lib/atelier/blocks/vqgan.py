@@ -257,7 +257,7 @@ class Decoder(nn.Module):
 
 
 class VQGAN(nn.Module):
-    """Encoder, codebook and decoder. Pictures are (n, 3, H, W), from 0 to 1, in both directions."""
+    """Encoder, codebook and decoder. Input and output pictures are (n, 3, H, W), from 0 to 1."""
 
     def __init__(self, config: VQGANConfig):
         super().__init__()
@@ -400,12 +400,12 @@ def hinge_generator_loss(fake_logits: Tensor) -> Tensor:
 
 
 def adaptive_weight(nll: Tensor, generator_loss: Tensor, last_layer: Tensor) -> Tensor:
-    """λ of eq. 7: the factor that gives the adversarial loss a gradient as large as the reconstruction loss has.
+    """λ of eq. 7: the factor that makes the adversarial loss's gradient as large as the reconstruction loss's.
 
     Args:
         nll: the reconstruction loss (of pixels and features), a scalar.
         generator_loss: from `hinge_generator_loss`, a scalar.
-        last_layer: `VQGAN.last_layer`, with respect to which the norms of both gradients are compared.
+        last_layer: `VQGAN.last_layer`; the gradients of both losses are taken with respect to it.
 
     Returns:
         A scalar without gradient, from 0 to 10,000. The adversarial loss is multiplied by it, by the discriminator's
@@ -437,7 +437,8 @@ def perceptual_distance(features_a: Sequence[Tensor], features_b: Sequence[Tenso
     shapes_a, shapes_b = ([tuple(features.shape) for features in maps] for maps in (features_a, features_b))
     if shapes_a != shapes_b or not shapes_a:
         raise ValueError(
-            f"Two batches' maps must have the same shapes to be compared, but got {shapes_a} and {shapes_b}."
+            "Two batches' maps must have the same shapes, and there must be at least one map, but got "
+            f"{shapes_a} and {shapes_b}."
         )
     distances = []
     for a, b in zip(features_a, features_b, strict=True):

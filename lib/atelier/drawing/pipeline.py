@@ -158,7 +158,7 @@ class Pipeline:
             n: the number of pictures of each prompt.
             seed: any integer; None: a random seed.
             rank: whether to sort the pictures by their CLIP scores, best first.
-            place: draw only the picture with this place, one of `Drawing.places`; n is then ignored.
+            place: draw only the picture that has this place before ranking, see `Drawing.places`; n is then ignored.
             **options: guidance, temperature, top_k, top_p; see `Sampling`.
 
         Returns:
@@ -327,7 +327,7 @@ class Pipeline:
     ) -> Iterator[list[Drawing]]:
         """Draw all prompts; yield unfinished drawings after every `every` codes (None: never), then the finished ones.
 
-        `kept` has the first codes of every picture, of any shape.
+        `kept`: the first codes, the same for every picture, in a tensor of any shape.
         """
         prompts = checked_prompts(prompts, self.tokenizer)
         n = whole_number(n, "n", 1, MAX_PICTURES)
@@ -369,7 +369,7 @@ class Pipeline:
     def _finished(
         self, drawing: Callable[..., Drawing], prompts: list[str], codes: Tensor, places: Sequence[int], rank: bool
     ) -> list[Drawing]:
-        """Make the drawings of codes (p · n, grid, grid); `drawing` has the arguments that they have in common."""
+        """Make the drawings from codes (p · n, grid, grid); `drawing` is `Drawing` with their common arguments set."""
         drawings = []
         groups = zip(prompts, codes.chunk(len(prompts)), self.decode(codes).chunk(len(prompts)), strict=True)
         for prompt, own_codes, own_pictures in groups:

@@ -4,8 +4,8 @@ The pipeline draws captions that state all four attributes, and a judge classifi
 classifier that was trained on all combinations of the painted world; it is not used in training or ranking. Held-out
 captions name a combination that was held out of the pipeline's training. Shares are from 0 to 1.
 
-The captions and the pictures of each are a random sample, so shares have 95 % intervals. They are computed over
-captions, because nine pictures of one caption are not independent.
+The captions are a random sample, and so are the pictures of each caption. Shares therefore have 95 % intervals. These
+are computed over captions, because nine pictures of one caption are not independent.
 """
 
 from __future__ import annotations
@@ -27,10 +27,13 @@ from atelier.training.metrics import psnr
 from atelier.weights.preset import Preset
 from atelier.world import ATTRIBUTES, HELD_OUT, HeldOut, Scene, World, caption, named_world, paint
 
-SEED = 20_000_000  # far from the seeds of all training runs, so that the scenes are new
+SEED = 20_000_000  # training runs sample their scenes with hashed seeds, so these scenes are new
 CANDIDATE_COUNTS = (1, 2, 4, 9, 16)  # from how many pictures CLIP chooses the best; 1 is the baseline without a choice
 MAX_RANKED_PROMPTS = 200  # captions of each kind for `ranking`, which draws 32 pictures of each
-KINDS: dict[str, HeldOut] = {"seen": "never", "held_out": "only"}  # kinds of captions: `held_out` of `World.sample`
+KINDS: dict[str, HeldOut] = {
+    "seen": "never",
+    "held_out": "only",
+}  # kind of captions → argument `held_out` of `World.sample`
 UNGUIDED: SamplingOptions = {"guidance": 1.0, "temperature": 1.0}  # sample from the translator's own distribution
 Report = Callable[[str, int, int], None]  # (what is measured, how much is done, of how much)
 
@@ -95,7 +98,7 @@ class Evaluation:
         ranking: the share of captions for which CLIP's first of 1, 2, 4, 9 or 16 pictures shows all four attributes,
             {"seen" or "held_out": {"preset" or "free": {count: share}}}. "preset" samples with the preset's options,
             "free" without guidance at temperature 1.
-        gains: what ranking gains: that share for CLIP's first of nine minus the share for a random picture of the same
+        gains: the share of `ranking` for the best of 9 pictures minus the share for 1 random picture of the same
             captions, with its interval, {"seen" or "held_out": {"preset" or "free": Estimate}}.
     """
 
@@ -125,8 +128,8 @@ def evaluate(
         preset: names the world, and has the judge.
         pipeline: the pipeline of the same preset.
         prompts: captions of each kind, seen and held out; nine pictures are drawn for each.
-        pictures: painted pictures, for reconstructions and for the judge's own accuracy. CLIP's retrieval paints 64 for
-            each 50 of them, at most 20 times 64.
+        pictures: painted pictures, for reconstructions and for the judge's own accuracy. CLIP's retrieval, with 64 new
+            pictures each time, is repeated once for every 50 of them, from 1 to 20 times.
         report: called with progress.
 
     Raises:
@@ -172,15 +175,15 @@ def evaluation_world(preset: Preset) -> World:
     judge = preset.classifier
     if judge is None or {name: tuple(values) for name, values in judge.attributes.items()} != world.attributes:
         raise AtelierError(
-            f"The judge of {preset.name} was trained with other subjects, settings, colours or styles than its "
-            f"world {preset.world} has; train it again: atelier train judge."
+            f"The preset {preset.name} has no judge, or one of other subjects, settings, colours or styles than its "
+            f"world {preset.world} has; train the judge: atelier train judge."
         )
     return world
 
 
 @torch.no_grad()
 def correct_attributes(judge: PictureClassifier, world: World, pictures: Tensor, scenes: Sequence[Scene]) -> Tensor:
-    """Determine which of the four attributes the judge classifies as the scenes have them.
+    """Determine, for each of the four attributes, whether the judge finds the value that the scene has.
 
     Args:
         judge: the classifier.
@@ -240,7 +243,7 @@ def interval(values: Tensor) -> tuple[float, float]:
     Args:
         values: (prompts,), the share of each prompt's pictures; at least two prompts.
     """
-    # If each value is 0 or 1, the interval is exact; a bootstrap interval would be a single point if all are equal.
+    # If all values are 0 or 1, use the exact interval: a bootstrap interval of equal values would be a single point.
     binary = bool(((values == 0) | (values == 1)).all())
     estimate = (share if binary else mean)(values.tolist(), "captions")
     return estimate.low, estimate.high
@@ -269,7 +272,7 @@ def judge_drawings(
         seed: the seed of the pictures of the first ten captions; each further group of ten has another seed.
 
     Returns:
-        (scenes, n, 4), 1 where the judge finds the attribute and 0 elsewhere; of the n, CLIP's best picture is first.
+        (scenes, n, 4), 1 where the judge finds the attribute, else 0; the n pictures are ranked by CLIP, best first.
     """
     correct = []
     for start in range(0, len(scenes), 10):
@@ -319,9 +322,9 @@ def best_of(all_correct: Tensor) -> dict[str, float]:
 def best_of_each(all_correct: Tensor) -> dict[int, Tensor]:
     """Compute for each prompt the probability that the best-ranked of k pictures is correct.
 
-    It is the mean over all subsets of k of the n pictures: the picture in place r, counted from 0, is the best of
-    comb(n - 1 - r, k - 1) subsets. So every k is measured on the same pictures. They are still a sample, so a
-    difference between two values of k needs an interval over prompts.
+    It is averaged over all subsets of k pictures. The picture in place r, counted from 0, is the best one in
+    comb(n - 1 - r, k - 1) of these subsets. So every k is measured on the same n pictures. They are still a sample, so
+    a difference between two values of k needs an interval over prompts.
 
     Args:
         all_correct: (prompts, n), 1 if a picture shows all attributes, else 0; the best-ranked picture first. n is at

@@ -18,8 +18,6 @@ from dataclasses import dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from accelerate import PartialState
-
 from atelier.training.checkpoints import METRICS_FILE, read_metrics
 from atelier.training.loop import Outcome
 from atelier.training.recipe import TrainingError
@@ -30,6 +28,7 @@ from atelier.training.run import (
     RunRequest,
     given_settings,
     output_file,
+    process_state,
     recipe_settings,
     resume_command,
     run_folder,
@@ -99,11 +98,11 @@ def train_everything(request: AllRequest, begun: float | None = None) -> Iterato
             break
         yield f"{block}: {minutes[block]:.2f} minutes of training" if block in minutes else f"{block}: training"
         outcome = run_training(_block_request(request, block, run, minutes.get(block), left))
-        PartialState().wait_for_everyone()  # the next block reads the files that the first process writes
+        process_state().wait_for_everyone()  # the next block reads the files that the first process writes
         if outcome is not None and not outcome.finished:
             break
         finished[block] = _record(outcome, run / block / METRICS_FILE)
-        if PartialState().is_main_process:
+        if process_state().is_main_process:
             replace_file(run / FINISHED_FILE, (json.dumps(finished, indent=1) + "\n").encode())
         del outcome
         gc.collect()  # frees the pictures and weights of this block

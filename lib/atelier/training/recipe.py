@@ -1,7 +1,8 @@
 """The base classes of recipes: what is trained, with which settings, losses and data.
 
 Each recipe has a file in `recipes/`. A recipe that trains a block of a preset is also listed in
-`atelier.training.recipes.RECIPES`; commands, shares of time, tables and model cards are made from its declarations.
+`atelier.training.recipes.RECIPES`. Its class attributes determine the command, the block's share of the time, the
+metrics in tables, and the model card.
 """
 
 from __future__ import annotations
@@ -136,7 +137,7 @@ class Recipe(ABC, Generic[AnySettings, AnyModule]):
         channels_last: whether to train in the channels-last memory layout on a GPU, in which convolutions are faster.
         trained_with: the SHA-256, by name, of the files that the exported weights depend on.
         settings_type: the class of the settings.
-        share: the block's share of the minutes of `atelier train all`; only its ratio to the other blocks' counts.
+        share: the block's share of the minutes of `atelier train all`; relative to the shares of the other blocks.
         reported: the metrics in the table at the end of `atelier train all`.
         held_out: which held-out combinations the painted pictures may show; see `PaintedPictures`.
     """

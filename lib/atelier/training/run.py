@@ -57,7 +57,7 @@ PRECISIONS = ("auto", "bf16", "no")
 FIXED_FIELDS = ("name", "world", "picture_size", "vqgan", "bart", "clip", "classifier")
 TOKENIZER_CAPTIONS = 50_000
 DATA_FILE = "data.json"  # in the folder of each block: the data and the seed of its first session
-PAINT_TOGETHER_ON_GPU = 16384  # takes about 200,000 kernel launches; a tenth of the pictures would take nearly as many
+PAINT_TOGETHER_ON_GPU = 16384  # pictures; a tenth of them would take nearly as many kernel launches, about 200,000
 HISTORY_LINES = 100  # kept for each block, plus the last line
 
 
@@ -161,8 +161,11 @@ def run_training(request: Request) -> Outcome | None:
     preset = _run_preset(source, run_dir / "preset", origin)
     kind, folder = RECIPES.get(request.block), run_dir / request.block
     if kind is None:
-        with training_lock(folder):
-            _train_tokenizer(request, preset, origin)
+        state = process_state()
+        if state.is_main_process:
+            with training_lock(folder):
+                _train_tokenizer(request, preset, origin)
+        state.wait_for_everyone()
         return None
     budget, settings = request.budget, recipe_settings(request.block, preset, request.set, request.batch_size)
     holders = {file: _preset_holding(file, preset, source) for file in kind.needs(settings)}
@@ -276,8 +279,8 @@ def _record_history(history: Path, block: str, earlier: list[dict[str, float]], 
     Args:
         history: the preset's history.json.
         block: the trained block.
-        earlier: the history of the initial weights after a warm start, else empty; the steps and seconds of the run
-            continue from its last line.
+        earlier: after a warm start, the history of the weights that the run started from, else empty. The steps and
+            seconds of the run are added to those of its last line.
         metrics: the metrics.jsonl of the run.
     """
     before = earlier[-1] if earlier else {"step": 0, "seconds": 0}
@@ -323,7 +326,10 @@ def _origin(request: Request, source: Preset) -> World | Path:
 
 def _run_preset(source: Preset, folder: Path, origin: World | Path) -> Preset:
     """Build the preset of the run without writing it: the source's sizes and recipes, and the run's own files."""
-    fresh = replace(source, words=(), files={}, trained_with={}, folder=folder)
+    try:
+        fresh = replace(source, words=(), files={}, trained_with={}, folder=folder)
+    except ValueError as fault:  # in training, the translator and the CLIP share a tokenizer
+        raise TrainingError(f"The preset {source.name} cannot be trained. {fault}") from fault
     if isinstance(origin, World):
         fresh = replace(fresh, classifier=replace(source.classifier_config, attributes=origin.attributes))
     else:
@@ -387,20 +393,21 @@ def given_settings(words: Iterable[str]) -> dict[str, dict[str, Any]]:
     for word in words:
         key, equals, text = word.partition("=")
         block, dot, setting = key.partition(".")
+        fault = TrainingError(
+            f"{shown(word)} is not a setting; write BLOCK.SETTING=VALUE, as in bart.learning_rate=0.001."
+        )
+        if not (equals and dot and setting):
+            raise fault
         try:
             value = json.loads(text)
         except (ValueError, RecursionError):
-            value = None
-        if not (equals and dot and setting) or value is None:
-            raise TrainingError(
-                f"{shown(word)} is not a setting; write BLOCK.SETTING=VALUE, as in bart.learning_rate=0.001."
-            )
+            raise fault from None
         found.setdefault(block, {})[setting] = value
     return found
 
 
 def recipe_settings(block: str, preset: Preset, given: Iterable[str] = (), batch_size: int | None = None) -> Settings:
-    """Combine the settings of a block: the preset's override the defaults, and the command line's override both.
+    """Combine a block's settings: those of the preset override the defaults; those of the command line override both.
 
     Args:
         block: the name of a recipe.
@@ -435,14 +442,22 @@ def check_tracker(name: str) -> None:
         raise TrainingError(f"The package of the tracker {name} is not installed: pip install {name}.")
 
 
+def _without_gpu() -> bool:
+    """Whether to train on the CPU. Without a GPU, accelerate connects several processes only if it is told so."""
+    return not torch.accelerator.is_available() or parse_flag_from_env("ACCELERATE_USE_CPU")
+
+
+def process_state() -> PartialState:
+    """Connect the processes of this training. Ask for it here: on a CPU, PartialState() would leave them separate."""
+    return PartialState(cpu=_without_gpu())
+
+
 def _accelerator(precision: str, tracker: str = "", folder: Path = Path()) -> Accelerator:
     """Build an accelerator for this machine's devices and processes, with a tracker that writes to the folder."""
     torch.backends.cudnn.benchmark = True  # try all convolution algorithms once: the shapes are the same in every step
-    # Without a GPU, accelerate connects several processes only if cpu=True.
-    cpu = not torch.accelerator.is_available() or parse_flag_from_env("ACCELERATE_USE_CPU")
-    device = PartialState(cpu=cpu).device or "cpu"  # not Accelerator, which would already fix the precision
+    device = process_state().device or "cpu"  # not Accelerator's, which would already fix the precision
     accelerator = Accelerator(
-        cpu=cpu,
+        cpu=_without_gpu(),
         mixed_precision=best_precision(device) if precision == "auto" else precision,
         log_with=tracker or None,
         project_dir=folder,

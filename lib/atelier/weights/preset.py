@@ -12,8 +12,8 @@
     README.md                   the model card
     enwiki-words-frequency.txt  a published list of word frequencies, for splitting hashtags in prompts
 
-A preset may be incomplete: while it is being trained, it has only the files of the finished blocks. `atelier download`
-converts the published models to presets. The module `storage` reads and writes the files.
+A preset may be incomplete: while it is being trained, it has only the files of the blocks trained so far.
+`atelier download` converts the published models to presets. The module `storage` reads and writes the files.
 """
 
 from __future__ import annotations
@@ -147,7 +147,7 @@ class Preset:
 
     @property
     def _pipeline_files(self) -> list[str]:
-        """The files that `Pipeline.from_pretrained` reads, of a complete preset."""
+        """The files that `Pipeline.from_pretrained` reads from a complete preset."""
         clip = [] if self.clip is None else [CLIP_FILE]
         optional = [file for file in (CLIP_TOKENIZER_FILE, FREQUENCIES_FILE) if file in self.files]
         return [*PIPELINE_FILES, *clip, *optional]
@@ -319,7 +319,7 @@ class Preset:
 
 
 def find_presets() -> dict[str, Path]:
-    """Find all presets by the names of their folders; of two equal names, the first in `preset_folders` counts."""
+    """Find all presets: their folders by name. If two have the same name, the first in `preset_folders` is used."""
     found: dict[str, Path] = {}
     for parent in preset_folders():
         for folder in _folders(parent):
@@ -380,7 +380,7 @@ def load_preset(name_or_folder: str | Path | None) -> Preset:
 
 
 def best_preset() -> Preset:
-    """Find the complete and undamaged preset with the largest pictures; log a warning for each damaged preset.
+    """Find the complete and undamaged preset with the largest pictures; warn of each damaged one that was tried first.
 
     Raises:
         PresetError: if there is no such preset.

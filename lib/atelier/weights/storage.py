@@ -140,7 +140,7 @@ def replace_file(path: Path, content: bytes) -> None:
     """Write a file atomically: after an interruption it has either the old content or the new.
 
     Raises:
-        OSError: if it cannot be written; it then has the old content, and nothing else is left.
+        OSError: if it cannot be written; the old content is then kept, and the temporary file is removed.
     """
     # The temporary name is unique, as several processes and threads may write the same file.
     unfinished = path.with_name(f".{path.name[:100]}.{os.getpid()}.{threading.get_ident()}{PARTIAL}")
