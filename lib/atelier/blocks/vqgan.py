@@ -437,8 +437,7 @@ def perceptual_distance(features_a: Sequence[Tensor], features_b: Sequence[Tenso
     shapes_a, shapes_b = ([tuple(features.shape) for features in maps] for maps in (features_a, features_b))
     if shapes_a != shapes_b or not shapes_a:
         raise ValueError(
-            "Two batches' maps must have the same shapes, and there must be at least one map, but got "
-            f"{shapes_a} and {shapes_b}."
+            f"Two batches' maps must have the same shapes to be compared, but got {shapes_a} and {shapes_b}."
         )
     distances = []
     for a, b in zip(features_a, features_b, strict=True):
