@@ -225,7 +225,7 @@ def test_the_minutes_left_count_from_the_start_of_the_session():
 @pytest.mark.parametrize(
     ("shares", "sentence"),
     [
-        ({"tokenizer": 1}, "name 'tokenizer'"),
+        ({"tokenizer": 1}, "gives a share of the minutes to 'tokenizer'"),
         ({"vqgan": 0}, "gives vqgan the share 0"),
         ({"bart": "much"}, "gives bart the share 'much'"),
     ],

@@ -837,7 +837,7 @@ def test_a_run_on_a_folder_of_pictures_belongs_to_no_world(tmp_path):
     run_training(replace(request, data=tmp_path / "pictures"))
     made = load_preset(tmp_path / "run" / "preset")
     assert (made.world, made.words) == ("", ())
-    with pytest.raises(TrainingError, match=r"of a folder of pictures, and it differs .* in world"):
+    with pytest.raises(TrainingError, match=r"trained on a folder of pictures\. It differs .* in world"):
         run_training(request)
     with pytest.raises(TrainingError, match="no painted world; give the folder"):
         run_training(Request(block="judge", steps=1, preset=str(made.folder), run_dir=tmp_path / "next"))
