@@ -839,7 +839,7 @@ def test_a_run_on_a_folder_of_pictures_belongs_to_no_world(tmp_path):
     assert (made.world, made.words) == ("", ())
     with pytest.raises(TrainingError, match=r"trained on a folder of pictures\. It differs .* in world"):
         run_training(request)
-    with pytest.raises(TrainingError, match="no painted world; give the folder"):
+    with pytest.raises(TrainingError, match="no painted world; give a folder"):
         run_training(Request(block="judge", steps=1, preset=str(made.folder), run_dir=tmp_path / "next"))
 
 
