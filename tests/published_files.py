@@ -1,5 +1,6 @@
 """Small files in the published formats, with random weights, and a local server with the hub's interface."""
 
+import base64
 import hashlib
 import json
 import threading
@@ -266,7 +267,7 @@ def write_min_dalle(folder: Path, bart: Bart, vqgan: VQGAN, suffix: str = "") ->
 
 @dataclass
 class Hub:
-    """A local server with the parts of the hub's interface that downloads use.
+    """A local server with the parts of the hub's interface that downloads and uploads use.
 
     Attributes:
         root: the folder of the repositories OWNER/NAME.
@@ -278,6 +279,7 @@ class Hub:
         commit_sent: another commit than the right one.
         dripping: files whose bodies come a byte at a time.
         broken: whether every request is answered with status 500.
+        token: the token with which files may be uploaded.
     """
 
     root: Path
@@ -289,6 +291,7 @@ class Hub:
     commit_sent: str | None = None
     dripping: set[str] = field(default_factory=set)
     broken: bool = False
+    token: str = "hf_test"
 
     @property
     def commit(self) -> str:
@@ -326,6 +329,38 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
                 return self.refuse(404, "EntryNotFound")
             return self.send(path)
 
+        def upload(self) -> None:
+            """Create a repository, say that all files come with the commit, and store the files of a commit."""
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            hub.requests.append(f"{self.command} {self.path}")
+            if self.headers.get("Authorization") != f"Bearer {hub.token}":
+                return self.refuse(401, "")
+            if self.path == "/api/repos/create":
+                repository = json.loads(body)
+                name = f"{repository['organization']}/{repository['name']}"
+                (hub.root / name).mkdir(parents=True, exist_ok=True)
+                return self.reply({"url": f"{hub.url}/{name}"})
+            if self.path == "/api/validate-yaml":
+                return self.reply({"errors": [], "warnings": []})
+            _, _, owner, name, action, _ = self.path.strip("/").split("/")
+            if action == "preupload":
+                files = [{"path": file["path"], "uploadMode": "regular"} for file in json.loads(body)["files"]]
+                return self.reply({"files": [{**file, "shouldIgnore": False} for file in files]})
+            for line in map(json.loads, body.splitlines()):
+                if line["key"] == "file":
+                    path = hub.root / owner / name / line["value"]["path"]
+                    path.write_bytes(base64.b64decode(line["value"]["content"]))
+            commit = {"commitUrl": f"{hub.url}/{owner}/{name}/commit/{hub.commit}", "commitOid": hub.commit}
+            return self.reply({**commit, "success": True})
+
+        def reply(self, values: dict[str, Any]) -> None:
+            content = json.dumps(values).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "application/json")
+            self.send_header("Content-Length", str(len(content)))
+            self.end_headers()
+            self.wfile.write(content)
+
         def send(self, path: Path) -> None:
             content = path.read_bytes()
             large = len(content) > 20_000 or path.suffix in (".msgpack", ".pt")
@@ -358,6 +393,7 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
             self.wfile.write(body[start:])
 
         do_GET = do_HEAD = answer  # noqa: N815
+        do_POST = upload  # noqa: N815
 
     return Handler
 

@@ -438,6 +438,24 @@ def download(
 
 
 @app.command()
+def push(
+    repository: Annotated[str, typer.Argument(metavar="OWNER/NAME", help="The repository on the hub.")],
+    preset: PresetOption = None,
+    private: Annotated[
+        bool, typer.Option("--private", help="Create a repository that only its owner can see.")
+    ] = False,
+) -> None:
+    """Upload a preset with its model card to the Hugging Face hub."""
+    with errors_as_messages():
+        from atelier.weights.preset import load_preset
+        from atelier.weights.published.push import push as upload
+
+        chosen = load_preset(preset)
+        with file_errors(chosen.folder):
+            typer.echo(upload(chosen, repository, private))
+
+
+@app.command()
 def export_clip(
     folder: Annotated[Path, typer.Argument(parser=user_path, help="Folder for the files.")],
     preset: PresetOption = None,
