@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 from browsing import browser
+from filelock import FileLock
 
 BUILDER = Path(__file__).resolve().parents[2] / "docs" / "site" / "make_site.py"
 sys.path.insert(0, str(BUILDER.parent))
@@ -25,11 +26,16 @@ class Quiet(SimpleHTTPRequestHandler):
 
 
 @pytest.fixture(scope="session")
-def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The folder of the built site. A build with a warning fails."""
-    target = tmp_path_factory.mktemp("site")
-    built = subprocess.run([sys.executable, str(BUILDER), "--target", str(target)], capture_output=True, text=True)
-    assert built.returncode == 0, built.stdout + built.stderr
+def site(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Path:
+    """The folder of the built site, which all test processes share. A build with a warning fails."""
+    folder = tmp_path_factory.getbasetemp()
+    target = (folder if worker_id == "master" else folder.parent) / "site"
+    with FileLock(f"{target}.lock"):
+        if not target.exists():
+            command = [sys.executable, str(BUILDER), "--target", f"{target}.new"]
+            built = subprocess.run(command, capture_output=True, text=True)
+            assert built.returncode == 0, built.stdout + built.stderr
+            Path(f"{target}.new").rename(target)
     return target / "html"
 
 
