@@ -82,6 +82,15 @@ def drop_default_docstrings(*event: Any) -> None:
         lines[:] = [""]
 
 
+def give_headings_a_level(*event: Any) -> None:
+    """Add the level that ARIA asks of a heading to the captions of the navigation, which Sphinx writes without it."""
+    context = event[3]
+    tree = context.get("furo_navigation_tree")
+    if tree:
+        context["furo_navigation_tree"] = tree.replace('role="heading"', 'role="heading" aria-level="2"')
+
+
 def setup(app: Sphinx) -> None:
     """Connect this module's functions to Sphinx, which calls this."""
+    app.connect("html-page-context", give_headings_a_level, priority=900)  # after the theme, which makes the navigation
     app.connect("autodoc-process-docstring", drop_default_docstrings)

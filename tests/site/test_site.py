@@ -244,7 +244,7 @@ def test_the_workflow_publishes_the_built_site() -> None:
     (uploaded,) = [step["with"]["path"] for step in steps if "upload-pages" in step.get("uses", "")]
     assert stage.ROOT / uploaded == make_site.BUILT / "html"
     makefile = (stage.ROOT / "Makefile").read_text(encoding="utf-8")
-    assert "\nsite: setup" in makefile
+    assert "\nsite: develop" in makefile
     assert "docs/site/make_site.py" in makefile
 
 

@@ -1,10 +1,18 @@
 // The words of a prompt, as atelier/drawing/prompts.py sees them.
 
+const WORD = /[\p{L}\p{N}_]+(?:['-][\p{L}\p{N}_]+)*|\p{So}/gu; // a symbol such as an emoji is a word, too
+
 /** The words of a prompt that are not known, each once; none if the model has no list of its words. */
 export function unknownWords(prompt, known) {
   if (!known.length) return [];
-  const words = prompt.toLowerCase().match(/[\p{L}\p{N}_][\p{L}\p{N}_'-]*/gu) ?? [];
-  return [...new Set(words)].filter((word) => !known.includes(word));
+  const words = prompt.toLowerCase().replaceAll("’", "'").match(WORD) ?? [];
+  const parts = words.flatMap((word) => (known.includes(word) ? [word] : partsOf(word)));
+  return [...new Set(parts)].filter((part) => !known.includes(part));
+}
+
+/** A word without the genitive, or the words that hyphens join. */
+function partsOf(word) {
+  return word.split("-").map((part) => part.replace(/'s$/, ""));
 }
 
 /** A sentence that names the unknown words; "" if there are none. */
