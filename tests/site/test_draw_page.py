@@ -115,6 +115,22 @@ def test_a_drawing_can_be_stopped(page: Page, address: str) -> None:
     draw(page, PROMPT)
 
 
+def test_a_drawing_can_be_stopped_as_soon_as_it_begins(page: Page, address: str) -> None:
+    open_ready(page, address)
+    draw(page, PROMPT)
+    said = page.evaluate("""async () => {
+      const [form, button, status] = ["form", "button.draw", "p.status"].map(each => document.querySelector(each));
+      form.requestSubmit();
+      for (let i = 0; i < 100 && button.textContent !== "STOP"; i++) await Promise.resolve(); // no worker answers yet
+      const said = status.textContent;
+      form.requestSubmit();
+      return said;
+    }""")
+    assert said == f"Drawing “{PROMPT}”."
+    expect(page.locator("p.status")).to_have_text("Stopped.", timeout=SECONDS)
+    draw(page, PROMPT)
+
+
 def test_pictures_are_saved_as_png(page: Page, address: str) -> None:
     open_ready(page, address)
     draw(page, PROMPT, seed=5)

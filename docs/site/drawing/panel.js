@@ -22,12 +22,13 @@ export class DrawPanel {
     this.prompts = JSON.parse(place.dataset.prompts);
     this.manifest = null; // of the loaded model
     this.drawing = false;
+    this.stopped = false; // whether STOP was pressed since the drawing began
     this.#build(`draw-${++panels}`);
     place.classList.add("draw-panel");
     place.replaceChildren(this.form, this.remark, this.status, this.progress, this.grid, this.after);
     this.form.addEventListener("submit", (event) => {
       event.preventDefault();
-      if (this.drawing) this.painter.stop();
+      if (this.drawing) this.#stop();
       else if (!this.button.disabled) this.#guarded(() => this.draw());
     });
   }
@@ -145,21 +146,22 @@ export class DrawPanel {
       guidance: this.guidance.input.valueAsNumber,
       temperature: this.temperature.input.valueAsNumber,
     };
-    this.remark.textContent = await this.#remarks(wish.prompt);
     const cards = Array.from({ length: this.count }, (_, i) =>
       card(wish.prompt, i + 1, this.manifest.sizes.picture_size),
     );
-    this.grid.replaceChildren(...cards.map(({ item }) => item));
-    this.grid.hidden = false;
     this.#busy(`Drawing “${wish.prompt}”.`);
     this.#setDrawing(true);
     const start = performance.now();
     try {
+      this.remark.textContent = await this.#remarks(wish.prompt);
+      this.grid.replaceChildren(...cards.map(({ item }) => item));
+      this.grid.hidden = false;
       const scores = [];
       for (const [first, pictures] of [
         [0, 1],
         [1, this.count - 1],
       ]) {
+        if (this.stopped) return this.#idle("Stopped.");
         const drawn = await this.painter.draw({ ...wish, first, pictures }, (row) => this.#paint(cards, row, first));
         if (!drawn) return this.#idle("Stopped.");
         scores.push(...(drawn.scores ?? []));
@@ -175,8 +177,15 @@ export class DrawPanel {
     }
   }
 
+  /** End the drawing; the worker may be between two parts of it, so the panel remembers the wish. */
+  #stop() {
+    this.stopped = true;
+    this.painter.stop();
+  }
+
   #setDrawing(drawing) {
     this.drawing = drawing;
+    this.stopped = false;
     this.button.textContent = drawing ? "STOP" : "DRAW";
     for (const each of this.form.querySelectorAll("button:not(.draw), select")) each.disabled = drawing;
   }
