@@ -367,6 +367,9 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
             etag = hashlib.sha256(content) if large else hashlib.sha1(b"blob %d\0" % len(content) + content)
             body = hub.changes.get(path.name, lambda same: same)(content)
             start = int(self.headers.get("Range", "bytes=0-").removeprefix("bytes=").split("-")[0])
+            if start and start >= len(body):
+                self.refuse(416, "")
+                return
             self.send_response(206 if start else 200)
             self.send_header("X-Repo-Commit", hub.commit_sent or hub.commit)
             sent = hub.etags.get(path.name, etag.hexdigest())

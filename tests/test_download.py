@@ -59,6 +59,9 @@ def hub(published: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Ite
         yield server
 
 
+FLAX = "flax_model.msgpack"
+
+
 def left_over(tmp_path: Path) -> list[str]:
     """List the files in the folder of presets that belong to no complete preset, except locks."""
     data = tmp_path / "data"
@@ -222,6 +225,35 @@ def test_an_interrupted_connection_is_resumed(hub, monkeypatch, times):
     assert resumed == sorted(set(resumed))
 
 
+def test_a_download_that_was_given_up_goes_on_in_the_next_run(hub, tmp_path, monkeypatch):
+    monkeypatch.setattr("huggingface_hub.constants.DOWNLOAD_CHUNK_SIZE", 1024)
+    hub.cuts[FLAX] = 1000  # so that every attempt fails
+    assert_refused(tmp_path, r"flax_model\.msgpack .*could not be downloaded.*what has arrived is kept")
+    hub.cuts.clear()
+    hub.requests.clear()
+    assert download("dalle-mini")[0].load_bart()
+    (got,) = (line for line in hub.requests if line.startswith("GET") and "dalle-mini/resolve" in line and FLAX in line)
+    start = re.search(r"bytes=(\d+)-", got)
+    assert start is not None
+    assert int(start[1]) >= 1024
+    assert not list((tmp_path / "cache").rglob("*.incomplete"))
+
+
+def test_a_partial_file_that_the_server_cannot_complete_is_begun_again(hub, tmp_path):
+    hub.changes[FLAX] = lambda content: content[:-50]
+    for _ in range(2):  # the second time there is nothing more to get
+        assert_refused(tmp_path, "Consistency check failed: file should be of size")
+    hub.changes.clear()
+    assert download("dalle-mini")[0].load_bart()
+
+
+def test_a_partial_file_that_is_too_long_is_begun_again(hub, tmp_path):
+    hub.changes[FLAX] = lambda content: content + b"x"
+    assert_refused(tmp_path, "Consistency check failed: file should be of size")
+    hub.changes.clear()
+    assert download("dalle-mini")[0].load_bart()
+
+
 def test_the_leftovers_of_a_killed_download_are_removed(hub, tmp_path):
     download("dalle-mini")
     blobs = next((tmp_path / "cache").glob("models--dalle-mini--dalle-mini/blobs"))
@@ -234,9 +266,6 @@ def test_the_leftovers_of_a_killed_download_are_removed(hub, tmp_path):
     assert download("dalle-mini")[0].load_bart()
     assert list(blobs.glob("*.incomplete")) == []
     assert left_over(tmp_path) == []
-
-
-FLAX = "flax_model.msgpack"
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,11 @@ from __future__ import annotations
 import json
 import re
 from html import escape
+from typing import Any
 
+import code_swap
 import planes
+from atelier.export.graph import Graph
 from gallery import prompts
 
 EXPLORED = re.compile(r"^explore\(\s*(?P<function>\w+)", re.MULTILINE)
@@ -33,8 +36,16 @@ def live_place(lesson: str, source: str, still: str) -> str | None:
     key = (lesson, called["function"] if called else "")
     if key in planes.PLANES:
         return planes.place(planes.PLANES[key], still) + FETCHED
+    if key == code_swap.LESSON:
+        return code_swap.place(still) + FETCHED
     if key == KNOBS:
         examples = escape(json.dumps(prompts()), quote=True)
         facts = f'data-live="draw" data-pictures="{KNOBS_PICTURES}" data-prompts="{examples}"'
         return f'<div class="live" {facts}>{still}</div>{FETCHED}'
     return None
+
+
+def lesson_models() -> dict[str, tuple[dict[str, Any], Graph]]:
+    """The models behind the controls of lessons 2b to 2d: folder → what its manifest says besides, and the graph."""
+    of_planes = {plane.model: (planes.facts(), planes.graph(plane)) for plane in planes.PLANES.values()}
+    return {**of_planes, code_swap.FOLDER: (code_swap.facts(), code_swap.graph())}

@@ -6,12 +6,11 @@ import gzip
 from pathlib import Path
 from typing import Any
 
-import planes
 from atelier.export.manifest import MANIFEST_FILE, as_json, inventory
 from atelier.export.preset import export_onnx
 from atelier.export.write import write_folder
 from atelier.weights.preset import CONFIG_FILE, Preset, read_preset
-from planes import PLANES
+from live import lesson_models
 
 ROOT = Path(__file__).resolve().parents[2]
 RUNTIME_FILE = "onnxruntime.bin"  # not ….gz, which some servers unpack and others do not
@@ -19,7 +18,7 @@ LIST_FILE = "models.json"
 
 
 def write_models(target: Path, runtime: Path, scripts: list[str]) -> None:
-    """Export the complete presets of data/ and the lessons' planes, and write the list of models.
+    """Export the complete presets of data/ and the models of lessons, and write the list of models.
 
     The scripts of docs/site/drawing read the list first. It has the runtime's file, and for each folder the size of all
     its files, its manifest, and for presets the pixels of a picture. Every file comes with its size and hash.
@@ -36,9 +35,9 @@ def write_models(target: Path, runtime: Path, scripts: list[str]) -> None:
     for preset in shipped_presets():
         sizes = export_onnx(preset, target / preset.name)
         folders[preset.name] = {"picture_size": preset.picture_size, **_listed(target / preset.name, sizes)}
-    for plane in PLANES.values():
-        sizes = write_folder(target / plane.model, planes.facts(), (), [planes.graph(plane)])
-        folders[plane.model] = _listed(target / plane.model, sizes)
+    for name, (facts, graph) in lesson_models().items():
+        sizes = write_folder(target / name, facts, (), [graph])
+        folders[name] = _listed(target / name, sizes)
     entry = {"runtime": {"file": RUNTIME_FILE, **inventory(packed)}, "folders": folders, "scripts": scripts}
     (target / LIST_FILE).write_bytes(as_json(entry))
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 
+import code_swap
 import live
 import numpy as np
 import planes
@@ -9,7 +10,7 @@ import pytest
 import torch
 from browsing import watched
 from drawing_page import SECONDS, control, draw, painted, pixels
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Locator, Page, expect
 from test_site_in_browser import FAULTS, SCREENS
 
 PLANES = [(lesson, plane) for (lesson, _), plane in planes.PLANES.items()]
@@ -66,6 +67,55 @@ def test_the_mark_of_a_plane_can_be_moved(lesson: str, plane: planes.Plane, scre
     low, high = (float(slider.get_attribute(name) or "nan") for name in ("min", "max"))
     assert float(slider.input_value()) == pytest.approx(low + (high - low) / 4, abs=0.02 * (high - low))
     assert screen.evaluate(FAULTS)["over"] == 0
+
+
+def test_codes_give_the_librarys_picture_and_answer(browser: Browser, address: str) -> None:
+    codes = torch.randint(0, 64, (2, 8, 8), generator=torch.Generator().manual_seed(0))
+    with watched(browser) as (page, seen):
+        page.goto(f"{address}notebooks/{code_swap.LESSON[0]}.html")
+        script = """async (painter, codes) => {
+          const { pictures, shares } = await painter.run('pictures', { codes: [codes, [2, 8, 8]] });
+          return [[...pictures.data], [...shares.data]];
+        }"""
+        found = painted(page, address, script, codes.flatten().tolist(), folder=code_swap.FOLDER)
+        assert seen.complaints == []
+    with torch.no_grad():
+        pictures, shares = code_swap.graph().module(codes)
+    assert np.abs(np.array(found[0]) - pictures.flatten().numpy()).max() <= 1 / 255
+    assert np.abs(np.array(found[1]) - shares.flatten().numpy()).max() <= 1e-3
+
+
+def test_codes_of_a_sprite_can_be_swapped(screen: Page, address: str) -> None:
+    screen.goto(f"{address}notebooks/{code_swap.LESSON[0]}.html")
+    screen.get_by_role("button", name="Change the codes here").click()
+    expect(screen.locator("p.status")).to_have_text("Choose a code, then cells.", timeout=SECONDS)
+    expect(screen.locator(".says")).to_contain_text("The judge says: house", timeout=SECONDS)
+    before, after = screen.locator(".swap canvas").all()
+    assert picture_of(before) == picture_of(after)
+    cell = screen.locator(".codes button").nth(27)
+    chosen = "13" if cell.inner_text() != "13" else "14"
+    screen.get_by_role("button", name=f"code {chosen}", exact=True).click()
+    cell.click()
+    expect(cell).to_have_attribute("aria-label", f"row 4, column 4: code {chosen}")
+    screen.wait_for_function(
+        "([one, two]) => one.toDataURL() !== two.toDataURL()",
+        arg=[before.element_handle(), after.element_handle()],
+        timeout=SECONDS,
+    )
+    screen.get_by_role("button", name="Undo all changes").click()
+    screen.wait_for_function(
+        "([one, two]) => one.toDataURL() === two.toDataURL()",
+        arg=[before.element_handle(), after.element_handle()],
+        timeout=SECONDS,
+    )
+    screen.get_by_label("Sprite").select_option("mushroom")
+    expect(screen.locator(".says")).to_contain_text("The judge says: mushroom", timeout=SECONDS)
+    assert screen.evaluate(FAULTS)["over"] == 0
+
+
+def picture_of(canvas: Locator) -> str:
+    """The content of a canvas."""
+    return canvas.evaluate("canvas => canvas.toDataURL()")
 
 
 def test_guidance_can_be_changed_in_lesson_5(screen: Page, address: str) -> None:

@@ -36,7 +36,7 @@ def exported(preset: Preset, folder: Path) -> dict[str, int]:
 def test_the_list_has_the_sizes_and_hashes_of_all_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     filled_preset(tmp_path / "data" / "tiny")
     monkeypatch.setattr(models, "ROOT", tmp_path)
-    monkeypatch.setattr(models, "PLANES", {})
+    monkeypatch.setattr(models, "lesson_models", dict)
     monkeypatch.setattr(models, "export_onnx", exported)
     runtime = tmp_path / "runtime.wasm"
     runtime.write_bytes(b"WebAssembly" * 100)

@@ -7,6 +7,10 @@ const KINDS = {
     words: "Move the point here",
     mount: async (place) => new (await import("./plane.js")).PlanePanel(place).loadNow(),
   },
+  swap: {
+    words: "Change the codes here",
+    mount: async (place) => new (await import("./swap.js")).SwapPanel(place).loadNow(),
+  },
   draw: {
     words: "Change the settings here",
     mount: async (place) => new (await import("./panel.js")).DrawPanel(place).loadNow(),
@@ -18,7 +22,7 @@ for (const place of document.querySelectorAll("[data-live]")) {
   const button = element("button", { type: "button", className: "go-live" }, words);
   button.addEventListener("click", async () => {
     await mount(place);
-    place.querySelector("input")?.focus();
+    place.querySelector("input, select")?.focus();
   });
   place.append(
     element(

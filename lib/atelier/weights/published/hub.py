@@ -26,6 +26,7 @@ from huggingface_hub.utils.sha import git_hash
 
 from atelier.arguments import shown
 from atelier.errors import AtelierError
+from atelier.weights.published.partial import download_blob
 from atelier.weights.streams import sha256
 
 PATIENCE = 60.0  # seconds for an answer
@@ -140,10 +141,9 @@ def _download(repository: str, file: str, revision: str | None) -> Path:
         check_free_space(Path(constants.HF_HUB_CACHE), size, f"{file} of {repository}")
         seconds = PATIENCE + size / LEAST_PACE
         logger.info("downloading %s, %.1f MB", url, size / 1e6)
-        path = Path(
-            _within(
-                seconds, lambda: huggingface_hub.hf_hub_download(repository, file, revision=revision, endpoint=endpoint)
-            )
+        _within(seconds, lambda: download_blob(repository, file, metadata))
+        linked = _within(
+            PATIENCE, lambda: huggingface_hub.hf_hub_download(repository, file, revision=revision, endpoint=endpoint)
         )
     except DownloadError:
         raise
@@ -160,6 +160,7 @@ def _download(repository: str, file: str, revision: str | None) -> Path:
                 "command again."
             ) from fault
         raise _connection_error(repository, file, endpoint, fault) from fault
+    path = Path(linked)
     _remove_incomplete(path)
     return path
 
@@ -207,7 +208,7 @@ def _connection_error(repository: str, file: str, endpoint: str, fault: Exceptio
     reason = (str(fault).strip() or type(fault).__name__).splitlines()[0].rstrip(".")
     return DownloadError(
         f"{file} of {repository} could not be downloaded from {endpoint}: {reason}. Check the connection and run the "
-        "same command again; files that are complete are kept."
+        "same command again; what has arrived is kept."
     )
 
 
