@@ -92,10 +92,7 @@ test: develop ## style, types, every test that needs Python only, every lesson
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope --nbval-lax --nbval-current-env --ignore=notebooks/build notebooks
 
 test-all: test $(NODE) ## and the page, JupyterLab, the deck, the site and an imitation of Colab
-	$(BIN)/python -m pytest tests/browser
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/slides
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/site
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest tests/colab
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile tests/site tests/browser tests/colab tests/slides
 
 recheck: develop ## measure the claims of lessons with other seeds; LESSON=4 for one, OFFSET=1000
 	$(BIN)/python notebooks/source/tools/rerun_claims.py $(LESSON) $(if $(OFFSET),--offset $(OFFSET))

@@ -1,6 +1,6 @@
 """A browser for tests, and pages that are watched: what they ask for, and what they complain of.
 
-A folder's conftest.py imports `browser`, and has it as a fixture. `watched` opens a page in it:
+The fixture `browser` of tests/conftest.py starts the browser. `watched` opens a page in it:
 
     @pytest.fixture
     def page(browser: Browser, address: str) -> Iterator[Page]:
@@ -11,18 +11,17 @@ A folder's conftest.py imports `browser`, and has it as a fixture. `watched` ope
         assert seen.complaints == []
 """
 
-from collections.abc import Generator, Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-import pytest
 from chromium import chromium
 from playwright.sync_api import Browser, Page, sync_playwright
 
 
-@pytest.fixture(scope="session")
-def browser() -> Iterator[Browser]:
+@contextmanager
+def started_browser() -> Generator[Browser]:
     """Chromium: the one that is named or the system's, else Playwright's own."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])

@@ -1,11 +1,16 @@
 """Skipped tests fail, except those that are marked `hardware`."""
 
+from __future__ import annotations
+
 from collections.abc import Generator
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 import torch
 from accelerate.state import AcceleratorState
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
 
 Report = TypeVar("Report", pytest.TestReport, pytest.CollectReport)
 
@@ -60,3 +65,12 @@ def one_thread() -> Generator[None]:
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def browser() -> Generator[Browser]:
+    """A browser for all tests of a process: Playwright cannot be started twice in one."""
+    from browsing import started_browser  # here, since most tests need no browser
+
+    with started_browser() as started:
+        yield started

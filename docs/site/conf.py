@@ -36,7 +36,8 @@ mathjax3_config = mathjax4_config = {
 }
 nb_ipywidgets_js = {"widgets/embed.js": {}}
 
-# The reference is made from the docstrings, in the order of the source.
+# The reference is made from the docstrings, in the order of the source. Names in `backticks` become links.
+default_role = "py:obj"
 autodoc_preserve_defaults = True
 autodoc_member_order = "bysource"
 autodoc_typehints_format = "short"
@@ -82,6 +83,25 @@ def drop_default_docstrings(*event: Any) -> None:
         lines[:] = [""]
 
 
+def keep_tables(*event: Any) -> None:
+    """Keep the lines of indented paragraphs in docstrings of modules: they are tables and examples."""
+    what, lines = event[1], event[-1]
+    if what != "module":
+        return
+    kept: list[str] = []
+    for paragraph in "\n".join(lines).split("\n\n"):
+        if paragraph.startswith("    ") and not kept[-1].startswith("    "):
+            kept.append("::")  # literal text in reStructuredText
+        kept.append(paragraph)
+    lines[:] = "\n\n".join(kept).split("\n")
+
+
+def name_factories(*event: Any) -> tuple[str | None, str | None]:
+    """Write "..." for a default that a dataclass makes anew each time; as "<factory>" it is not Python."""
+    signature, returned = event[-2:]
+    return signature and signature.replace("<factory>", "..."), returned
+
+
 def give_headings_a_level(*event: Any) -> None:
     """Add the level that ARIA asks of a heading to the captions of the navigation, which Sphinx writes without it."""
     context = event[3]
@@ -94,3 +114,5 @@ def setup(app: Sphinx) -> None:
     """Connect this module's functions to Sphinx, which calls this."""
     app.connect("html-page-context", give_headings_a_level, priority=900)  # after the theme, which makes the navigation
     app.connect("autodoc-process-docstring", drop_default_docstrings)
+    app.connect("autodoc-process-docstring", keep_tables, priority=400)  # before the sections of docstrings
+    app.connect("autodoc-process-signature", name_factories)

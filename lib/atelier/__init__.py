@@ -1,7 +1,9 @@
 """Atelier: DALL·E Mini taken apart and built again from scratch.
 
-from atelier import Pipeline
-Pipeline.from_pretrained().draw("the Eiffel tower landing on the moon").save("drawing.png")
+    from atelier import Pipeline
+    Pipeline.from_pretrained().draw("the Eiffel tower landing on the moon").save("drawing.png")
+
+The blocks, which the lessons build, are in `atelier.blocks`.
 """
 
 from typing import TYPE_CHECKING, Any

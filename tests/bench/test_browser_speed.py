@@ -8,15 +8,13 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from browsing import browser, watched
+from browsing import watched
 from playwright.sync_api import Browser, expect
 
 SITE = Path(__file__).resolve().parents[2] / "docs" / "site"
 sys.path.insert(0, str(SITE))
 
 import make_site  # noqa: E402  (it needs the folder named above)
-
-__all__ = ["browser"]  # a fixture of this file, too
 
 PROMPT = "a stained glass window with an image of a blue strawberry"
 MINUTE = 60_000  # milliseconds

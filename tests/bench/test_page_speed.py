@@ -6,10 +6,7 @@ from collections.abc import Iterator
 from statistics import median
 
 import pytest
-from browsing import browser
 from playwright.sync_api import Browser
-
-__all__ = ["browser"]  # a fixture of this file, too
 
 PORT = "7863"
 # Milliseconds from the press of DRAW to the first pictures, unfinished, and to nine finished ones.

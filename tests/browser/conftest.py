@@ -1,13 +1,10 @@
-"""A browser and the page, for the tests of this folder: `make test-all`."""
+"""The page, for the tests of this folder: `make test-all`."""
 
 import sys
 from collections.abc import Iterator
 
 import pytest
-from browsing import browser
 from servers import free_port, serving
-
-__all__ = ["browser"]  # a fixture of this folder, too
 
 
 @pytest.fixture(scope="session")

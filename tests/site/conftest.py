@@ -9,13 +9,10 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
-from browsing import browser
 from filelock import FileLock
 
 BUILDER = Path(__file__).resolve().parents[2] / "docs" / "site" / "make_site.py"
 sys.path.insert(0, str(BUILDER.parent))
-
-__all__ = ["browser"]  # a fixture of this folder, too
 
 
 class Quiet(SimpleHTTPRequestHandler):

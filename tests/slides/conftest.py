@@ -1,17 +1,14 @@
-"""The deck, filled and built, and a browser to look at it: `make test-all`. slides/ must have its node_modules."""
+"""The deck, filled and built: `make test-all`. slides/ must have its node_modules."""
 
 import sys
 from pathlib import Path
 
 import pytest
-from browsing import browser
 
 SLIDES = Path(__file__).resolve().parents[2] / "slides"
 sys.path.insert(0, str(SLIDES))
 
 import deck  # noqa: E402  (a script of slides/, not a package)
-
-__all__ = ["browser"]  # a fixture of this folder, too
 
 
 @pytest.fixture(scope="session")
