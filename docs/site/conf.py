@@ -36,7 +36,7 @@ mathjax3_config = mathjax4_config = {
 }
 nb_ipywidgets_js = {"widgets/embed.js": {}}
 
-# The reference is made from the docstrings, in the order of the source. Names in `backticks` become links.
+# The reference is made from the docstrings, in the order of the source. What is in `backticks` is code.
 default_role = "py:obj"
 autodoc_preserve_defaults = True
 autodoc_member_order = "bysource"
@@ -91,15 +91,15 @@ def keep_tables(*event: Any) -> None:
     kept: list[str] = []
     for paragraph in "\n".join(lines).split("\n\n"):
         if paragraph.startswith("    ") and not kept[-1].startswith("    "):
-            kept.append("::")  # literal text in reStructuredText
+            kept.append(f".. code-block:: {'python' if 'import ' in paragraph else 'text'}")
         kept.append(paragraph)
     lines[:] = "\n\n".join(kept).split("\n")
 
 
-def name_factories(*event: Any) -> tuple[str | None, str | None]:
-    """Write "..." for a default that a dataclass makes anew each time; as "<factory>" it is not Python."""
+def write_defaults(*event: Any) -> tuple[str | None, str | None]:
+    """Write "..." for a default that a dataclass makes anew each time: "<factory>" is not Python. Paths are paths."""
     signature, returned = event[-2:]
-    return signature and signature.replace("<factory>", "..."), returned
+    return signature and signature.replace("<factory>", "...").replace("PosixPath(", "Path("), returned
 
 
 def give_headings_a_level(*event: Any) -> None:
@@ -115,4 +115,4 @@ def setup(app: Sphinx) -> None:
     app.connect("html-page-context", give_headings_a_level, priority=900)  # after the theme, which makes the navigation
     app.connect("autodoc-process-docstring", drop_default_docstrings)
     app.connect("autodoc-process-docstring", keep_tables, priority=400)  # before the sections of docstrings
-    app.connect("autodoc-process-signature", name_factories)
+    app.connect("autodoc-process-signature", write_defaults)

@@ -2,6 +2,7 @@
 
 import { element } from "./dom.js";
 import { Fault } from "./fault.js";
+import { verdict } from "./judge.js";
 import { listOfModels, Painter } from "./painter.js";
 import { paint } from "./pictures.js";
 
@@ -63,8 +64,7 @@ export class PlanePanel {
   async #draw(point) {
     const { picture, shares } = await this.painter.run("point", { z: [point, [1, 2]] });
     paint(this.canvas, picture.data);
-    const best = shares.data.indexOf(Math.max(...shares.data));
-    const says = `${this.manifest.classes[best]}, ${Math.round(100 * shares.data[best])}% sure`;
+    const says = verdict(this.manifest.classes, shares.data);
     this.says.textContent = `The judge says: ${says}.`;
     this.canvas.setAttribute(
       "aria-label",

@@ -2,6 +2,7 @@
 
 import { element } from "./dom.js";
 import { Fault } from "./fault.js";
+import { verdict } from "./judge.js";
 import { listOfModels, Painter } from "./painter.js";
 import { paint } from "./pictures.js";
 
@@ -156,8 +157,7 @@ export class SwapPanel {
   }
 
   #tell(shares) {
-    const best = shares.indexOf(Math.max(...shares));
-    const says = `${this.manifest.classes[best]}, ${Math.round(100 * shares[best])}% sure`;
+    const says = verdict(this.manifest.classes, shares);
     this.says.textContent = `The judge says: ${says}.`;
     this.before.setAttribute("aria-label", `The ${this.subject.value} before`);
     this.after.setAttribute("aria-label", `The ${this.subject.value} after: ${says}`);
