@@ -24,7 +24,7 @@ ifneq (yes,$(shell test "$$(cat $(READY) 2>/dev/null)" = "$$(pwd)" && $(BIN)/pyt
 .PHONY: $(READY)
 endif
 
-.PHONY: help setup develop draw serve lab check test test-all claims recheck notebooks slides site space bench soak pictures lock clean
+.PHONY: help setup develop draw serve lab check test test-all matrix claims recheck notebooks slides site space bench soak pictures lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
@@ -93,6 +93,9 @@ test: develop ## style, types, every test that needs Python only, every lesson
 
 test-all: test $(NODE) ## and the page, JupyterLab, the deck, the site and an imitation of Colab
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile tests/site tests/browser tests/colab tests/slides
+
+matrix: develop ## run the Linux legs of the test workflow, each in an environment of its own; LEG=3.11-highest runs one
+	$(BIN)/python tests/matrix.py $(if $(LEG),--leg $(LEG))
 
 recheck: develop ## measure the claims of lessons with other seeds; LESSON=4 for one, OFFSET=1000
 	$(BIN)/python notebooks/source/tools/rerun_claims.py $(LESSON) $(if $(OFFSET),--offset $(OFFSET))

@@ -1,10 +1,12 @@
 """The version, the change log and the workflows agree with one another and with pyproject.toml."""
 
 import re
+import sys
 import tomllib
 from pathlib import Path
 from typing import Any
 
+import matrix
 import pytest
 import yaml
 from atelier import __version__
@@ -45,6 +47,27 @@ def test_the_matrix_installs_every_extra() -> None:
     (install,) = [line for line in commands(jobs("test.yml")["platforms"]) if "--resolution" in line]
     assert re.findall(r"\[([a-z,]+)\]", install) == [",".join(sorted(PROJECT["project"]["optional-dependencies"]))]
     assert "--group dev" in install
+
+
+def test_the_linux_legs_of_the_matrix_can_be_run_here() -> None:
+    job = matrix.read_job()
+    legs = matrix.linux_legs(job)
+    assert list(legs) == [*(f"3.{minor}-highest" for minor in (11, 12, 13, 14)), "3.11-lowest-direct"]
+    install, test = matrix.commands(job, legs["3.11-lowest-direct"], Path("/env/bin/python"), has_browser=True)
+    assert install[:6] == [sys.executable, "-m", "uv", "pip", "install", "--python"]
+    assert install[6:9] == ["/env/bin/python", "--resolution", "lowest-direct"]
+    assert ".[lessons,onnx,page,published]" in install
+    assert "--system" not in install
+    assert test == ["/env/bin/python", "-m", "pytest", "-n", "2"]
+    _, fetch, _ = matrix.commands(job, legs["3.11-highest"], Path("/env/bin/python"), has_browser=False)
+    assert fetch == ["/env/bin/python", "-m", "playwright", "install", "chromium"]
+
+
+def test_a_leg_without_its_python_is_not_run(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(matrix, "ENVIRONMENTS", tmp_path)
+    monkeypatch.setenv("UV_PYTHON_DOWNLOADS", "never")
+    outcome = matrix.run_leg("old", {"os": "ubuntu-latest", "python": "3.99", "resolution": "highest"}, [])
+    assert outcome == "not run: there is no Python 3.99 here"
 
 
 @pytest.mark.parametrize("path", WORKFLOWS, ids=lambda path: path.stem)
