@@ -15,7 +15,7 @@ from nbformat import NotebookNode
 
 REPOSITORY_FILE = "REPOSITORY"
 TAGS = {"checked": "nbval-check-output", "ignored": "nbval-ignore-output"}
-SOURCE_TAGS = {"stub", "hint", "solution", "quiz", "folded", *TAGS}
+SOURCE_TAGS = {"stub", "hint", "solution", "quiz", "folded", "gpu", *TAGS}
 
 SETUP_CELL = Path(__file__).with_name("setup_cell.py")  # the first code cell of every notebook
 UNSTAMPED = 'REPOSITORY = ""'

@@ -10,7 +10,7 @@ from pathlib import Path
 COURSE = ""  # @param {type:"string"}
 REPOSITORY = ""
 FOLDER, NEW, TOOL = Path("atelier"), Path("atelier.new"), "notebooks/source/tools/colab.py"
-UNKNOWN = "The address of the course is not in this notebook: write your own fork or an archive into COURSE above."
+NO_COURSE = "The address of the course is not in this notebook: write your own fork or an archive into COURSE above."
 
 
 class SetupError(Exception):
@@ -20,6 +20,8 @@ class SetupError(Exception):
 
 def fetch(course: str) -> None:
     """Clone or unpack the course into NEW, and rename it to FOLDER when it is complete."""
+    if not course:
+        raise SetupError(NO_COURSE)
     print(f"Fetching the course, {course} …", flush=True)
     shutil.rmtree(NEW, ignore_errors=True)
     try:
@@ -48,7 +50,5 @@ if found is None or found.origin is None or FOLDER.resolve() in Path(found.origi
         hint = f'pip install --editable "{around[0]}[lessons,published]"'
         raise SetupError(f"The course is here, but this kernel cannot import it. Type in a terminal: {hint}")
     if not (FOLDER / TOOL).is_file():
-        if not COURSE + REPOSITORY:
-            raise SetupError(UNKNOWN)
         fetch(COURSE or REPOSITORY)
     runpy.run_path(str(FOLDER / TOOL))["set_up"]()
