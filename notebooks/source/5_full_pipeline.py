@@ -939,7 +939,8 @@ show(
 # Mini, with 0.4 billion numbers in the translator, and those of OpenAI's CLIP, which ranks its pictures. If your
 # computer has a GPU, the next cell downloads both, once. Before that it prints how many gigabytes they are, and it
 # stops if the disk has too little room. A download that is interrupted continues when you run the cell again. If you do
-# not want it, set `DOWNLOAD` to `False`; if you have no GPU but much time, set it to `True`.
+# not want it, set `DOWNLOAD` to `False`; if you have no GPU but much time, set it to `True`. Without the weights, the
+# cells up to section 5 show nothing.
 
 # %% tags=["gpu", "ignored"]
 DOWNLOAD = HAS_GPU  # may the weights be downloaded, if they are not here?

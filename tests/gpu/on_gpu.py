@@ -28,7 +28,7 @@ ROOT = Path(__file__).resolve().parents[2]
 RESULTS = "results.json"
 LEAST_SECONDS = 10  # a step is not started with less time
 TAIL = 4000  # characters of a step's output that are kept
-ATELIER, PYTEST = (sys.executable, "-m", "atelier"), (sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider")
+ATELIER, PYTEST = (sys.executable, "-m", "atelier"), (sys.executable, "-m", "pytest", "-p", "no:cacheprovider")
 EMPTY = "import shutil, sys; shutil.rmtree(sys.argv[1], ignore_errors=True)"  # a training does not overwrite another
 TINY = "import sys, pathlib, tiny_preset; tiny_preset.tiny_preset(pathlib.Path(sys.argv[1]))"
 
@@ -210,6 +210,7 @@ def main() -> int:
     facts = machine()
     if facts["gpu"] is None and not given.rehearse:
         parser.error("there is no GPU here; --rehearse runs the plan on the CPU with tiny sizes")
+    os.environ.setdefault("ATELIER_MINE", str(folder / "mine"))  # lesson 5 saves its blocks here, not in runs/mine
     chosen = [step for step in steps if not given.only or step.name in given.only]
     results = run_plan(chosen, folder, 60 * given.minutes, facts, given.again, typer.echo)
     typer.echo(f"{folder / RESULTS}; pictures are beside it")
