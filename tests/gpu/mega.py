@@ -10,6 +10,7 @@ the output is a JSON object. `--tiny` is for a rehearsal on a CPU.
 
 from __future__ import annotations
 
+import gc
 import importlib.util
 import json
 import sys
@@ -163,6 +164,7 @@ def measure(folder: Path, tiny: bool = False) -> dict[str, Any]:
     found: dict[str, Any] = {"ours": ours(*sizes, device, 2 if tiny else 9, folder)}
     if importlib.util.find_spec("min_dalle") is None:
         return found | {"min-dalle": "is not installed"}
+    gc.collect()
     if device.type == "cuda":
         torch.cuda.empty_cache()
     found["min-dalle"] = theirs(sizes[0], device, 1 if tiny else 3)
