@@ -24,7 +24,7 @@ ifneq (yes,$(shell test "$$(cat $(READY) 2>/dev/null)" = "$$(pwd)" && $(BIN)/pyt
 .PHONY: $(READY)
 endif
 
-.PHONY: help setup develop draw serve lab check test test-all matrix claims recheck notebooks slides site space bench soak pictures lock clean
+.PHONY: help setup develop draw serve lab check test test-all matrix claims recheck notebooks slides site space bench gpu soak pictures lock clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "make %-9s %s\n", $$1, $$2 }' Makefile
@@ -121,6 +121,10 @@ space: setup ## make the files of a Hugging Face Space in build/space
 
 bench: develop docs/site/$(PACKAGES) ## time the library, side by side with the reference implementations
 	$(BIN)/python -m pytest tests/bench -p no:xdist -s
+
+gpu: develop ## run what only a GPU can show, results in build/gpu; ONLY="mega lesson", MINUTES=; REHEARSE=1: on the CPU
+	$(BIN)/python tests/gpu/on_gpu.py $(if $(REHEARSE),--rehearse) $(if $(MINUTES),--minutes $(MINUTES)) \
+		$(if $(ONLY),--only $(ONLY))
 
 soak: develop ## attack the library for an hour, or MINUTES=; goes on where it was, results in docs/SOAK.md
 	OMP_NUM_THREADS=1 nice -n 19 $(BIN)/python tests/soak/soak.py $(if $(MINUTES),--minutes $(MINUTES))

@@ -319,12 +319,14 @@ def _handler(hub: Hub) -> type[BaseHTTPRequestHandler]:
 
         def answer(self) -> None:
             hub.requests.append(f"{self.command} {self.path} {self.headers.get('Range', '')}".strip())
-            owner, name, resolve, _revision, *parts = self.path.strip("/").split("/")
+            owner, name, resolve, revision, *parts = self.path.strip("/").split("/")
             path = hub.root / owner / name / "/".join(parts)
             if hub.broken or resolve != "resolve":
                 return self.refuse(500, "")
             if not (hub.root / owner / name).is_dir():
                 return self.refuse(404, "RepoNotFound")
+            if revision == "0" * 40:  # stands for every commit that does not exist
+                return self.refuse(404, "RevisionNotFound")
             if not path.is_file():
                 return self.refuse(404, "EntryNotFound")
             return self.send(path)

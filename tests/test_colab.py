@@ -1,11 +1,16 @@
-"""Set-up on Colab, in small: what it finds, what it leaves out, what it forbids pip. tests/colab runs the whole."""
+"""Set-up on Colab and other servers, in small: the cell and what it calls. tests/colab runs the whole."""
 
 import importlib.util
+import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
+import assembly
 import ipywidgets
 import matplotlib.pyplot as plt
 import pytest
@@ -95,14 +100,164 @@ def test_only_what_is_missing_is_installed_where_versions_are_at_odds(
 
 def test_failure_is_a_sentence(colab: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(colab, "_pip", Pip("at odds", "no network"))
-    with pytest.raises(SystemExit, match=r"no network\npip could not install ftfy>=6\.1"):
+    with pytest.raises(colab.SetupError, match=r"no network\npip could not install ftfy>=6\.1: its messages are above"):
         colab.install(["ftfy>=6.1"], {"torch": "2.11.0"})
 
 
-def test_pip_is_silent_unless_it_fails(colab: ModuleType, capfd: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("output", "words"),
+    [
+        ("ERROR: Could not install packages due to an OSError: [Errno 28] No space left on device", "the disk is full"),
+        ("WARNING: Retrying after connection broken by 'NewConnectionError('…')'", "there is no network"),
+    ],
+)
+def test_a_full_disk_and_a_missing_network_are_named(
+    colab: ModuleType, monkeypatch: pytest.MonkeyPatch, output: str, words: str
+) -> None:
+    monkeypatch.setattr(colab, "_pip", Pip(output, output))
+    with pytest.raises(colab.SetupError, match=f"could not install ftfy>=6.1: {words}"):
+        colab.install(["ftfy>=6.1"], {"torch": "2.11.0"})
+
+
+def test_pip_prints_a_line_for_each_download(
+    colab: ModuleType, capsys: pytest.CaptureFixture[str], monkeypatch
+) -> None:
+    script = "print('Collecting a'); print('  Downloading a-1.whl (2 MB)'); print('Installing collected packages: a')"
+    real = subprocess.Popen
+    monkeypatch.setattr(subprocess, "Popen", lambda command, **how: real([sys.executable, "-c", script], **how))
+    assert colab._pip("a") == ""
+    assert capsys.readouterr().out == "  Downloading a-1.whl (2 MB)\n  Installing collected packages: a\n"
+
+
+def test_pip_says_why_it_failed(colab: ModuleType, capfd: pytest.CaptureFixture[str]) -> None:
     assert colab._pip("--no-index", "--no-deps", "packaging") == ""
     assert "packaging<0" in colab._pip("--no-index", "--no-deps", "packaging<0")
     assert capfd.readouterr() == ("", "")
+
+
+def test_the_second_set_up_finds_all_and_changes_nothing(
+    colab: ModuleType, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(colab, "command_folder", lambda: tmp_path / "bin")
+    monkeypatch.setattr(colab, "_pip", pip := Pip())
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    monkeypatch.setattr(sys, "path", [place for place in sys.path if place != str(ROOT / "lib")])
+    colab.set_up()
+    first, *_ = capsys.readouterr().out.splitlines()
+    assert first == f"The command atelier is in {tmp_path / 'bin'}."
+    before = (tmp_path / "bin" / "atelier").stat().st_mtime_ns, os.environ["PATH"], list(sys.path)
+    colab.set_up()
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.startswith(f"All is there, with torch {colab.installed()['torch']}.")
+    assert ((tmp_path / "bin" / "atelier").stat().st_mtime_ns, os.environ["PATH"], sys.path) == before
+    assert pip.asked == []
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    run = subprocess.run("atelier --version", shell=True, capture_output=True, text=True, check=True, env=environment)
+    assert run.stdout.startswith("atelier ")
+
+
+# ---------------------------------------------------------------------------------------------- the cell
+
+TOOL = "notebooks/source/tools/colab.py"
+SAYS = "def set_up():\n    print('set up')\n"
+
+
+@pytest.fixture
+def run_cell(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., None]:
+    """A function that runs the set-up cell on a server without the course; its arguments replace constants."""
+    server = tmp_path / "server"
+    server.mkdir()
+    monkeypatch.chdir(server)
+    monkeypatch.setattr(importlib.util, "find_spec", lambda name: None)
+
+    def run(repository: str = "", course: str = "") -> None:
+        source = assembly.setup_source(repository).replace('COURSE = ""', f"COURSE = {course!r}")
+        exec(compile(source, "cell", "exec"), {"__name__": "__main__"})
+
+    return run
+
+
+def own_git(folder: Path, script: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let the cell find a git that runs a script."""
+    folder.mkdir()
+    (folder / "git").write_text(f"#!/bin/sh\n{script}\n")
+    (folder / "git").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}:/usr/bin:/bin")
+
+
+def test_the_cell_is_short_and_does_nothing_where_the_course_is_installed(capsys: pytest.CaptureFixture[str]) -> None:
+    source = assembly.setup_source("")
+    assert len(source.splitlines()) <= 60
+    exec(compile(source, "cell", "exec"), {"__name__": "__main__"})
+    assert capsys.readouterr().out == ""
+
+
+def test_the_cell_clones_once_and_runs_the_set_up(run_cell, tmp_path, monkeypatch, capsys) -> None:
+    script = f'test "$4" = https://github.com/ada/atelier; mkdir -p "$5/{TOOL[:-9]}"; printf "{SAYS}" > "$5/{TOOL}"'
+    own_git(tmp_path / "bin", script, monkeypatch)
+    run_cell("ada/atelier")
+    assert capsys.readouterr().out == "Fetching the course, ada/atelier …\nset up\n"
+    (tmp_path / "bin" / "git").unlink()
+    run_cell("ada/atelier")
+    assert capsys.readouterr().out == "set up\n"
+    assert [path.name for path in Path.cwd().iterdir()] == ["atelier"]
+
+
+@pytest.mark.parametrize("kind", ["zip", "gztar"])
+def test_an_uploaded_archive_is_unpacked(run_cell, tmp_path, capsys, kind: str) -> None:
+    tool = tmp_path / "packed" / "course-main" / TOOL
+    tool.parent.mkdir(parents=True)
+    tool.write_text(SAYS)
+    archive = Path(shutil.make_archive("course", kind, tmp_path / "packed"))
+    run_cell(course=archive.name)
+    assert capsys.readouterr().out == f"Fetching the course, {archive.name} …\nset up\n"
+    assert (Path("atelier") / TOOL).is_file()
+
+
+@pytest.mark.parametrize(
+    ("script", "repository", "course", "sentence"),
+    [
+        ("", "", "", "^The address of the course is not in this notebook: write .* into COURSE"),
+        ("", "", "course.zip", r"^course\.zip is missing here: install or upload it"),
+        ("", "", "broken.zip", r"^broken\.zip cannot be fetched: broken\.zip is not a zip file"),
+        ("rm $0", "ada/atelier", "", "ada/atelier is not the course: it has no file notebooks/source/tools/colab.py"),
+        (
+            "echo 'fatal: unable to access: Could not resolve host: github.com' >&2; exit 128",
+            *("ada/atelier", ""),
+            r"git cannot fetch ada/atelier: fatal: .*resolve host: github.com\nCheck the address and the network",
+        ),
+        (
+            "echo 'fatal: write error: No space left on device' >&2; exit 128",
+            *("ada/atelier", "eve/atelier"),
+            "git cannot fetch eve/atelier: fatal: write error: No space left on device",
+        ),
+    ],
+)
+def test_each_failure_of_the_cell_is_a_sentence(
+    run_cell, tmp_path, monkeypatch, script: str, repository: str, course: str, sentence: str
+) -> None:
+    own_git(tmp_path / "bin", script or "exit 1", monkeypatch)
+    Path("broken.zip").write_bytes(b"no archive")
+    with pytest.raises(Exception, match=sentence) as caught:
+        run_cell(repository, course)
+    assert caught.type.__name__ == "SetupError"
+    fault: Any = caught.value
+    (shown,) = fault._render_traceback_()  # what IPython prints
+    assert shown == str(caught.value)
+    assert not Path("atelier").exists()
+
+
+def test_the_cell_names_a_missing_git(run_cell, tmp_path, monkeypatch) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(Exception, match=r"^git is missing here: install or upload it"):
+        run_cell("ada/atelier")
+
+
+def test_beside_the_course_the_cell_says_how_to_install_it(run_cell, tmp_path, monkeypatch) -> None:
+    (tmp_path / "lib" / "atelier").mkdir(parents=True)
+    with pytest.raises(Exception, match="The course is here, but this kernel cannot import it") as caught:
+        run_cell("ada/atelier")
+    assert f'pip install --editable "{tmp_path}[lessons,published]"' in str(caught.value)
 
 
 def test_controls_are_shown_by_the_widgets_of_colab(monkeypatch: pytest.MonkeyPatch) -> None:

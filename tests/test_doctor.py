@@ -203,6 +203,17 @@ def test_an_installed_package_needs_no_lessons(monkeypatch):
     assert {finding.what for finding in doctor.examine()}.isdisjoint(doctor.LESSONS_ONLY)
 
 
+def test_colab_and_kaggle_bring_their_own_jupyter(monkeypatch):
+    kept = {what: doctor.CHECKS[what] for what in ("disk", *doctor.OWN_JUPYTER_ONLY)}
+    monkeypatch.setattr(doctor, "CHECKS", kept)
+    monkeypatch.setenv("KAGGLE_KERNEL_RUN_TYPE", "Interactive")
+    no_widgets(monkeypatch, None)
+    assert {finding.what for finding in doctor.examine()} == {"disk"}
+    assert doctor._install_again().startswith("Run the first cell of the notebook again")
+    monkeypatch.delenv("KAGGLE_KERNEL_RUN_TYPE")
+    assert {finding.what for finding in doctor.examine()} == kept.keys()
+
+
 def test_command_prints_lines_or_json_and_fails_where_something_fails(monkeypatch):
     shown = CliRunner().invoke(app, ["doctor"])
     assert shown.exit_code == 0, shown.output

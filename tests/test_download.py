@@ -19,7 +19,7 @@ from atelier.cli import app
 from atelier.errors import AtelierError
 from atelier.weights.preset import find_presets, load_preset
 from atelier.weights.published import download as downloads
-from atelier.weights.published.download import FlaxPublication, MinDallePublication, download
+from atelier.weights.published.download import FlaxPublication, MinDallePublication, download, download_size
 from atelier.weights.published.hub import DownloadError, check_free_space
 from atelier.weights.published.tensors import PublishedError
 from atelier.weights.storage import PresetError
@@ -152,6 +152,33 @@ def test_the_downloaded_files_are_recorded(hub):
     assert record["repository"] == MINI
     assert record["commit"] == hub.commit
     assert record["bytes"] == (hub.root / MINI / "flax_model.msgpack").stat().st_size
+
+
+def test_pinned_commits_are_downloaded(hub, monkeypatch):
+    commit = hub.commit
+    pinned = FlaxPublication(MINI, revision=commit, vqgan_revision=commit)
+    monkeypatch.setitem(downloads.PUBLISHED["dalle-mini"], "flax", pinned)
+    download("dalle-mini")
+    assert {request.split("/")[4] for request in hub.requests if "words" not in request} == {commit}
+
+
+def test_a_commit_that_the_hub_does_not_have_is_named(hub, tmp_path, monkeypatch):
+    pinned = FlaxPublication(MINI, vqgan_revision="0" * 40)
+    monkeypatch.setitem(downloads.PUBLISHED["dalle-mini"], "flax", pinned)
+    assert_refused(tmp_path, f"{VQGAN} at .* has no commit 0000")
+
+
+@pytest.mark.parametrize("source", ["flax", "min-dalle"])
+def test_the_size_is_known_before_the_download_and_is_0_after_it(hub, source):
+    weights = downloads.PUBLISHED["dalle-mini"][source].weights()
+    total = sum((hub.root / repository / file).stat().st_size for repository, file, _ in weights)
+    assert download_size("dalle-mini", source) == (total, 2 * total)
+    assert not any(request.startswith("GET") for request in hub.requests)
+    preset, _ = download("dalle-mini", source)
+    hub.requests.clear()
+    assert download_size("dalle-mini", source) == (0, total)
+    assert hub.requests == []
+    assert sum((preset.folder / name).stat().st_size for name in preset.files if "safetensors" in name) < total
 
 
 def test_the_command(hub, monkeypatch):

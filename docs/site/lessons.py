@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from html import escape
 from pathlib import Path
 
-from assembly import SETUP
+from assembly import setup_source
 from atelier.teaching.controls import VIEW
 from claims_page import verdicts
 from folds import is_folded, only_imports
@@ -19,7 +19,7 @@ from nbformat import NotebookNode
 from nbformat.v4 import new_output
 from PIL import Image
 
-SETUP_BEGINS = SETUP.partition("\n")[0]
+SETUP_BEGINS = setup_source("").partition("\n")[0]
 BADGE = re.compile(r"^\[!\[Open in Colab\]\([^)]*\)\]\((?P<link>[^)]*/github/(?P<home>[^/)]+/[^/)]+)/[^)]*)\)$")
 WIDE_PIXELS, WIDE_RATIO = 600, 1.5  # the least width, and ratio of width to height, of a figure that counts as wide
 BAR = re.compile(r"\d%\|")

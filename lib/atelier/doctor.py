@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.metadata
+import importlib.util
 import os
 import platform
 import shutil
@@ -34,6 +35,7 @@ MOST_SECONDS = 60.0  # for nine pictures; on a slower machine the lessons take t
 GIGABYTE = 1e9
 PUBLISHED = ("dalle-mini", "dalle-mega")
 LESSONS_ONLY = ("jupyter", "kernel")  # checks that an installed package, which has no lessons, does not need
+OWN_JUPYTER_ONLY = ("jupyter", "kernel", "port")  # checks that Colab and Kaggle, which bring their Jupyter, do not need
 LEAST_DISK, LEAST_MEMORY, LEAST_GPU_MEMORY = 1.0, 2.0, 1.0  # gigabytes
 PORTS = {8888: "JupyterLab", 7860: "the page"}
 
@@ -62,7 +64,7 @@ class Finding:
 def examine() -> Iterator[Finding]:
     """Run all checks, from Python to a drawing. A check that raises an exception yields a finding, too."""
     for what, check in CHECKS.items():
-        if what in LESSONS_ONLY and not checkout_folder():
+        if (what in LESSONS_ONLY and not checkout_folder()) or (what in OWN_JUPYTER_ONLY and _is_hosted()):
             continue
         try:
             yield from check()
@@ -70,8 +72,17 @@ def examine() -> Iterator[Finding]:
             yield Finding(what, False, f"{type(error).__name__}: {error}".splitlines()[0], _install_again())
 
 
+def _is_hosted() -> bool:
+    """Whether this is a machine of Colab or Kaggle."""
+    if "KAGGLE_KERNEL_RUN_TYPE" in os.environ:
+        return True
+    return bool(importlib.util.find_spec("google") and importlib.util.find_spec("google.colab"))
+
+
 def _install_again() -> str:
     """What to do if packages are missing or broken."""
+    if _is_hosted():
+        return "Run the first cell of the notebook again; if that does not help, start a new machine."
     if checkout_folder():
         return "Make the environment again: make clean setup (without make, see README.md, “Two commands”)."
     return "Install the course again, into a new environment: python -m venv NAME, then pip install as the first time."

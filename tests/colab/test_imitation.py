@@ -154,20 +154,22 @@ class Imitation:
         return client.execute()
 
     def set_up(self, stamped: Path) -> tuple[dict[str, str], dict[str, str], list[nbformat.NotebookNode]]:
-        """Run a lesson's set-up cell, and a cell that imports the course.
+        """Run a lesson's set-up cell, a cell that imports the course, the set-up again, and the command `atelier`.
 
         Args:
             stamped: a folder of lessons that knows the repository.
 
         Returns:
-            The versions of the packages before and after, and the two executed cells.
+            The versions of the packages before and after, and the executed cells.
         """
         first = next(cell for cell in assembly.assemble(LESSONS["1"], stamped).cells if cell.cell_type == "code")
         asked = nbformat.v4.new_code_cell(
             "import atelier, open_clip, torch\nprint(atelier.__file__, torch.__version__)"
         )
+        again, command = nbformat.from_dict(first), nbformat.v4.new_code_cell("!atelier --version")
+        again.id = "again"
         before = self.versions()
-        run = self.run(nbformat.v4.new_notebook(cells=[first, asked]))
+        run = self.run(nbformat.v4.new_notebook(cells=[first, asked, again, command]))
         return before, self.versions(), run.cells
 
 
@@ -249,11 +251,23 @@ def test_set_up_installs_what_is_missing_and_nothing_that_requires_another_torch
 
 
 def test_the_course_is_imported_from_the_clone(set_up, imitation: Imitation) -> None:
-    before, _, (cell, asked) = set_up
-    assert cell.outputs == []
+    before, _, (cell, asked, *_) = set_up
+    assert not any(output.output_type == "error" for output in cell.outputs)
     file, version = asked.outputs[0].text.split()
     assert Path(file) == imitation.content / "atelier" / "lib" / "atelier" / "__init__.py"
     assert version.split("+")[0] == before["torch"].split("+")[0]
+
+
+def test_the_set_up_names_its_steps_and_does_nothing_the_second_time(set_up, imitation: Imitation) -> None:
+    before, _, (first, _, again, command) = set_up
+    lines = printed(first).splitlines()
+    assert lines[0] == f"Fetching the course, {OWNER} …"
+    assert lines[1].startswith("Installing what is missing: ")
+    assert "open-clip-torch" in lines[1]
+    assert lines[-2] == f"The command atelier is in {imitation.python.parent}."
+    assert lines[-1].startswith(f"All is there, with torch {before['torch']}")
+    assert printed(again) == lines[-1] + "\n"
+    assert printed(command).startswith("atelier ")
 
 
 @pytest.mark.parametrize("key", ["1", "2d"])
@@ -289,7 +303,7 @@ def test_set_up_works_where_installed_packages_contradict_one_another(
     for bait in imitation.wheels.glob("*-99.0-*"):
         bait.unlink()
 
-    was, now, (cell, asked) = imitation.set_up(stamped)
+    was, now, (cell, asked, *_) = imitation.set_up(stamped)
     assert was["sympy"] == "1.0"
     assert {name: now.get(name) for name in was} == was
     assert sorted(now.keys() - was.keys()) == added

@@ -1,7 +1,7 @@
 """Sampling: from a translator's logits to the next code.
 
-Each picture has its own row of random numbers, made on the CPU. Its codes therefore do not depend on the device or on
-the other pictures of the batch.
+Each picture has its own row of random numbers, made on the CPU. They do not depend on the device or on the other
+pictures of the batch, and neither do the codes, except for rounding: see docs/REPRODUCIBLE.md.
 """
 
 from __future__ import annotations

@@ -193,8 +193,9 @@ def train(
         accelerator: the device, precision and processes; None: accelerate's defaults.
         seed: the seed of the random numbers.
         resume: continue from the checkpoint in the folder, or start if there is no checkpoint. With a budget of steps,
-            a resumed run gives the same numbers as an uninterrupted one. The budget and the settings (learning rate,
-            loss weights, ...) may differ from those of the earlier session; the new values apply.
+            on a CPU with one thread for each process, a resumed run gives the same numbers as an uninterrupted one; on
+            a GPU sums have no fixed order. The budget and the settings (learning rate, loss weights, ...) may differ
+            from those of the earlier session; the new values apply.
         intervals: how often to write metrics, checkpoints and sample pictures.
         show_progress: whether to show a progress bar.
 

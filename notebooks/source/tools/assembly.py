@@ -15,16 +15,10 @@ from nbformat import NotebookNode
 
 REPOSITORY_FILE = "REPOSITORY"
 TAGS = {"checked": "nbval-check-output", "ignored": "nbval-ignore-output"}
-SOURCE_TAGS = {"stub", "hint", "solution", "quiz", "folded", *TAGS}
+SOURCE_TAGS = {"stub", "hint", "solution", "quiz", "folded", "gpu", *TAGS}
 
-SETUP = """\
-# On Colab this fetches the course and installs what Colab lacks, leaving its torch alone. Elsewhere it does nothing.
-import importlib.util
-
-REPOSITORY = "{repository}"
-if importlib.util.find_spec("google") and importlib.util.find_spec("google.colab"):
-    !git clone --quiet --depth 1 https://github.com/{{REPOSITORY}} atelier
-    %run atelier/notebooks/source/tools/colab.py"""
+SETUP_CELL = Path(__file__).with_name("setup_cell.py")  # the first code cell of every notebook
+UNSTAMPED = 'REPOSITORY = ""'
 
 BADGE = (
     "[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]"
@@ -77,7 +71,7 @@ def with_setup(cells: list[NotebookNode], name: str, prefix: str, folder: Path =
     if owner_and_name:
         cells.insert(0, nbformat.v4.new_markdown_cell(BADGE.format(repository=owner_and_name, name=name)))
     first_code = next((place for place, cell in enumerate(cells) if cell.cell_type == "code"), len(cells))
-    setup = nbformat.v4.new_code_cell(SETUP.format(repository=owner_and_name))
+    setup = nbformat.v4.new_code_cell(setup_source(owner_and_name))
     fold(setup)
     cells.insert(first_code, setup)
     for place, cell in enumerate(cells):
@@ -89,6 +83,12 @@ def with_setup(cells: list[NotebookNode], name: str, prefix: str, folder: Path =
         "colab": {"gpuType": "T4", "provenance": []},
     }
     return nbformat.v4.new_notebook(cells=cells, metadata=metadata)
+
+
+def setup_source(repository: str) -> str:
+    """The source of the set-up cell, with the course's "owner/name"; "" leaves the choice to the learner."""
+    source = SETUP_CELL.read_text(encoding="utf-8").strip()
+    return source.replace(UNSTAMPED, f'REPOSITORY = "{repository}"')
 
 
 def folded_cells(lesson: Lesson, cells: list[NotebookNode]) -> Iterator[NotebookNode]:

@@ -8,6 +8,7 @@ A source is a percent script. The tags of its cells say what they become in the 
     quiz        a markdown cell: a question, then its options as a list of "- [ ] option — why not" and one "- [x]"
     ignored     a code cell whose outputs vary; not compared when the notebook is validated
     checked     a code cell whose outputs are the same on every machine; compared
+    gpu         a code cell that does its work only with a GPU; tests/lessons rehearses it on the CPU
 
 The ids of the notebook's cells are their positions, so that rebuilding an unchanged lesson changes no id.
 """
@@ -239,6 +240,11 @@ def start_page(folder: Path = NOTEBOOKS) -> str:
             "",
             "What you train in lessons 2e, 3 and 4 is saved in `runs/mine`, and lesson 5 joins it to a DALL·E Mini of",
             "your own. On Colab this folder lies in the clone and is deleted with the machine.",
+            "",
+            "On Colab, Kaggle or a rented Jupyter server, open or upload the notebook of a lesson and run its first",
+            "cell: it fetches the course and installs what is missing. If it says that the course's address is not in",
+            "the notebook, write your own fork, `owner/name`, or an archive of the course that you have uploaded, such",
+            "as `course.zip`, into `COURSE` in this cell. Then `!atelier doctor` in a new cell checks the machine.",
             "",
             "If you would rather write the blocks yourself, open the build notebook of a lesson. The bodies of its",
             "important functions are empty, and each is checked as soon as you have written it.",

@@ -41,6 +41,7 @@ from atelier.weights.published.hub import (
     check_free_space,
     disk_is_full,
     fetch,
+    file_size,
 )
 from atelier.weights.published.tensors import PublishedError, PublishedTensor, converted, match_tensors
 from atelier.weights.published.tokenizer import read_tokenizer
@@ -92,6 +93,10 @@ class Publication(Protocol):
         """
         ...
 
+    def weights(self) -> list[tuple[str, str, str | None]]:
+        """List repository, name and commit (None: the newest) of each file of weights."""
+        ...
+
 
 @dataclass(frozen=True)
 class FlaxPublication:
@@ -101,17 +106,20 @@ class FlaxPublication:
         repository: the repository of the translator.
         vqgan: the repository of the VQ-GAN.
         frequencies: the repository with the list of words that hashtags are split with.
+        revision, vqgan_revision: the commits of the two repositories; None: the newest.
     """
 
     repository: str
     vqgan: str = "dalle-mini/vqgan_imagenet_f16_16384"
     frequencies: str = "dalle-mini/dalle-mini"
+    revision: str | None = None
+    vqgan_revision: str | None = None
 
     def fetch(self) -> PublishedModel:
         """Download both models, and the list of words if there is one."""
-        bart = fetch(self.repository, [flax.CONFIG_FILE, flax.WEIGHTS_FILE])
+        bart = fetch(self.repository, [flax.CONFIG_FILE, flax.WEIGHTS_FILE], self.revision)
         tokenizer = self._tokenizer_files()
-        vqgan = fetch(self.vqgan, [flax.CONFIG_FILE, flax.WEIGHTS_FILE])
+        vqgan = fetch(self.vqgan, [flax.CONFIG_FILE, flax.WEIGHTS_FILE], self.vqgan_revision)
         folder, vqgan_folder = (files[flax.CONFIG_FILE].path.parent for files in (bart, vqgan))
         config = flax.bart_config(folder)
         normalizes = flax.normalizes_text(folder)
@@ -126,11 +134,18 @@ class FlaxPublication:
             sampling={"guidance": 10.0, "top_k": 50},
         )
 
+    def weights(self) -> list[tuple[str, str, str | None]]:
+        """List the translator's file and the VQ-GAN's."""
+        return [
+            (self.repository, flax.WEIGHTS_FILE, self.revision),
+            (self.vqgan, flax.WEIGHTS_FILE, self.vqgan_revision),
+        ]
+
     def _tokenizer_files(self) -> list[HubFile]:
         try:
-            return [*fetch(self.repository, ["vocab.json", "merges.txt"]).values()]
+            return [*fetch(self.repository, ["vocab.json", "merges.txt"], self.revision).values()]
         except MissingFileError:
-            return [*fetch(self.repository, [TOKENIZER_FILE]).values()]
+            return [*fetch(self.repository, [TOKENIZER_FILE], self.revision).values()]
 
     def _frequencies(self) -> list[HubFile]:
         try:
@@ -157,15 +172,15 @@ class MinDallePublication:
 
     def fetch(self) -> PublishedModel:
         """Download the three files of weights and the two files of the tokenizer."""
-        encoder, decoder = (f"{stack}{self.suffix}.pt" for stack in ("encoder", "decoder"))
+        detoker, encoder, decoder = names = [file for _, file, _ in self.weights()]
         tokenizer = [f"vocab{self.suffix}.json", f"merges{self.suffix}.txt"]
-        files = fetch(self.repository, [*tokenizer, "detoker.pt", encoder, decoder])
+        files = fetch(self.repository, [*tokenizer, *names])
         paths = {name: file.path for name, file in files.items()}
         folder = paths[encoder].parent
         return PublishedModel(
             files=[*files.values()],
             vqgan=self.vqgan,
-            vqgan_tensors=(paths["detoker.pt"], mindalle.detoker_tensors(paths["detoker.pt"])),
+            vqgan_tensors=(paths[detoker], mindalle.detoker_tensors(paths[detoker])),
             bart=self.bart,
             bart_tensors=(folder, mindalle.bart_tensors(paths[encoder], paths[decoder])),
             tokenizer=read_tokenizer(folder, self.bart.text_vocabulary, split_at_blanks=True, suffix=self.suffix),
@@ -173,17 +188,45 @@ class MinDallePublication:
             sampling={"guidance": 16.0, "top_k": 256},
         )
 
+    def weights(self) -> list[tuple[str, str, str | None]]:
+        """List the files of the VQ-GAN's decoder and of the translator's encoder and decoder."""
+        files = ["detoker.pt", f"encoder{self.suffix}.pt", f"decoder{self.suffix}.pt"]
+        return [(self.repository, file, None) for file in files]
+
+
+# The commit that the inference notebook of the DALL·E Mini project names. It names none for the translators: what was
+# downloaded is in ORIGIN_FILE, with its commit and hash.
+VQGAN_COMMIT = "e93a26e7707683d349bf5d5c41c5b0ef69b677a9"
 
 PUBLISHED: dict[str, dict[str, Publication]] = {
     "dalle-mini": {
-        "flax": FlaxPublication("dalle-mini/dalle-mini"),
+        "flax": FlaxPublication("dalle-mini/dalle-mini", vqgan_revision=VQGAN_COMMIT),
         "min-dalle": MinDallePublication("_mini", BartConfig.dalle_mini(), mindalle.detoker_config()),
     },
     "dalle-mega": {
-        "flax": FlaxPublication("dalle-mini/dalle-mega"),
+        "flax": FlaxPublication("dalle-mini/dalle-mega", vqgan_revision=VQGAN_COMMIT),
         "min-dalle": MinDallePublication("", BartConfig.dalle_mega(), mindalle.detoker_config()),
     },
 }
+
+
+def download_size(name: str, source: str = "flax") -> tuple[int, int]:
+    """Find how much a download needs, without downloading anything but a few headers.
+
+    Args:
+        name, source: as for `download`.
+
+    Returns:
+        The bytes of the weights that are not in the cache yet, and the free bytes that the disk must have at most: for
+        these and for the converted preset, which is never larger than all the published weights.
+
+    Raises:
+        DownloadError: if there is no such model or source, or if the hub does not answer.
+    """
+    publication: Publication = _choose(_choose(PUBLISHED, name, "published model"), source, f"source of {name}")
+    sizes = [file_size(*weights) for weights in publication.weights()]
+    missing = sum(size for size, is_cached in sizes if not is_cached)
+    return missing, missing + sum(size for size, _ in sizes)
 
 
 def download(

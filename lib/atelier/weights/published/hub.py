@@ -12,16 +12,22 @@ import os
 import re
 import shutil
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Future
 from concurrent.futures import TimeoutError as FutureTimeoutError
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TypeVar
 
 import huggingface_hub
 from huggingface_hub import constants
-from huggingface_hub.errors import EntryNotFoundError, LocalEntryNotFoundError, RepositoryNotFoundError
+from huggingface_hub.errors import (
+    EntryNotFoundError,
+    LocalEntryNotFoundError,
+    RepositoryNotFoundError,
+    RevisionNotFoundError,
+)
 from huggingface_hub.utils.sha import git_hash
 
 from atelier.arguments import shown
@@ -74,22 +80,23 @@ class HubFile:
         return {**values, "bytes": size}
 
 
-def fetch(repository: str, files: Iterable[str]) -> dict[str, HubFile]:
+def fetch(repository: str, files: Iterable[str], revision: str | None = None) -> dict[str, HubFile]:
     """Get files of one commit of a repository, from the cache or else from the hub.
 
     Args:
         repository: OWNER/NAME.
         files: their names in the repository.
+        revision: the commit; None: the newest, or that of the files in the cache.
 
     Returns:
         The files by name.
 
     Raises:
         MissingFileError: if the repository has no such file.
-        DownloadError: if there is no connection, no space on the disk or no such repository, or if a file is altered.
+        DownloadError: if there is no connection, no space on the disk, no such repository or commit, or if a file is
+            altered.
     """
     fetched: dict[str, HubFile] = {}
-    revision: str | None = None
     for file in files:
         path = find_in_cache(repository, file, revision) or _download(repository, file, revision)
         revision = path.parents[len(Path(file).parts) - 1].name  # …/snapshots/COMMIT/FILE
@@ -101,6 +108,25 @@ def find_in_cache(repository: str, file: str, revision: str | None = None) -> Pa
     """Find a file in the cache; None if it is not there."""
     path = huggingface_hub.try_to_load_from_cache(repository, file, revision=revision)
     return Path(path) if isinstance(path, str) else None
+
+
+def file_size(repository: str, file: str, revision: str | None = None) -> tuple[int, bool]:
+    """Find the size of a file without downloading it.
+
+    Args:
+        repository, file, revision: as for `fetch`.
+
+    Returns:
+        Its bytes, and whether it is in the cache already, in which case no connection is needed.
+
+    Raises:
+        MissingFileError, DownloadError: for the reasons in `fetch`.
+    """
+    cached = find_in_cache(repository, file, revision)
+    if cached is not None:
+        return cached.stat().st_size, True
+    with _hub_errors(repository, file, revision):
+        return _on_hub(repository, file, revision)[1], False
 
 
 def check_free_space(folder: Path, size: int, what: str) -> None:
@@ -132,25 +158,47 @@ def disk_is_full(fault: BaseException | None) -> bool:
     return False
 
 
+def _endpoint() -> str:
+    return os.environ.get("HF_ENDPOINT") or constants.ENDPOINT or DEFAULT_ENDPOINT
+
+
+def _on_hub(repository: str, file: str, revision: str | None) -> tuple[huggingface_hub.HfFileMetadata, int]:
+    """Ask the hub about a file, and check its answer; the second value is the size in bytes."""
+    url = huggingface_hub.hf_hub_url(repository, file, revision=revision, endpoint=_endpoint())
+    metadata = _within(PATIENCE, lambda: huggingface_hub.get_hf_file_metadata(url))
+    return metadata, _checked_size(metadata, f"{file} of {repository}", _endpoint())
+
+
 def _download(repository: str, file: str, revision: str | None) -> Path:
-    endpoint = os.environ.get("HF_ENDPOINT") or constants.ENDPOINT or DEFAULT_ENDPOINT
-    url = huggingface_hub.hf_hub_url(repository, file, revision=revision, endpoint=endpoint)
-    try:
-        metadata = _within(PATIENCE, lambda: huggingface_hub.get_hf_file_metadata(url))
-        size = _checked_size(metadata, f"{file} of {repository}", endpoint)
+    endpoint = _endpoint()
+    with _hub_errors(repository, file, revision):
+        metadata, size = _on_hub(repository, file, revision)
         check_free_space(Path(constants.HF_HUB_CACHE), size, f"{file} of {repository}")
         seconds = PATIENCE + size / LEAST_PACE
-        logger.info("downloading %s, %.1f MB", url, size / 1e6)
+        logger.info("downloading %s of %s from %s, %.1f MB", file, repository, endpoint, size / 1e6)
         _within(seconds, lambda: download_blob(repository, file, metadata))
         linked = _within(
             PATIENCE, lambda: huggingface_hub.hf_hub_download(repository, file, revision=revision, endpoint=endpoint)
         )
+    path = Path(linked)
+    _remove_incomplete(path)
+    return path
+
+
+@contextmanager
+def _hub_errors(repository: str, file: str, revision: str | None) -> Generator[None]:
+    """Convert the exceptions of huggingface_hub to a DownloadError whose sentence names the file."""
+    endpoint = _endpoint()
+    try:
+        yield
     except DownloadError:
         raise
     except EntryNotFoundError as fault:
         if isinstance(fault, LocalEntryNotFoundError):
             raise _connection_error(repository, file, endpoint, fault) from fault
         raise MissingFileError(f"{repository} at {endpoint} has no file {file}.") from fault
+    except RevisionNotFoundError as fault:
+        raise DownloadError(f"{repository} at {endpoint} has no commit {revision}.") from fault
     except RepositoryNotFoundError as fault:
         raise DownloadError(f"There is no repository {repository} at {endpoint}, or it is not public.") from fault
     except Exception as fault:  # the exceptions of a broken connection depend on the HTTP library of huggingface_hub
@@ -160,9 +208,6 @@ def _download(repository: str, file: str, revision: str | None) -> Path:
                 "command again."
             ) from fault
         raise _connection_error(repository, file, endpoint, fault) from fault
-    path = Path(linked)
-    _remove_incomplete(path)
-    return path
 
 
 def _checked_size(metadata: huggingface_hub.HfFileMetadata, what: str, endpoint: str) -> int:

@@ -19,7 +19,7 @@ from torch import Tensor
 
 from atelier.blocks.clip import CLIP, CLIPConfig
 from atelier.errors import AtelierError
-from atelier.weights.published.hub import DownloadError, HubFile, MissingFileError, fetch, find_in_cache
+from atelier.weights.published.hub import DownloadError, HubFile, MissingFileError, fetch, file_size, find_in_cache
 from atelier.weights.published.pickled import PickledFile
 from atelier.weights.published.tensors import PublishedError, PublishedTensor, load_tensors
 from atelier.weights.sizes import check_sizes
@@ -82,13 +82,59 @@ def load_published_clip(name: str) -> tuple[CLIP, OpenClipTokenizer]:
     """
     import open_clip  # takes seconds, and only ranking with a published CLIP needs it
 
+    description, source = _described(name)
+    config = published_config(name, description, source)
+    tokenizer = OpenClipTokenizer(open_clip.get_tokenizer(name.partition("/")[0]))
+    return read_clip(_fetch_weights(source["hf_hub"]).path, config), tokenizer
+
+
+def is_downloaded(name: str) -> bool:
+    """Whether a published CLIP is in the cache, so that loading it needs no connection.
+
+    Args:
+        name: as for `load_published_clip`.
+
+    Raises:
+        DownloadError: if there is no such CLIP.
+    """
+    repository, files = _weights_files(_described(name)[1]["hf_hub"])
+    return any(find_in_cache(repository, file) for file in files)
+
+
+def published_clip_size(name: str) -> int:
+    """Find how many bytes `load_published_clip` would download: 0 if the CLIP is in the cache.
+
+    Args:
+        name: as for `load_published_clip`.
+
+    Raises:
+        DownloadError: if there is no such CLIP, or if the hub does not answer.
+    """
+    if is_downloaded(name):
+        return 0
+    repository, files = _weights_files(_described(name)[1]["hf_hub"])
+    for file in files[:-1]:
+        try:
+            return file_size(repository, file)[0]
+        except MissingFileError:
+            continue
+    return file_size(repository, files[-1])[0]
+
+
+def _described(name: str) -> tuple[dict[str, Any], dict[str, Any]]:
+    """open_clip's description of a model and of its published weights.
+
+    Raises:
+        DownloadError: if open_clip publishes no such CLIP.
+    """
+    import open_clip
+
     model, _, tag = name.partition("/")
     description, source = open_clip.get_model_config(model), open_clip.get_pretrained_cfg(model, tag)
     if not description or not source or not source.get("hf_hub"):
         known = [f"{a}/{b}" for a, b in open_clip.list_pretrained() if a == model] or ["ViT-B-32/openai"]
         raise DownloadError(f"open_clip publishes no CLIP {name!r}; give MODEL/TAG, such as {', '.join(known[:4])}.")
-    config = published_config(name, description, source)
-    return read_clip(_fetch_weights(source["hf_hub"]).path, config), OpenClipTokenizer(open_clip.get_tokenizer(model))
+    return description, source
 
 
 def published_config(name: str, description: dict[str, Any], source: dict[str, Any]) -> CLIPConfig:
@@ -192,6 +238,12 @@ def _tensors(path: Path) -> Iterator[PublishedTensor]:
         yield PublishedTensor(name, name, shape, partial(file.get_tensor, name))
 
 
+def _weights_files(source: str) -> tuple[str, list[str]]:
+    """The repository of a source such as "OWNER/NAME/" or "OWNER/NAME/FILE", and its possible files of weights."""
+    owner, name, *file = source.split("/")
+    return f"{owner}/{name}", [*filter(None, file)] or [WEIGHTS_FILE, PICKLED_FILE]
+
+
 def _fetch_weights(source: str) -> HubFile:
     """Get the weights from the cache, or else from the hub.
 
@@ -199,8 +251,7 @@ def _fetch_weights(source: str) -> HubFile:
         source: "OWNER/NAME/" or "OWNER/NAME/FILE". Without a file name, a file in the cache is preferred, then the
             .safetensors file.
     """
-    owner, name, *file = source.split("/")
-    repository, files = f"{owner}/{name}", [*filter(None, file)] or [WEIGHTS_FILE, PICKLED_FILE]
+    repository, files = _weights_files(source)
     cached = [file for file in files if find_in_cache(repository, file)]
     for file in cached[:1] or files[:-1]:
         try:
