@@ -68,7 +68,7 @@ def _attention_faults(attention: SelfAttention, x: Tensor) -> dict[str, Tensor]:
         split = [part.unflatten(-1, (3, -1)).transpose(1, 2) for part in parts]
         return attention.out_proj(joined(F.scaled_dot_product_attention(*split, is_causal=attention.causal)))
 
-    as_read = [part.reshape(2, 3, 5, 4) for part in (q, k, v)]
+    read_q, read_k, read_v = (part.reshape(2, 3, 5, 4) for part in (q, k, v))
     right = joined(attended(3))
     other = "the mask for causal attention is missing." if attention.causal else "this attention should not be causal."
     untransposed = [part.unflatten(-1, (3, -1)) for part in (q, k, v)]  # (n, t, h, c) each
@@ -91,7 +91,7 @@ def _attention_faults(attention: SelfAttention, x: Tensor) -> dict[str, Tensor]:
             tuple(part.flatten(2) for part in _by_heads(torch.cat([q, k, v], -1)))
         ),
         "tokens and heads are mixed up when the vectors are split: transpose, do not reshape.": attention.out_proj(
-            joined(F.scaled_dot_product_attention(*as_read, is_causal=attention.causal))
+            joined(F.scaled_dot_product_attention(read_q, read_k, read_v, is_causal=attention.causal))
         ),
         "the heads are divided by √d; each head has only d / heads numbers.": attention.out_proj(
             joined(attended(3, scale=12**-0.5))
