@@ -393,8 +393,8 @@ for name, counts in {"equal": [5, 5, 5, 5], "one dominates": [97, 1, 1, 1], "onl
 # \mathbf{m}_k \leftarrow \gamma\,\mathbf{m}_k+(1-\gamma)\sum_{\mathbf{z}\text{ assigned to }k}\mathbf{z}, \qquad
 # \mathbf{e}_k \leftarrow \mathbf{m}_k/N_k.$$
 #
-# So that no row is divided by 0, a small number (`LAPLACE_EPSILON`) is first added to all counts, which are scaled back
-# to their sum.
+# So that no row is divided by 0, a small number (`LAPLACE_EPSILON`) is first added to all counts, which are then scaled
+# back to their old sum.
 #
 # A row without assigned vectors does not move, so it usually stays unused: it is a **dead code**. The remedy is to
 # restart it ([Jukebox, 2020](https://arxiv.org/abs/2005.00341)): a row whose count has fallen below 5 % of the mean
@@ -838,7 +838,7 @@ third = ((nearest != first) & (nearest != second)).double().mean().item()
 verdict("vq-discrete", figures=f"Of 42,336 mixtures of two rows, {third:.0%} become a third row.")
 
 # %% [markdown]
-# *The formula $q(\mathbf{z}=\mathbf{e}_k\mid x)$* is the definition of the layer (step 1).
+# *The formula $q(\mathbf{z}=\mathbf{e}_k\mid x)$* is the definition of the layer.
 
 # %%
 verdict("vq-posterior")
