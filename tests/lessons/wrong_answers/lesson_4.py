@@ -153,7 +153,8 @@ def attention_without_projection(self: SelfAttention, x: Tensor) -> Tensor:
 
 def attention_of(self: SelfAttention, parts: tuple[Tensor, ...]) -> Tensor:
     """Attention with queries, keys and values (n, h, t, c)."""
-    return self.out_proj(F.scaled_dot_product_attention(*parts, is_causal=self.causal).transpose(1, 2).flatten(2))
+    q, k, v = parts
+    return self.out_proj(F.scaled_dot_product_attention(q, k, v, is_causal=self.causal).transpose(1, 2).flatten(2))
 
 
 def attention_with_keys_first(self: SelfAttention, x: Tensor) -> Tensor:
@@ -273,14 +274,14 @@ def end_without_check(self: CLIP, ids: Tensor) -> Tensor:
 
 
 def end_for_our_config_alone(self: CLIP, ids: Tensor) -> Tensor:
-    is_end = ids == self.config.end_token
+    is_end = ids.eq(2)
     if not is_end.any(1).all():
         raise ValueError("no end token")
     return is_end.int().argmax(1)
 
 
 def end_of_booleans(self: CLIP, ids: Tensor) -> Tensor:
-    return (ids == self.config.end_token).argmax(1)
+    return ids.eq(2).argmax(1)
 
 
 def end_before_padding(self: CLIP, ids: Tensor) -> Tensor:
