@@ -436,9 +436,9 @@ show(
 )
 
 # %% [markdown]
-# Read a column from top to bottom. First there is haze, then a blot in the middle, where the sprites are, then a shape
-# that often still turns from one kind into another, then in most columns a sprite. The generator was never given the
-# six kinds, or a rule for what an edge is.
+# Read a column from top to bottom. First there is only haze and colour, then a blot in the middle, where the sprites
+# are. Then comes a shape that often still turns from one kind into another, and at the end most columns show a sprite.
+# The generator was never given the six kinds, or a rule for what an edge is.
 
 # %%
 show(
@@ -685,10 +685,11 @@ verdict(
 )
 
 # %% [markdown]
-# The plain networks' pictures are recognised as often as the others', but some kinds are missing, with each seed other
-# ones. This is natural mode collapse: nothing was done to provoke it. No loss counts the kinds, so you have to look at
-# the pictures, or let a judge count. It is the best-known weakness of GANs, and one reason why the networks of later
-# lessons are also trained to reconstruct a given picture. You can train such a network yourself, in about a minute:
+# The plain networks' pictures are recognised as often as the others', but some kinds are missing, and not the same ones
+# with each seed. This is natural mode collapse: nothing was done to provoke it. No loss counts the kinds, so you have
+# to look at the pictures, or let a judge count. It is the best-known weakness of GANs, and one reason why the networks
+# of later lessons are also trained to reconstruct a given picture. You can train such a network yourself, in about a
+# minute:
 #
 # ```python
 # from atelier.teaching.experiments.lesson_2a import drawn_by, train

@@ -789,8 +789,8 @@ show(
 
 # %% [markdown]
 # No step is a jump: the largest changes the picture about twice as much as the mean step. But more than half of the
-# line is gap. In a part of it the picture shows no object that the judge knows. In the rest the decoder draws houses
-# all the same. A gap is a place where the decoder was never trained, so what it draws there may be good or bad.
+# line is gap. In a part of it the picture shows no object that the judge knows. In the rest it draws strawberries or
+# houses all the same. A gap is a place where the decoder was never trained, so what it draws there may be good or bad.
 #
 # ### More numbers
 #

@@ -151,11 +151,11 @@ show(
 #
 # Here $x$ is a picture (3, 32, 32), $\mathbf{z}_e(x)$ the vector (16,) of one cell, $\mathbf{e}_i$ row $i$ (16,) of the
 # codebook, and $\arg\min_i$ the $i$ for which the length $\lVert\cdot\rVert_2$ is smallest. So $q$ (64,) is one 1 and
-# 63 zeros. It corresponds to the VAE's posterior. With a uniform prior its KL divergence is $\log K$ for every picture,
-# a constant that the loss leaves out. Section 6 learns a better prior.
+# 63 zeros. It corresponds to the VAE's posterior. With a uniform prior its KL divergence is $\log K$, a constant that
+# the loss leaves out. Section 6 learns a better prior.
 #
-# There is one problem. If $\mathbf{z}_e$ changes a little, the nearest row stays the same or changes abruptly. So the
-# gradient is zero almost everywhere, and the encoder would learn nothing. The red arrow is the solution: see step 2.
+# If $\mathbf{z}_e$ changes a little, the nearest row stays the same or changes abruptly. So the gradient is zero almost
+# everywhere, and the encoder would learn nothing. The red arrow is the solution: see step 2.
 
 # %% [markdown]
 # ## 3 · Build it
@@ -271,8 +271,8 @@ assert torch.equal(gradient, arriving)
 # loss**, moves the vectors towards their rows, with the weight $\beta=0.25$. Without it the vectors could move away
 # faster than the rows follow.
 #
-# The first term is the distance of lesson 2b, and the code takes means instead of sums of squares. With
-# `by_gradient=False` it leaves out the second term, as step 6 needs.
+# The first term is the distance of lesson 2b. `vq_loss` computes the two others, as means instead of sums. With
+# `by_gradient=False` it leaves out the second (step 6).
 
 
 # %%
@@ -292,9 +292,9 @@ assert torch.equal(to_vector, -0.25 * to_row)
 # %% [markdown]
 # ### Step 4: the layer
 #
-# The layer turns the encoder's map into a list of vectors, quantises them, and turns the list back into a map. The
-# codebook is an `nn.Embedding`, a table of trainable vectors. With `lookup` you will draw codes that a network has
-# written.
+# The layer turns the encoder's map into a list of vectors (`vectors_of`), quantises them, and turns the list back into
+# a map. The codebook is an `nn.Embedding`, a table of trainable vectors. With `lookup` you will draw codes that a
+# network has written.
 
 
 # %%
@@ -392,6 +392,9 @@ for name, counts in {"equal": [5, 5, 5, 5], "one dominates": [97, 1, 1, 1], "onl
 # $$N_k \leftarrow \gamma N_k+(1-\gamma)\,n_k, \qquad
 # \mathbf{m}_k \leftarrow \gamma\,\mathbf{m}_k+(1-\gamma)\sum_{\mathbf{z}\text{ assigned to }k}\mathbf{z}, \qquad
 # \mathbf{e}_k \leftarrow \mathbf{m}_k/N_k.$$
+#
+# So that no row is divided by 0, a small number (`LAPLACE_EPSILON`) is first added to all counts, which are then scaled
+# back to their old sum.
 #
 # A row without assigned vectors does not move, so it usually stays unused: it is a **dead code**. The remedy is to
 # restart it ([Jukebox, 2020](https://arxiv.org/abs/2005.00341)): a row whose count has fallen below 5 % of the mean
@@ -835,7 +838,7 @@ third = ((nearest != first) & (nearest != second)).double().mean().item()
 verdict("vq-discrete", figures=f"Of 42,336 mixtures of two rows, {third:.0%} become a third row.")
 
 # %% [markdown]
-# *The formula $q(\mathbf{z}=\mathbf{e}_k\mid x)$* is the definition of the layer. You saw it at work in step 1.
+# *The formula $q(\mathbf{z}=\mathbf{e}_k\mid x)$* is the definition of the layer.
 
 # %%
 verdict("vq-posterior")
@@ -1186,8 +1189,7 @@ verdict(
 # The generated sprites are not copies. Painted sprites outside the training are even *closer* to it, because sprites of
 # one kind and colour are all alike.
 #
-# DALL·E Mini, too, has a network that writes codes one after the other. It also reads your prompt: it is BART, which
-# lesson 3 builds.
+# In DALL·E Mini the network that writes the codes also reads your prompt. It is BART, which lesson 3 builds.
 
 # %% [markdown]
 # ## 7 · Your turn

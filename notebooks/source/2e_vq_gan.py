@@ -298,7 +298,7 @@ assert torch.equal(block(x), block.nin_shortcut(x)), "if the second convolution 
 #
 # A convolution combines only neighbouring positions of the map. Attention combines all of them: each position has a
 # query ($q$), a key ($k$) and a value ($v$). Its output is a weighted mean of all values, where the weights say how
-# well each key matches the query. Part 3 explains attention in detail. Here it lets positions that are far apart use
+# well each key matches the query. Lesson 3 explains attention in detail. Here it lets positions that are far apart use
 # the same colour.
 
 
@@ -937,8 +937,8 @@ show(
 )
 
 # %% [markdown]
-# A discriminator that outputs the logit 0 everywhere has a hinge loss of 1. Yours is already trained, so it begins
-# well below that. In the first fifty steps the decoder learns to fool it: its loss rises above 1, and the
+# A discriminator that outputs the logit 0 everywhere has a hinge loss of 1. Yours is already trained, so it begins well
+# below that. In the first fifty steps the decoder learns to fool it: the discriminator's loss rises above 1, and the
 # reconstruction loss rises too. Then the discriminator improves again, and both losses fall slowly.
 #
 # Read the rows from top to bottom. The row of step 0 is the warm start. At first the reconstructions get rougher. Later
@@ -1012,10 +1012,10 @@ show(
 )
 
 # %% [markdown]
-# The discriminator from before the training recognises the soft cat of step 0 as drawn, so the map is red. After the
-# training it takes most patches of the reconstruction for painted: the decoder has learned to fool it. But the
-# discriminator has learned as well, and in the last row it finds the drawn patches again, though fewer of them than at
-# step 0. The numbers above the maps are for all 240 pictures.
+# The discriminator from before the training recognises the soft cat of step 0 as drawn, so its map is red. It takes
+# most patches of the cat of step 240 for painted: the decoder has learned to fool it. But the discriminator has learned
+# as well. After the training (last row) it finds most of the drawn patches again, though fewer of them than at step 0.
+# The numbers above the maps are for all 240 pictures.
 #
 # ### Slide the adversarial weight
 #

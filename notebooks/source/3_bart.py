@@ -527,7 +527,8 @@ assert torch.allclose(layer(text, mask)[1, :5], layer(changed, mask)[1, :5], ato
 #
 # The decoder's layer has one more part. After causal self-attention to the earlier codes it attends to the text:
 # queries come from the codes, keys and values from the encoder. This is **cross-attention**, and it is the only part of
-# the decoder that uses the caption.
+# the decoder that uses the caption. Several pictures of a prompt can be drawn at once. The keys and values of the
+# prompt are then stored only once, and the codes of its pictures are consecutive rows of the batch.
 #
 # The decoder writes one code at a time. The keys and values of earlier codes stay the same in every later step, because
 # the causal mask hides later codes from them. So they are stored; this memory is called a **cache**. The block only
@@ -1004,7 +1005,8 @@ for name, noise in NOISES.items():
 
 # %% [markdown]
 # A cross marks a result that differs from the original, which is printed after it. Most of these are correct sentences
-# all the same. If the noise removed the colour, no network can know it, and this one writes a likely colour.
+# all the same. If the noise removed the colour or the setting, no network can know it, and this one writes a likely
+# one.
 #
 # ### Translate captions into codes
 #
@@ -1486,8 +1488,8 @@ verdict(
 )
 
 # %% [markdown]
-# The training data do not say which captions mean the same. The encoder learned it because such captions have similar
-# codes.
+# The training data do not say which captions mean the same. A likely reason why the encoder learned it: such captions
+# belong to pictures with similar codes.
 #
 # ### Claim 3: “The BART model translates captions into the codebook vocabulary.”
 #

@@ -318,8 +318,7 @@ assert same.tolist() == [True, True, True, False, False]
 # A layer is attention followed by a small network (MLP) that processes each token separately. Each of the two is added
 # to its input. The activation is the GELU, a smooth version of $\max(0, x)$. OpenAI trained with a fast approximation
 # of it, $x \cdot \sigma(1.702\, x)$. The difference looks harmless. But if you load OpenAI's weights and compute the
-# exact GELU, you lose almost three points of accuracy and get no error message. So the config has a field for the
-# activation.
+# exact GELU, the scores are wrong, without an error message. So the config has a field for the activation.
 
 
 # %%
@@ -434,7 +433,8 @@ assert out.shape == (2, SMALL.embed_dim)
 # ### Step 5: both towers
 #
 # The text tower has the same layers, but they are causal: only the last token attends to the whole sentence. So the
-# sentence's vector is taken from its end token. The tokens after it are padding, and they have no effect on it.
+# sentence's vector is taken from its end token. The tokens after it are padding, and they have no effect on it. The
+# published CLIP's config has no end token (`None`): there it is the token with the highest id.
 #
 # The last parameter is the scale $s$. Its inverse $\tau = 1 / s$ is the **temperature**: the cosines are divided by it
 # before the softmax. The scale is stored as a logarithm, so that it stays positive, and starts at $1 / 0.07$.
@@ -679,9 +679,9 @@ assert live_seen[0] >= 0.8
 assert shipped_seen[0] >= 0.97
 
 # %% [markdown]
-# After half a minute of training CLIP finds nine captions in ten. For held-out combinations it is nearly as good: it
-# has learned “green” and “cat” from other pictures and can combine them. The shipped CLIP has the same architecture, is
-# twice as large and was trained for forty minutes.
+# After half a minute of training CLIP finds about nine captions in ten. For held-out combinations it finds fewer, but
+# still most: it has learned “green” and “cat” from other pictures and can combine them. The shipped CLIP has the same
+# architecture, is twice as large and was trained for forty minutes.
 #
 # ### A ranker for your own pipeline
 #
@@ -1109,10 +1109,10 @@ verdict(
 # %% [markdown]
 # With equally many pictures, labels give better results than captions. The supervised network has to predict the
 # subject of every picture. CLIP only has to tell 128 pairs apart, and for this the setting, the colour and the style
-# are nearly enough: a batch seldom contains two pictures that agree in all three. So the loss gives little reason to
-# learn the subject. This is one reason why the published CLIP used batches of 32,768, and why it needed four hundred
-# million pairs to match a network with one million labels. But its captions come from the web, so no pictures had to be
-# labelled.
+# are nearly enough: of the 127 other pictures of a batch, usually none or one agrees in all three. So the loss gives
+# little reason to learn the subject. That may be why the published CLIP used batches of 32,768, and why it needed four
+# hundred million pairs to match a network with one million labels. But its captions come from the web, so no pictures
+# had to be labelled.
 #
 # ### Claim 5: “… representations of data that are useful for downstream tasks …”
 #

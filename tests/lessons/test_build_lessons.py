@@ -184,9 +184,10 @@ def test_controls_are_moved_after_the_last_cell(folder, later: str) -> None:
         assert notebook.cells[-1].outputs[0].data["text/html"].startswith('<img alt="a line that rises')
 
 
-def test_header_has_the_newest_minutes(folder) -> None:
+@pytest.mark.parametrize("later", ["", "\nDEVICE = 'cpu'"], ids=["alone", "with a line after it"])
+def test_header_has_the_newest_minutes(later: str, folder) -> None:
     lesson = LESSONS["2b"]
-    header = nbformat.v4.new_code_cell('lesson_header("2b")')
+    header = nbformat.v4.new_code_cell('lesson_header("2b")' + later)
     header.outputs = [nbformat.v4.new_output("display_data", data={"text/html": "<p>11 to run</p>"})]
     notebook = nbformat.v4.new_notebook(cells=[header])
     build_lessons.record_minutes(lesson, 20, 100, "", folder)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from atelier.teaching import exercises as course
+from atelier.teaching import pieces as blocks
 from atelier.teaching.exercises import (
     AnswerError,
     expect_close,
@@ -21,6 +22,7 @@ from atelier.teaching.exercises import (
     run_checker,
 )
 from atelier.teaching.lessons import LESSONS
+from atelier.teaching.pieces import Piece, pieces_of
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from test_lessons import exercises, namespace
@@ -35,6 +37,7 @@ GENERAL = re.compile(
 MAGNITUDES = [7.123, -7.77, 3.3e-30, 1.7e-4, 4.321e5, 1e30, -1e30, math.inf, -math.inf, math.nan]
 OTHERS = ["text", [], {}, object(), 1j, np.array([1.0, 2.0]), [1, "a"], (None, 3), True, torch.tensor(1j)]
 ANSWERS = {key: (lesson, parts) for lesson in LESSONS.values() for key, parts in exercises(lesson).items()}
+PIECES = [piece for lesson in LESSONS for piece in pieces_of(lesson)]
 
 
 def solution(key: str) -> Any:
@@ -104,6 +107,53 @@ def test_every_mistake_that_is_recognised_gives_other_numbers_than_the_right_ans
             difference = (a.double() - b.double()).abs().nan_to_num(0.0, posinf=1e30).max().item()
             apart[first, second] = apart.get((first, second), False) or difference > scale
     assert [pair for pair, differ in apart.items() if not differ] == []
+
+
+@pytest.mark.parametrize("piece", PIECES, ids=lambda piece: piece.key)
+def test_every_mistake_in_a_piece_can_be_recognised(piece: Piece, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each differs from the right answer by enough for `expect_close` to name it, and from every other mistake."""
+    known: set[str] = set()
+    alone: set[str] = set()  # the mistakes that a comparison tells from the right answer and from those named before
+
+    def recording(result: Tensor, wanted: Tensor, faults: Any = None, tolerance: float = 1e-4) -> None:
+        allowed = tolerance * max(1e-6, wanted.double().abs().max().item())
+        named: list[Tensor] = []
+        for message, numbers in (faults or {}).items():
+            known.add(message)
+            others = [other for other in named if other.shape == numbers.shape]
+            if apart(numbers, wanted, 10 * allowed) and all(apart(numbers, other, allowed) for other in others):
+                alone.add(message)
+            named.append(numbers)
+        expect_close(result, wanted, faults, tolerance)
+
+    def apart(a: Tensor, b: Tensor, allowed: float) -> bool:
+        return a.shape != b.shape or (a.double() - b.double()).abs().nan_to_num(1e30).max().item() > allowed
+
+    module = sys.modules[f"{blocks.__name__}.lesson_{piece.key.split('.')[0]}"]
+    monkeypatch.setattr(module, "expect_close", recording, raising=False)
+    assert run_checker(piece.key, piece.checker, piece.original).mark == "✓"
+    assert known == alone
+
+
+def test_a_piece_is_told_that_it_changes_its_input() -> None:
+    piece = next(piece for piece in PIECES if piece.key == "3.Bart.shift")
+
+    def in_place(bart: Any, targets: Tensor) -> Tensor:
+        targets[:, 1:] = targets[:, :-1].clone()
+        targets[:, 0] = bart.config.decoder_start
+        return targets
+
+    assert "changes a tensor that it gets" in run_checker(piece.key, piece.checker, in_place).message
+
+
+def test_an_operation_that_pytorch_does_not_implement_counts_as_tried() -> None:
+    piece = next(piece for piece in PIECES if piece.key == "4.CLIP.end_position")
+
+    def of_booleans(clip: Any, ids: Tensor) -> Tensor:
+        return (ids == clip.config.end_token).argmax(1)
+
+    result = run_checker(piece.key, piece.checker, of_booleans)
+    assert str(result).startswith("✗ 4.CLIP.end_position: it stopped with NotImplementedError: ")
 
 
 @given(st.floats(allow_nan=True, allow_infinity=True), st.floats(allow_nan=True, allow_infinity=True))

@@ -267,7 +267,7 @@ class DecoderLayer(Layer):
         """Applies the layer.
 
         Args:
-            x: vectors of n target sequences, (n, s, d).
+            x: vectors of n target sequences, (n, s, d). The first n / p belong to the first prompt, and so on.
             text: keys and values of p prompts, (p, h, t, c) each; p divides n.
             text_mask: (p, 1, 1, t), False at padding.
             target_mask: the target tokens that each token may attend to, (s, all), if there is a cache.

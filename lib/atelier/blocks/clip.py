@@ -245,7 +245,18 @@ class CLIP(nn.Module):
         return F.normalize(x @ self.text_projection, dim=-1)  # (n, e)
 
     def end_position(self, ids: Tensor) -> Tensor:
-        """The position (n,) of the first end token in each row of ids (n, t); its output represents the whole text."""
+        """Finds the end of each text; the output at this position represents the whole text.
+
+        Args:
+            ids: token ids (n, t).
+
+        Returns:
+            The position (n,) of the first end token in each row. If the config has no end token, that of the highest
+            id, which is the end token of OpenAI's models.
+
+        Raises:
+            ValueError: if the config has an end token, and a row does not.
+        """
         if self.config.end_token is None:
             return ids.argmax(dim=-1)
         is_end = ids == self.config.end_token  # (n, t)

@@ -213,6 +213,8 @@ class MovingAverageQuantizer(VectorQuantizer):
     def update_codebook(self, vectors: Tensor, indices: Tensor) -> None:
         """Updates the moving averages and the codebook (appendix A.1).
 
+        Before the division, LAPLACE_EPSILON is added to the N of every code, and all N are scaled back to their sum.
+
         Args:
             vectors: z_e of the batch, (m, width).
             indices: the code that each vector is assigned to, (m,).

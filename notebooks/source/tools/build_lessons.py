@@ -320,7 +320,7 @@ def record_minutes(lesson: Lesson, read: float, seconds: float, gpu: str, folder
 def update_header(notebook: NotebookNode, lesson: Lesson, folder: Path = NOTEBOOKS) -> None:
     """Replace the minutes in the output of the lesson's header: it was made before this run was measured."""
     for cell in notebook.cells:
-        if cell.source == f'lesson_header("{lesson.key}")':
+        if cell.source.startswith(f'lesson_header("{lesson.key}")'):  # lines may follow it
             for output in cell.outputs:
                 if "text/html" in output.get("data", {}):
                     output.data["text/html"] = question(lesson, folder)

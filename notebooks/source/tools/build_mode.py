@@ -23,7 +23,8 @@ INTRODUCTION = """\
 > **Build it yourself.** This notebook is lesson {key} without the code of its pieces: you write them, about {minutes}
 > minutes in all. Each piece says what it takes and returns. The cell after it checks your code and tells you what is
 > wrong; the cells after that use your code if it is right, and the library's if it is not, so you can run everything at
-> any time. Hints and a solution are folded below each check."""
+> any time. Hints and a solution are folded below each check. The experiments, the exercises and the quiz, sections 6 to
+> 8, are in the lesson itself."""
 
 
 def assemble_build(lesson: Lesson, solved: bool = False) -> NotebookNode:

@@ -140,8 +140,31 @@ def generator_loss_as_sum(fake: Tensor) -> Tensor:
     return F.softplus(-fake).sum()
 
 
+def loss_of_each_picture(real: Tensor, fake: Tensor) -> Tensor:
+    return F.softplus(-real) + F.softplus(fake)
+
+
+def loss_with_log_of_logits(real: Tensor, fake: Tensor) -> Tensor:
+    return -real.log().mean() - (1 - fake).log().mean()
+
+
+def loss_as_constant(real: Tensor, fake: Tensor) -> Tensor:
+    return F.softplus(-real.detach()).mean() + F.softplus(fake).mean()
+
+
+def generator_loss_with_log_of_mean(fake: Tensor) -> Tensor:
+    return -fake.sigmoid().mean().log()
+
+
+def generator_loss_as_constant(fake: Tensor) -> Tensor:
+    return F.softplus(-fake.detach()).mean()
+
+
 WRONG_PIECES = {
     "2a.discriminator_loss": [
+        loss_of_each_picture,
+        loss_with_log_of_logits,
+        loss_as_constant,
         loss_with_log_of_sigmoid,
         loss_with_labels_swapped,
         loss_over_all_pictures,
@@ -152,5 +175,7 @@ WRONG_PIECES = {
         generator_loss_with_log_of_sigmoid,
         generator_loss_of_logits,
         generator_loss_as_sum,
+        generator_loss_with_log_of_mean,
+        generator_loss_as_constant,
     ],
 }

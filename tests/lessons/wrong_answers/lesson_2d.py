@@ -1,9 +1,20 @@
 """Wrong answers to the exercises of lesson 2d, each of which must be told what is wrong in it."""
 
 import math
+from collections.abc import Callable
 
 import torch
-from atelier.blocks.vq import MovingAverageQuantizer, VectorQuantizer, codebook_usage, nearest_codes
+import torch.nn.functional as F
+from atelier.blocks.vq import (
+    LAPLACE_EPSILON,
+    MovingAverageQuantizer,
+    Quantized,
+    Usage,
+    VectorQuantizer,
+    codebook_usage,
+    nearest_codes,
+    vq_loss,
+)
 from torch import Tensor
 
 
@@ -118,6 +129,10 @@ WRONG = {
 }
 
 
+def smallest_angle(vectors: Tensor, codebook: Tensor) -> Tensor:
+    return (vectors @ F.normalize(codebook, dim=1).T).argmax(1)
+
+
 def most_similar(vectors: Tensor, codebook: Tensor) -> Tensor:
     return (vectors @ codebook.T).argmax(1)
 
@@ -150,6 +165,26 @@ def gradient_backwards(z_e: Tensor, z_q: Tensor) -> Tensor:
     return z_q.detach() - (z_e - z_e.detach())
 
 
+def nothing_detached(z_e: Tensor, z_q: Tensor) -> Tensor:
+    return z_e + (z_q - z_e)
+
+
+def gradient_alone(z_e: Tensor, z_q: Tensor) -> Tensor:
+    return z_e - z_e.detach()
+
+
+def lengths_without_squares(z_e: Tensor, z_q: Tensor, beta: float, by_gradient: bool) -> Tensor:
+    return (z_q - z_e.detach()).norm() * by_gradient + beta * (z_e - z_q.detach()).norm()
+
+
+def fixed_beta(z_e: Tensor, z_q: Tensor, beta: float, by_gradient: bool) -> Tensor:
+    return vq_loss(z_e, z_q, 0.25, by_gradient)
+
+
+def beta_in_both_alone(z_e: Tensor, z_q: Tensor, beta: float, by_gradient: bool) -> Tensor:
+    return vq_loss(z_e, z_q, beta if by_gradient else 1.0, by_gradient)
+
+
 def attached_loss(z_e: Tensor, z_q: Tensor, beta: float, by_gradient: bool) -> Tensor:
     error = (z_e - z_q).square().mean()
     return (1 + beta) * error if by_gradient else beta * (z_e - z_q.detach()).square().mean()
@@ -168,31 +203,61 @@ def without_beta(z_e: Tensor, z_q: Tensor, beta: float, by_gradient: bool) -> Te
     return 2 * (z_e - z_q).square().mean()
 
 
-def quantizer_with_reshape(self: VectorQuantizer, z_e: Tensor) -> tuple:
+def quantizer_with_reshape(self: VectorQuantizer, z_e: Tensor) -> Quantized:
     n, c, h, w = z_e.shape
     vectors = z_e.reshape(-1, c)
     indices = nearest_codes(vectors, self.embedding.weight)
-    return self.embedding(indices).reshape(z_e.shape), indices.reshape(n, h, w), torch.tensor(0.0)
+    return Quantized(self.embedding(indices).reshape(z_e.shape), indices.reshape(n, h, w), torch.tensor(0.0))
 
 
-def quantizer_channels_last(self: VectorQuantizer, z_e: Tensor) -> tuple:
+def quantizer_channels_last(self: VectorQuantizer, z_e: Tensor) -> Quantized:
     quantized = VectorQuantizer.forward(self, z_e)
-    return quantized.z_q.permute(0, 2, 3, 1), quantized.indices, quantized.loss
+    return quantized._replace(z_q=quantized.z_q.permute(0, 2, 3, 1))
 
 
-def quantizer_without_gradient(self: VectorQuantizer, z_e: Tensor) -> tuple:
+def quantizer_without_gradient(self: VectorQuantizer, z_e: Tensor) -> Quantized:
     quantized = VectorQuantizer.forward(self, z_e)
-    return quantized.z_q.detach(), quantized.indices, quantized.loss
+    return quantized._replace(z_q=quantized.z_q.detach())
 
 
-def quantizer_with_late_loss(self: VectorQuantizer, z_e: Tensor) -> tuple:
+def quantizer_with_late_loss(self: VectorQuantizer, z_e: Tensor) -> Quantized:
     quantized = VectorQuantizer.forward(self, z_e)
-    return quantized.z_q, quantized.indices, 0 * quantized.loss
+    return quantized._replace(loss=0 * quantized.loss)
 
 
-def quantizer_with_indices_in_a_row(self: VectorQuantizer, z_e: Tensor) -> tuple:
+def quantizer_with_indices_in_a_row(self: VectorQuantizer, z_e: Tensor) -> Quantized:
     quantized = VectorQuantizer.forward(self, z_e)
-    return quantized.z_q, quantized.indices.flatten(), quantized.loss
+    return quantized._replace(indices=quantized.indices.flatten())
+
+
+def quantizer_as_plain_tuple(self: VectorQuantizer, z_e: Tensor) -> tuple:
+    return tuple(VectorQuantizer.forward(self, z_e))
+
+
+def quantizer_with(self: VectorQuantizer, z_e: Tensor, loss: Callable[[Tensor, Tensor, Tensor], Tensor]) -> Quantized:
+    """A right z_q and right indices with a loss of z_e, the codes, and z_q after straight_through."""
+    quantized = VectorQuantizer.forward(self, z_e)
+    return quantized._replace(loss=loss(z_e, self.lookup(quantized.indices), quantized.z_q))
+
+
+def quantizer_with_loss_of_z_q(self: VectorQuantizer, z_e: Tensor) -> Quantized:
+    return quantizer_with(self, z_e, lambda z_e, _, z_q: vq_loss(z_e, z_q, self.beta, self.learned_by_gradient))
+
+
+def quantizer_with_codes_first(self: VectorQuantizer, z_e: Tensor) -> Quantized:
+    return quantizer_with(self, z_e, lambda z_e, codes, _: vq_loss(codes, z_e, self.beta, self.learned_by_gradient))
+
+
+def quantizer_with_fixed_beta(self: VectorQuantizer, z_e: Tensor) -> Quantized:
+    return quantizer_with(self, z_e, lambda z_e, codes, _: vq_loss(z_e, codes, 0.25, self.learned_by_gradient))
+
+
+def quantizer_always_by_gradient(self: VectorQuantizer, z_e: Tensor) -> Quantized:
+    return quantizer_with(self, z_e, lambda z_e, codes, _: vq_loss(z_e, codes, self.beta, True))
+
+
+def lookup_without_gradient(self: VectorQuantizer, indices: Tensor) -> Tensor:
+    return self.embedding.weight.detach()[indices].permute(0, 3, 1, 2)
 
 
 def lookup_channels_last(self: VectorQuantizer, indices: Tensor) -> Tensor:
@@ -208,22 +273,41 @@ def lookup_transposed(self: VectorQuantizer, indices: Tensor) -> Tensor:
     return self.embedding(indices).permute(0, 3, 2, 1)
 
 
-def usage_as_entropy(counts: Tensor, above: float = 0.0) -> tuple:
-    p = counts / counts.sum()
-    return (counts > above * counts.mean()).float().mean().item(), -torch.special.xlogy(p, p).sum().item()
+def usage_as_entropy(counts: Tensor, above: float = 0.0) -> Usage:
+    return codebook_usage(counts, above)._replace(perplexity=math.log(codebook_usage(counts).perplexity))
 
 
-def usage_with_number(counts: Tensor, above: float = 0.0) -> tuple:
-    return (counts > above * counts.mean()).sum().item(), codebook_usage(counts).perplexity
+def usage_with_number(counts: Tensor, above: float = 0.0) -> Usage:
+    return codebook_usage(counts, above)._replace(share=(counts > above * counts.mean()).sum().item())
 
 
-def usage_without_above(counts: Tensor, above: float = 0.0) -> tuple:
+def usage_without_above(counts: Tensor, above: float = 0.0) -> Usage:
     return codebook_usage(counts)
 
 
-def usage_with_nan(counts: Tensor, above: float = 0.0) -> tuple:
+def usage_with_nan(counts: Tensor, above: float = 0.0) -> Usage:
     p = counts / counts.sum()
-    return (counts > above * counts.mean()).float().mean().item(), (-(p * p.log()).sum()).exp().item()
+    return codebook_usage(counts, above)._replace(perplexity=(-(p * p.log()).sum()).exp().item())
+
+
+def usage_as_plain_tuple(counts: Tensor, above: float = 0.0) -> tuple:
+    return tuple(codebook_usage(counts, above))
+
+
+def usage_above_counts(counts: Tensor, above: float = 0.0) -> Usage:
+    return codebook_usage(counts)._replace(share=(counts > above).float().mean().item())
+
+
+def usage_above_frequencies(counts: Tensor, above: float = 0.0) -> Usage:
+    return codebook_usage(counts)._replace(share=(counts / counts.sum() > above).float().mean().item())
+
+
+def usage_of_decimals(counts: Tensor, above: float = 0.0) -> Usage:
+    return codebook_usage(counts)._replace(share=(counts > above * counts.mean()).float().mean().item())
+
+
+def usage_from_zero(counts: Tensor, above: float = 0.0) -> Usage:
+    return codebook_usage(counts)._replace(share=(counts >= above * counts.float().mean()).float().mean().item())
 
 
 def statistics_added_once(self: MovingAverageQuantizer, vectors: Tensor, indices: Tensor) -> tuple:
@@ -236,6 +320,11 @@ def statistics_added_once(self: MovingAverageQuantizer, vectors: Tensor, indices
 def statistics_as_means(self: MovingAverageQuantizer, vectors: Tensor, indices: Tensor) -> tuple:
     counts, sums = MovingAverageQuantizer.batch_statistics(self, vectors, indices)
     return counts, sums / counts.clamp(min=1)[:, None]
+
+
+def statistics_without_empty_codes(self: MovingAverageQuantizer, vectors: Tensor, indices: Tensor) -> tuple:
+    chosen = F.one_hot(indices).to(vectors.dtype)
+    return chosen.sum(0), chosen.T @ vectors
 
 
 def statistics_on_top(self: MovingAverageQuantizer, vectors: Tensor, indices: Tensor) -> tuple:
@@ -260,28 +349,74 @@ def update_without_smoothing(self: MovingAverageQuantizer, vectors: Tensor, indi
     self.embedding.weight.data.copy_(self.sums / self.counts[:, None])
 
 
+def update_with_smoothing_alone(self: MovingAverageQuantizer, vectors: Tensor, indices: Tensor) -> None:
+    update_without_codes(self, vectors, indices)
+    self.embedding.weight.data.copy_(self.sums / (self.counts + LAPLACE_EPSILON)[:, None])
+
+
 def update_nothing(self: MovingAverageQuantizer, vectors: Tensor, indices: Tensor) -> None:
     self.batch_statistics(vectors, indices)
 
 
 WRONG_PIECES = {
-    "2d.nearest_codes": [most_similar, product_once, farthest, nearest_vectors],
-    "2d.straight_through": [without_detach, nothing_but_values, all_detached, gradient_backwards],
-    "2d.vq_loss": [attached_loss, swapped_detach, always_both, without_beta],
+    "2d.nearest_codes": [most_similar, product_once, farthest, nearest_vectors, smallest_angle],
+    "2d.straight_through": [
+        without_detach,
+        nothing_but_values,
+        all_detached,
+        gradient_backwards,
+        nothing_detached,
+        gradient_alone,
+    ],
+    "2d.vq_loss": [
+        attached_loss,
+        swapped_detach,
+        always_both,
+        without_beta,
+        lengths_without_squares,
+        fixed_beta,
+        beta_in_both_alone,
+    ],
     "2d.VectorQuantizer.forward": [
         quantizer_with_reshape,
         quantizer_channels_last,
         quantizer_without_gradient,
         quantizer_with_late_loss,
         quantizer_with_indices_in_a_row,
+        quantizer_as_plain_tuple,
+        quantizer_with_loss_of_z_q,
+        quantizer_with_codes_first,
+        quantizer_with_fixed_beta,
+        quantizer_always_by_gradient,
     ],
-    "2d.VectorQuantizer.lookup": [lookup_channels_last, lookup_with_reshape, lookup_transposed],
-    "2d.codebook_usage": [usage_as_entropy, usage_with_number, usage_without_above, usage_with_nan],
-    "2d.MovingAverageQuantizer.batch_statistics": [statistics_added_once, statistics_as_means, statistics_on_top],
+    "2d.VectorQuantizer.lookup": [
+        lookup_channels_last,
+        lookup_with_reshape,
+        lookup_transposed,
+        lookup_without_gradient,
+    ],
+    "2d.codebook_usage": [
+        usage_as_entropy,
+        usage_with_number,
+        usage_without_above,
+        usage_with_nan,
+        usage_as_plain_tuple,
+        usage_above_counts,
+        usage_above_frequencies,
+        usage_of_decimals,
+        usage_from_zero,
+    ],
+    "2d.MovingAverageQuantizer.batch_statistics": [
+        statistics_added_once,
+        statistics_as_means,
+        statistics_on_top,
+        statistics_without_empty_codes,
+    ],
     "2d.MovingAverageQuantizer.update_codebook": [
         update_swapped,
         update_without_codes,
         update_without_smoothing,
+        update_with_smoothing_alone,
         update_nothing,
     ],
 }

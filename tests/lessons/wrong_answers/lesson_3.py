@@ -1,8 +1,10 @@
 """Wrong answers to the exercises of lesson 3, each of which must be told what is wrong in it."""
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
-from atelier.blocks.bart import Attention, Bart, EncoderLayer, FeedForward, KeysValues
+from atelier.blocks.bart import Attention, Bart, DecoderLayer, EncoderLayer, FeedForward, KeysValues
 from torch import Tensor
 
 
@@ -203,6 +205,55 @@ def attention_joined_by_reshape(self, x, keys_values, mask=None, causal=False):
     )
 
 
+def attention_of_values(self, x, keys_values, mask=None, causal=False):
+    return Attention.forward(self, x, KeysValues(keys_values.values, keys_values.keys), mask, causal)
+
+
+def attention_by_hand(self, x, keys_values, mask, causal, axis=-1, filling=-torch.inf, turned=False):
+    products = self.split(self.q_proj(x)) @ keys_values.keys.transpose(2, 3) / 2
+    if causal:
+        mask = torch.ones(products.shape[-2:]).tril().bool()
+    if mask is not None:
+        products = products.masked_fill(mask if turned else ~mask, filling)
+    attended = products.softmax(axis).nan_to_num() @ keys_values.values
+    return self.out_proj(attended.transpose(1, 2).flatten(2))
+
+
+def attention_over_queries(self, x, keys_values, mask=None, causal=False):
+    return attention_by_hand(self, x, keys_values, mask, causal, axis=-2)
+
+
+def attention_masked_with_zero(self, x, keys_values, mask=None, causal=False):
+    return attention_by_hand(self, x, keys_values, mask, causal, filling=0.0)
+
+
+def attention_with_mask_inverted(self, x, keys_values, mask=None, causal=False):
+    return attention_by_hand(self, x, keys_values, mask, causal, turned=True)
+
+
+def attention_to_later_keys(self, x, keys_values, mask=None, causal=False):
+    return Attention.forward(self, x, keys_values, torch.ones(5, 5).triu().bool() if causal else mask)
+
+
+def feed_forward_with(self: FeedForward, x: Tensor, gate: Callable[[Tensor], Tensor]) -> Tensor:
+    if not self.gated:
+        return FeedForward.forward(self, x)
+    x = self.ln0(x)
+    return self.fc2(self.ln1(gate(self.fc0(x)) * self.fc1(x)))
+
+
+def feed_forward_with_silu(self: FeedForward, x: Tensor) -> Tensor:
+    return feed_forward_with(self, x, F.silu)
+
+
+def feed_forward_with_sigmoid(self: FeedForward, x: Tensor) -> Tensor:
+    return feed_forward_with(self, x, torch.sigmoid)
+
+
+def feed_forward_with_approximation(self: FeedForward, x: Tensor) -> Tensor:
+    return feed_forward_with(self, x, lambda numbers: F.gelu(numbers, approximate="tanh"))
+
+
 def feed_forward_without_gate(self: FeedForward, x: Tensor) -> Tensor:
     return self.fc2(self.ln1(F.gelu(self.fc1(self.ln0(x)))))
 
@@ -239,6 +290,42 @@ def encoder_with_plain_sum(self: EncoderLayer, x: Tensor, mask: Tensor) -> Tenso
     h = self.pre_self_attn_layer_norm(x)
     x = x + self.self_attn(h, self.self_attn.project(h), mask)
     return self.add_residual(x, self.ffn(x), self.final_layer_norm)
+
+
+def encoder_right_in_one_config(self: EncoderLayer, x: Tensor, mask: Tensor) -> Tensor:
+    h = self.pre_self_attn_layer_norm(x)
+    x = x + self.self_attn_layer_norm(self.self_attn(h, self.self_attn.project(h), mask))
+    return x + self.ffn(x)
+
+
+def encoder_without_second_sum(self: EncoderLayer, x: Tensor, mask: Tensor) -> Tensor:
+    return self.ffn(encoder_without_feed_forward(self, x, mask))
+
+
+def encoder_with_sum_exchanged(self: EncoderLayer, x: Tensor, mask: Tensor) -> Tensor:
+    h = self.pre_self_attn_layer_norm(x)
+    x = self.add_residual(self.self_attn(h, self.self_attn.project(h), mask), x, self.self_attn_layer_norm)
+    return self.add_residual(x, self.ffn(x), self.final_layer_norm)
+
+
+def encoder_with_mask_inverted(self: EncoderLayer, x: Tensor, mask: Tensor) -> Tensor:
+    return EncoderLayer.forward(self, x, ~mask)
+
+
+def decoder_with_prompts_in_turn(self, x, text, text_mask, target_mask, cache):
+    pictures = len(x) // len(text_mask)
+    repeated = KeysValues(*(part.repeat(pictures, 1, 1, 1) for part in text))
+    return DecoderLayer.forward(self, x, repeated, text_mask.repeat(pictures, 1, 1, 1), target_mask, cache)
+
+
+def decoder_without_target_mask(self, x, text, text_mask, target_mask, cache):
+    return DecoderLayer.forward(self, x, text, text_mask, None, cache)
+
+
+def decoder_right_in_one_config(self, x, text, text_mask, target_mask, cache):
+    if self.normformer:
+        return DecoderLayer.forward(self, x, text, text_mask, target_mask, cache)
+    return decoder(self, x, text, text_mask, target_mask, cache) + x
 
 
 def decoder(self, x, text, text_mask, target_mask, cache, causal=True, fill=True, cross=True):
@@ -286,6 +373,24 @@ def shift_with_zero(self: Bart, targets: Tensor) -> Tensor:
     return F.pad(targets[:, :-1], (1, 0))
 
 
+def shift_to_decimals(self: Bart, targets: Tensor) -> Tensor:
+    return torch.cat([torch.full((len(targets), 1), float(self.config.decoder_start)), targets[:, :-1]], dim=1)
+
+
+def shift_without_moving(self: Bart, targets: Tensor) -> Tensor:
+    return F.pad(targets[:, 1:], (1, 0), value=self.config.decoder_start)
+
+
+def shift_of_rows(self: Bart, targets: Tensor) -> Tensor:
+    return F.pad(targets[:-1], (0, 0, 1, 0), value=self.config.decoder_start)
+
+
+def shift_in_place(self: Bart, targets: Tensor) -> Tensor:
+    targets[:, 1:] = targets[:, :-1].clone()
+    targets[:, 0] = self.config.decoder_start
+    return targets
+
+
 def forward_without_shift(self: Bart, text: Tensor, targets: Tensor) -> Tensor:
     mask = self.text_mask(text)
     return self.decode(targets, self.encode(text, mask), mask)
@@ -308,25 +413,49 @@ WRONG_PIECES = {
         attention_never_causal,
         attention_to_itself,
         attention_joined_by_reshape,
+        attention_of_values,
+        attention_over_queries,
+        attention_masked_with_zero,
+        attention_with_mask_inverted,
+        attention_to_later_keys,
     ],
     "3.FeedForward.forward": [
         feed_forward_without_gate,
         feed_forward_gate_reversed,
         feed_forward_always_gated,
         feed_forward_with_sum,
+        feed_forward_with_silu,
+        feed_forward_with_sigmoid,
+        feed_forward_with_approximation,
     ],
     "3.EncoderLayer.forward": [
         encoder_without_norm,
         encoder_without_mask,
         encoder_without_feed_forward,
         encoder_with_plain_sum,
+        encoder_right_in_one_config,
+        encoder_without_second_sum,
+        encoder_with_sum_exchanged,
+        encoder_with_mask_inverted,
     ],
     "3.DecoderLayer.forward": [
         decoder_not_causal,
         decoder_without_text,
         decoder_without_filling_the_cache,
         decoder_attending_to_padding,
+        decoder_with_prompts_in_turn,
+        decoder_without_target_mask,
+        decoder_right_in_one_config,
     ],
-    "3.Bart.shift": [shift_nothing, shift_by_rolling, shift_too_long, shift_with_zero],
+    "3.Bart.shift": [
+        shift_nothing,
+        shift_by_rolling,
+        shift_too_long,
+        shift_with_zero,
+        shift_to_decimals,
+        shift_without_moving,
+        shift_of_rows,
+        shift_in_place,
+    ],
     "3.Bart.forward": [forward_without_shift, forward_with_padding, forward_as_probabilities],
 }

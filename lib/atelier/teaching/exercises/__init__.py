@@ -86,8 +86,8 @@ def check(key: str, answer: Any) -> None:
 
     Args:
         key: the key of the exercise, as in its heading.
-        answer: the function, class or value that the exercise asks for. A function that raises NotImplementedError, and
-            the values None and ..., count as not tried yet.
+        answer: the function, class or value that the exercise asks for. A function that raises NotImplementedError
+            without a message, and the values None and ..., count as not tried yet.
     """
     display(grade(key, answer))
 
@@ -110,8 +110,10 @@ def run_checker(key: str, checker: Callable[[Any], None], answer: Any) -> CheckR
         with torch.random.fork_rng(devices=[]), _recorded_interrupts(interrupts):
             torch.manual_seed(0)
             checker(answer)
-    except NotImplementedError:
-        return CheckResult(key, "○", "not tried yet.")
+    except NotImplementedError as error:
+        if not error.args:  # PyTorch raises one with a message, such as for the argmax of booleans
+            return CheckResult(key, "○", "not tried yet.")
+        return CheckResult(key, "✗", f"it stopped with {described(error)}")
     except AnswerError as error:
         return CheckResult(key, "✗", str(error))
     except KeyboardInterrupt as error:

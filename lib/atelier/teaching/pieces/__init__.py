@@ -9,14 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import wraps
 from importlib import import_module
 from pkgutil import iter_modules
 from typing import Any
 
+import torch
 from IPython.display import display
+from torch import Tensor
 
 from atelier.errors import AtelierError
-from atelier.teaching.exercises import run_checker
+from atelier.teaching.exercises import AnswerError, run_checker
 
 
 @dataclass(frozen=True)
@@ -60,10 +63,27 @@ def piece(
     """Register the decorated checker; for the arguments see `Piece`."""
 
     def register(checker: Callable[[Any], None]) -> Callable[[Any], None]:
-        PIECES[key] = Piece(key, module, minutes, hints, checker)
+        PIECES[key] = Piece(key, module, minutes, hints, lambda answer: checker(_sparing_its_inputs(answer)))
         return checker
 
     return register
+
+
+def _sparing_its_inputs(answer: Any) -> Any:
+    """Let a function raise AnswerError if it changes a tensor that it gets; the checker still needs its numbers."""
+    if not callable(answer):
+        return answer
+
+    @wraps(answer)
+    def call(*inputs: Any, **options: Any) -> Any:
+        tensors = [given for given in (*inputs, *options.values()) if isinstance(given, Tensor)]
+        before = [tensor.detach().clone() for tensor in tensors]
+        result = answer(*inputs, **options)
+        if not all(map(torch.equal, tensors, before)):
+            raise AnswerError("it changes a tensor that it gets; make a new one instead of writing into it.")
+        return result
+
+    return call
 
 
 def pieces_of(lesson: str) -> list[Piece]:

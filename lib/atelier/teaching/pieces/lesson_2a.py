@@ -27,11 +27,15 @@ MODULE = "atelier.blocks.gan"
 )
 def check_discriminator_loss(loss: Callable[[Tensor, Tensor], Tensor]) -> None:
     """−E[log D(x)] − E[log(1 − D(G(z)))], finite for large logits."""
-    real, fake = torch.tensor([2.0, 0.5, -1.0, 3.0, 0.1]), torch.tensor([-1.5, 0.25, 0.9])
+    real, fake = torch.tensor([2.0, 0.5, 1.2, 3.0, 0.1]), torch.tensor([-1.5, 0.25, 0.9])
+    real.requires_grad_()
+    fake.requires_grad_()
+    expect_tensor(loss(fake, fake), (), "discriminator_loss")  # before a sum of different shapes can stop it
     on_real, on_fake = F.softplus(-real), F.softplus(fake)
     wanted = on_real.mean() + on_fake.mean()
+    result = expect_tensor(loss(real, fake), (), "discriminator_loss")
     expect_close(
-        expect_tensor(loss(real, fake), (), "discriminator_loss"),
+        result,
         wanted,
         {
             "the sign is wrong: with this loss the discriminator learns to take the one kind for the other.": -wanted,
@@ -47,8 +51,12 @@ def check_discriminator_loss(loss: Callable[[Tensor, Tensor], Tensor]) -> None:
             "the term of the generated pictures is missing.": on_real.mean(),
             "the term of the real pictures is missing.": on_fake.mean(),
             "the logarithm is missing.": -real.sigmoid().mean() - (-fake).sigmoid().mean(),
+            "these are logits; the loss takes the logarithm of their sigmoid.": (
+                -real.log().mean() - (1 - fake).log().mean()
+            ),
         },
     )
+    _expect_gradient(result, real, fake)
     _expect_finite_for_large_logits(loss(torch.tensor([-200.0]), torch.tensor([200.0])), 400.0)
 
 
@@ -63,10 +71,11 @@ def check_discriminator_loss(loss: Callable[[Tensor, Tensor], Tensor]) -> None:
 )
 def check_generator_loss(loss: Callable[[Tensor], Tensor]) -> None:
     """−E[log D(G(z))], finite for large logits."""
-    fake = torch.tensor([-1.5, 0.25, 0.9, -3.0])
+    fake = torch.tensor([1.5, 0.25, 0.9, 3.0], requires_grad=True)
     wanted = F.softplus(-fake).mean()
+    result = expect_tensor(loss(fake), (), "generator_loss")
     expect_close(
-        expect_tensor(loss(fake), (), "generator_loss"),
+        result,
         wanted,
         {
             "the sign is wrong.": -wanted,
@@ -77,11 +86,19 @@ def check_generator_loss(loss: Callable[[Tensor], Tensor]) -> None:
                 F.softplus(fake).mean()
             ),
             "this is the sum; E is the mean.": F.softplus(-fake).sum(),
-            "these are logits; the loss takes the logarithm of their sigmoid.": -fake.mean(),
+            "this is minus the mean of the logits; the loss takes the logarithm of their sigmoid.": -fake.mean(),
+            "this is the logarithm of the logits; it belongs to their sigmoid.": -fake.log().mean(),
+            "this is the logarithm of the mean; E is the mean of the logarithms.": -fake.sigmoid().mean().log(),
             "the logarithm is missing.": -fake.sigmoid().mean(),
         },
     )
+    _expect_gradient(result, fake)
     _expect_finite_for_large_logits(loss(torch.tensor([-200.0])), 200.0)
+
+
+def _expect_gradient(result: Tensor, *logits: Tensor) -> None:
+    if not result.requires_grad or None in torch.autograd.grad(result, logits, allow_unused=True):
+        raise AnswerError("the value is right, but no gradient reaches the logits: the network would learn nothing.")
 
 
 def _expect_finite_for_large_logits(result: Tensor, wanted: float) -> None:

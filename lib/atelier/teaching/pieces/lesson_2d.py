@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from atelier.blocks.vq import (
@@ -62,6 +64,9 @@ def check_nearest_codes(nearest: Callable[[Tensor, Tensor], Tensor]) -> None:
             "these are the nearest codes by the sum of absolute differences; the distance has squares.": (
                 (vectors[:, None] - codebook).abs().sum(2).argmin(1)
             ),
+            "these are the codes at the smallest angle; the distance also depends on their length.": (
+                (vectors @ F.normalize(codebook, dim=1).T).argmax(1)
+            ),
         },
     )
 
@@ -86,6 +91,7 @@ def check_straight_through(straight_through: Callable[[Tensor, Tensor], Tensor])
         {
             "these are the values of z_e; they should be those of z_q.": z_e,
             "the term that you add for the gradient must have the value 0.": z_q + z_e,
+            "these are zeros: the values of z_q are missing.": torch.zeros(2, 5, 3),
         },
     )
     if not result.requires_grad:
@@ -100,7 +106,7 @@ def check_straight_through(straight_through: Callable[[Tensor, Tensor], Tensor])
         {
             "z_e gets the gradient with the wrong sign.": -weights,
             "z_e gets the gradient twice.": 2 * weights,
-            "the gradient of z_e is 0: what is detached must not be everything.": torch.zeros_like(weights),
+            "the gradient of z_e is 0: its two terms cancel out, so detach one of them.": torch.zeros_like(weights),
         },
     )
     if to_z_q is not None and to_z_q.any():
@@ -129,6 +135,8 @@ def check_vq_loss(vq_loss: Callable[[Tensor, Tensor, float, bool], Tensor]) -> N
         (1 + beta) * error,
         {
             "β is missing.": 2 * error,
+            "β is 0.25 here; use the argument beta.": 1.25 * error,
+            "the squares are missing: these are the lengths of the differences.": (1 + beta) * total.sqrt(),
             "with by_gradient=True, the term that moves the codebook is missing.": beta * error,
             "the commitment term is missing.": error,
             "β multiplies both terms; it belongs to the commitment alone.": 2 * beta * error,
@@ -141,7 +149,8 @@ def check_vq_loss(vq_loss: Callable[[Tensor, Tensor, float, bool], Tensor]) -> N
         beta * error,
         {
             "with by_gradient=False, only the commitment term remains.": (1 + beta) * error,
-            "with by_gradient=False, this is the codebook's term; the commitment term should remain.": error,
+            "with by_gradient=False, the weight β is missing, or this is the codebook's term; only β times the "
+            "commitment term should remain.": error,
         },
     )
     _expect_gradients(both, z_e, z_q, beta)
@@ -189,13 +198,13 @@ def _expect_gradients(loss: Tensor, z_e: Tensor, z_q: Tensor, beta: float) -> No
 )
 def check_quantizer(forward: Callable[[VectorQuantizer, Tensor], Quantized]) -> None:
     """z_q, indices and loss of a map."""
-    quantizer = VectorQuantizer(9, 3)
+    quantizer = VectorQuantizer(9, 3, beta=0.4)
     with torch.no_grad():
         quantizer.embedding.weight.normal_()
     z_e = torch.randn(2, 3, 4, 5, requires_grad=True)
     wanted = quantizer(z_e)
     result = forward(quantizer, z_e)
-    if not isinstance(result, tuple) or len(result) != 3:
+    if not isinstance(result, tuple) or getattr(result, "_fields", None) != Quantized._fields:
         raise AnswerError("forward returns three things, as Quantized(z_q, indices, loss).")
     z_q, indices, loss = result
     if isinstance(indices, Tensor) and indices.shape == (40,):
@@ -232,10 +241,47 @@ def check_quantizer(forward: Callable[[VectorQuantizer, Tensor], Quantized]) -> 
             "the loss is 0: it is computed after straight_through, when the vectors equal their codes.": (
                 torch.zeros_like(wanted.loss)
             ),
+            "β is 0.25 here; it is in self.beta.": wanted.loss * 1.25 / 1.4,
+            "this is the commitment alone: this layer is learned by gradient, see self.learned_by_gradient.": (
+                wanted.loss * 0.4 / 1.4
+            ),
         },
     )
-    if torch.autograd.grad(loss, quantizer.embedding.weight, allow_unused=True)[0] is None:
-        raise AnswerError("the loss gives the codebook no gradient: use self.learned_by_gradient.")
+    _expect_loss_gradients(loss, wanted.loss, quantizer.embedding.weight, z_e)
+    _expect_use_of_its_flag(forward, z_e)
+
+
+def _expect_loss_gradients(loss: Tensor, wanted: Tensor, codebook: Tensor, z_e: Tensor) -> None:
+    if not loss.requires_grad:
+        raise AnswerError("the loss has the right value, but no gradient.")
+    to_codes, to_z_e = torch.autograd.grad(loss, (codebook, z_e), allow_unused=True)
+    right_to_codes, right_to_z_e = torch.autograd.grad(wanted, (codebook, z_e))
+    if to_codes is None:
+        raise AnswerError(
+            "the loss gives the codebook no gradient: give vq_loss the codes themselves, as they are before "
+            "straight_through."
+        )
+    if to_z_e is None:
+        raise AnswerError("the loss gives z_e no gradient: the commitment term cannot work.")
+    swapped = "the gradient of the loss is wrong: vq_loss takes z_e first, then the codes."
+    expect_close(to_codes, right_to_codes, {swapped: 0.4 * right_to_codes})
+    expect_close(to_z_e, right_to_z_e, {swapped: right_to_z_e / 0.4})
+
+
+def _expect_use_of_its_flag(forward: Callable[[VectorQuantizer, Tensor], Quantized], z_e: Tensor) -> None:
+    """A codebook of moving averages has the same forward, but only the commitment as its loss."""
+    averaged = MovingAverageQuantizer(9, 3).eval()
+    with torch.no_grad():
+        averaged.embedding.weight.normal_()
+    expect_close(
+        forward(averaged, z_e).loss,
+        averaged(z_e).loss,
+        {
+            "the loss always contains the codebook's term; give vq_loss self.learned_by_gradient.": (
+                averaged(z_e).loss * 1.25 / 0.25
+            ),
+        },
+    )
 
 
 @piece(
@@ -265,6 +311,8 @@ def check_lookup(lookup: Callable[[VectorQuantizer, Tensor], Tensor]) -> None:
             ),
         },
     )
+    if not result.requires_grad:
+        raise AnswerError("the numbers are right, but the codebook gets no gradient: use self.embedding itself.")
 
 
 @piece(
@@ -282,8 +330,10 @@ def check_codebook_usage(usage: Callable[..., Usage]) -> None:
     """The share of codes in use and the perplexity."""
     counts = torch.tensor([8.0, 4.0, 2.0, 2.0, 0.0, 0.0, 0.0, 0.1])
     result = usage(counts, 0.0)
-    if not isinstance(result, tuple) or len(result) != 2:
+    if not isinstance(result, tuple) or getattr(result, "_fields", None) != Usage._fields:
         raise AnswerError("codebook_usage returns two numbers, as Usage(share, perplexity).")
+    if isinstance(result.perplexity, float | Tensor) and math.isnan(result.perplexity):
+        raise AnswerError("the perplexity is NaN: a code that was never used has p = 0, and 0 · log 0 counts as 0.")
     share, perplexity = (expect_number(part, name) for part, name in zip(result, Usage._fields, strict=True))
     _expect_share(share, 5 / 8, 0.0)
     frequencies = counts.double() / counts.double().sum()
@@ -299,10 +349,31 @@ def check_codebook_usage(usage: Callable[..., Usage]) -> None:
             ).exp(),
             "this is the number of codes in use, not the perplexity.": torch.tensor(5.0).double(),
             "this is 1 / Σ p²; the perplexity takes the entropy.": 1 / frequencies.square().sum(),
+            "the entropy is the sum of −p log p, not their mean.": (entropy / 8).exp(),
         },
         tolerance=1e-3,
     )
     _expect_share(expect_number(usage(counts, 0.1)[0], "share"), 4 / 8, 0.1)
+    _expect_multiple_of_the_mean(usage)
+    try:
+        usage(torch.tensor([5, 5, 5, 5]))
+    except RuntimeError as error:
+        raise AnswerError(
+            "right for decimal counts, but counts may also be whole numbers: use counts.float()."
+        ) from error
+
+
+def _expect_multiple_of_the_mean(usage: Callable[..., Usage]) -> None:
+    counts = torch.tensor([40.0, 13.0, 5.0, 3.0, 1.5, 0.3, 0.1, 0.1])
+    share = expect_number(usage(counts, 0.1)[0], "share")
+    for meaning, threshold in {
+        "the counts are compared with `above` itself": 0.1,
+        "the frequencies are compared with `above`": 0.1 * counts.sum(),
+        "the counts are compared with `above` times the largest count": 0.1 * counts.max(),
+    }.items():
+        if abs(share - (counts > threshold).float().mean().item()) < 1e-6:
+            raise AnswerError(f"{meaning}; compare them with `above` times the mean count.")
+    _expect_share(share, 5 / 8, 0.1)
 
 
 def _expect_share(share: float, wanted: float, above: float) -> None:
@@ -314,6 +385,8 @@ def _expect_share(share: float, wanted: float, above: float) -> None:
         raise AnswerError("share is the share of codes that are not in use.")
     if above and abs(share - 5 / 8) < 1e-6:
         raise AnswerError("`above` has no effect: a code is in use if its count is above `above` times the mean count.")
+    if not above and share == 1:
+        raise AnswerError("with above=0 the share is 1: a code that was never used is not in use; compare with >.")
     raise AnswerError(f"with above={above:g} the share is {share:.3g}, which is wrong.")
 
 
@@ -368,7 +441,7 @@ def check_update(update: Callable[[MovingAverageQuantizer, Tensor, Tensor], None
                 before.embedding.weight
             ),
             "the codes are the sums; divide them by the counts.": right.sums,
-            "the counts are not smoothed, so an unused code would be divided by almost 0.": (
+            "LAPLACE_EPSILON is not added to the counts, so an unused code would be divided by almost 0.": (
                 right.sums / right.counts[:, None]
             ),
             "ε is added to the counts, but the sum of the counts then changes: scale them back to their total.": (
@@ -395,11 +468,13 @@ def check_batch_statistics(
     quantizer, vectors = MovingAverageQuantizer(5, 3), torch.randn(12, 3)
     quantizer.counts.fill_(7.0)  # the averages so far, which are no part of the batch
     quantizer.sums.fill_(7.0)
-    indices = torch.tensor([0, 3, 3, 1, 0, 3, 3, 1, 0, 0, 3, 4])
+    indices = torch.tensor([0, 3, 3, 1, 0, 3, 3, 1, 0, 0, 3, 2])  # the last code is not used
     result = statistics(quantizer, vectors, indices)
     if not isinstance(result, tuple) or len(result) != 2:
         raise AnswerError("batch_statistics returns two things, the counts and the sums.")
-    chosen = torch.nn.functional.one_hot(indices, 5).float()  # (12, 5)
+    if isinstance(result[0], Tensor) and result[0].shape == (4,):
+        raise AnswerError("codes without vectors are left out; each of the self.codes codes has a count.")
+    chosen = F.one_hot(indices, 5).float()  # (12, 5)
     counts, sums = chosen.sum(0), chosen.T @ vectors
     expect_close(
         expect_tensor(result[0], (5,), "batch_statistics, as the counts,"),
@@ -428,9 +503,9 @@ def check_batch_statistics(
 
 def _moving_average() -> MovingAverageQuantizer:
     """A codebook in training, one of whose codes was hardly used."""
-    quantizer = MovingAverageQuantizer(5, 3, decay=0.8)
+    quantizer = MovingAverageQuantizer(5, 3, decay=0.99)
     numbers = torch.Generator().manual_seed(1)
-    quantizer.counts.copy_(torch.tensor([3.0, 1.0, 1e-4, 4.0, 2.0]))
+    quantizer.counts.copy_(torch.tensor([0.03, 0.01, 1e-6, 0.04, 0.02]))  # few, so that LAPLACE_EPSILON matters
     quantizer.sums.copy_(quantizer.counts[:, None] * torch.randn(5, 3, generator=numbers))
     quantizer.embedding.weight.data.copy_(torch.randn(5, 3, generator=numbers))
     return quantizer

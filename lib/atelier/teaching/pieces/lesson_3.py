@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 from typing import Any, cast
 
@@ -20,10 +21,13 @@ SMALL = BartConfig(
 )  # fmt: skip
 
 
-def _bart() -> Bart:
+CLASSIC = dataclasses.replace(SMALL, normformer=False, glu=False, bias=True)
+
+
+def _bart(config: BartConfig = SMALL) -> Bart:
     """A small BART in which every norm has random parameters, so that none can be left out or exchanged unnoticed."""
     torch.manual_seed(0)
-    bart = Bart(SMALL).eval()
+    bart = Bart(config).eval()
     with torch.no_grad():
         for name, parameter in bart.named_parameters():
             if "norm" in name or ".ln" in name:
@@ -31,12 +35,23 @@ def _bart() -> Bart:
     return bart
 
 
-def _encoder_layer() -> EncoderLayer:
-    return cast(EncoderLayer, _bart().encoder.layers[0])
+def _encoder_layer(config: BartConfig = SMALL) -> EncoderLayer:
+    return cast(EncoderLayer, _bart(config).encoder.layers[0])
 
 
-def _decoder_layer() -> DecoderLayer:
-    return cast(DecoderLayer, _bart().decoder.layers[0])
+def _decoder_layer(config: BartConfig = SMALL) -> DecoderLayer:
+    return cast(DecoderLayer, _bart(config).decoder.layers[0])
+
+
+def _expect_right_without_normformer(result: Any, wanted: Tensor) -> None:
+    """A sum in place of add_residual can be right in DALL·E Mini's config, but not in BART's."""
+    try:
+        expect_close(expect_tensor(result, tuple(wanted.shape), "forward"), wanted)
+    except AnswerError as error:
+        raise AnswerError(
+            "right with normformer=True, but not with normformer=False: add every result with self.add_residual and "
+            "the norm of its sublayer."
+        ) from error
 
 
 @piece(
@@ -82,7 +97,7 @@ def check_attention(forward: Callable[..., Tensor]) -> None:
     """Attention with a mask, causal attention, and attention to another sequence."""
     attention = _encoder_layer().self_attn
     x, other = torch.randn(2, 5, 12), attention.project(torch.randn(2, 5, 12))
-    mask = torch.tensor([[True, True, True, False, False], [True] * 5])[:, None, None, :]
+    mask = torch.tensor([[True, True, True, False, False], [True, True, True, True, False]])[:, None, None, :]
     cases: tuple[tuple[str, dict[str, Any]], ...] = (
         ("", {}),
         ("with a mask, ", {"mask": mask}),
@@ -103,7 +118,12 @@ def _attention_faults(
             q, other.keys, other.values, attn_mask=mask, is_causal=causal, scale=scale
         )
 
+    def finished(weights: Tensor, values: Tensor) -> Tensor:
+        return attention.out_proj((weights @ values).transpose(1, 2).flatten(2))
+
     q = attention.split(attention.q_proj(x))
+    products = q @ other.keys.transpose(2, 3) / 2  # (n, h, s, t), divided by √c
+    allowed = torch.ones(5, 5).tril().bool() if causal else torch.tensor(True) if mask is None else mask
     joined = attended(q).transpose(1, 2).flatten(2)
     faults = {
         "the output projection, `out_proj`, is missing.": joined,
@@ -120,14 +140,25 @@ def _attention_faults(
         "the heads are divided by √d; each head has only c numbers.": attention.out_proj(
             attended(q, 12**-0.5).transpose(1, 2).flatten(2)
         ),
+        "keys and values are exchanged.": attention(x, KeysValues(other.values, other.keys), mask, causal),
+        "the softmax is over the queries; the weights of each query sum to 1 over the keys.": finished(
+            products.masked_fill(~allowed, -torch.inf).softmax(2).nan_to_num(), other.values
+        ),
     }
+    if mask is not None or causal:
+        faults["masked products are set to 0, which still has a weight after the softmax; set them to −∞."] = finished(
+            products.masked_fill(~allowed, 0.0).softmax(3), other.values
+        )
+        turned = finished(products.masked_fill(allowed, -torch.inf).softmax(3), other.values)
+        faults["the mask is inverted: a query attends to just the keys that it must not see."] = turned
     if mask is not None:
         faults["the mask has no effect."] = attention(x, other)
-        faults["the mask is inverted: True means that a query may attend to a key."] = attention(
-            x, other, ~mask | (~mask).all(-1, keepdim=True)
-        )
     if causal:
         faults["a query attends to later keys too."] = attention(x, other)
+        later = torch.ones(5, 5).triu().bool()
+        faults["a query attends to its own and later keys; it should attend to its own and earlier ones."] = attention(
+            x, other, later
+        )
     return {name + message: numbers for message, numbers in faults.items()}
 
 
@@ -157,8 +188,18 @@ def check_feed_forward(forward: Callable[[FeedForward, Tensor], Tensor]) -> None
             "the two are added; the gate multiplies.": layer.fc2(layer.ln1(gate + values)),
             "GELU is missing.": layer.fc2(layer.ln1(layer.fc0(normed) * values)),
             "this has ReLU in place of GELU.": layer.fc2(layer.ln1(F.relu(layer.fc0(normed)) * values)),
+            "this has SiLU in place of GELU.": layer.fc2(layer.ln1(F.silu(layer.fc0(normed)) * values)),
+            "this has the sigmoid in place of GELU.": layer.fc2(layer.ln1(layer.fc0(normed).sigmoid() * values)),
+            "this is the approximation of GELU by tanh; the layer has the exact one.": layer.fc2(
+                layer.ln1(F.gelu(layer.fc0(normed), approximate="tanh") * values)
+            ),
+            "GELU is applied to the product; it is applied to fc0 x, and then comes the product.": layer.fc2(
+                layer.ln1(F.gelu(layer.fc0(normed) * values))
+            ),
+            "`ln1` comes after the product.": layer.fc2(F.gelu(layer.ln1(layer.fc0(normed))) * values),
             "the input is added; that happens outside this layer.": x + layer.fc2(layer.ln1(gate * values)),
         },
+        tolerance=1e-5,  # GELU and its approximation differ little
     )
     plain = FeedForward(BartConfig(10, 10, 4, 4, 12, 3, 16, 1, 1, glu=False, normformer=False))
     try:
@@ -182,7 +223,7 @@ def check_feed_forward(forward: Callable[[FeedForward, Tensor], Tensor]) -> None
 def check_encoder_layer(forward: Callable[[EncoderLayer, Tensor, Tensor], Tensor]) -> None:
     """Self-attention and feed-forward layer, with their residual sums."""
     layer, x = _encoder_layer(), torch.randn(2, 5, 12)
-    mask = torch.tensor([[True, True, True, False, False], [True] * 5])[:, None, None, :]
+    mask = torch.tensor([[True, True, True, False, False], [True, True, True, True, False]])[:, None, None, :]
     h = layer.pre_self_attn_layer_norm(x)
     attended = layer.self_attn(h, layer.self_attn.project(h), mask)
     middle = layer.add_residual(x, attended, layer.self_attn_layer_norm)
@@ -214,8 +255,18 @@ def check_encoder_layer(forward: Callable[[EncoderLayer, Tensor, Tensor], Tensor
                 middle, layer.ffn(x), layer.final_layer_norm
             ),
             "the norm after the attention is missing.": finished(x + attended),
+            "the result of the attention is not added to x.": finished(layer.self_attn_layer_norm(attended)),
+            "the result of the feed-forward layer is not added to its input.": layer.ffn(middle),
+            "the arguments of add_residual are exchanged: the residual comes first.": finished(
+                layer.add_residual(attended, x, layer.self_attn_layer_norm)
+            ),
+            "the mask is inverted: only padding is attended to.": finished(
+                layer.add_residual(x, layer.self_attn(h, layer.self_attn.project(h), ~mask), layer.self_attn_layer_norm)
+            ),
         },
     )
+    classic = _encoder_layer(CLASSIC)
+    _expect_right_without_normformer(forward(classic, x, mask), classic(x, mask))
 
 
 @piece(
@@ -239,6 +290,10 @@ def check_decoder_layer(forward: Callable[..., Tensor]) -> None:
     result = expect_tensor(forward(layer, x, text, text_mask, None, None), (4, 5, 12), "forward")
     expect_close(result, layer(x, text, text_mask, None, None), _decoder_faults(layer, x, text, text_mask))
     _check_with_cache(forward, layer, x, text, text_mask)
+    _check_target_mask(forward, layer, x, text, text_mask)
+    classic = _decoder_layer(CLASSIC)
+    wanted = classic(x, text, text_mask, None, None)
+    _expect_right_without_normformer(forward(classic, x, text, text_mask, None, None), wanted)
 
 
 def _decoder_faults(layer: DecoderLayer, x: Tensor, text: KeysValues, text_mask: Tensor) -> dict[str, Tensor]:
@@ -246,6 +301,12 @@ def _decoder_faults(layer: DecoderLayer, x: Tensor, text: KeysValues, text_mask:
     causal = layer.self_attn(h, layer.self_attn.project(h), causal=True)
     middle = layer.add_residual(x, causal, layer.self_attn_layer_norm)
     full = layer.add_residual(x, layer.self_attn(h, layer.self_attn.project(h)), layer.self_attn_layer_norm)
+
+    def with_turns(x: Tensor) -> Tensor:  # the prompts in turn: 0, 1, 0, 1
+        h = layer.pre_encoder_attn_layer_norm(x)
+        keys_values = KeysValues(*(part.repeat(2, 1, 1, 1) for part in text))
+        h = layer.encoder_attn(h, keys_values, text_mask.repeat(2, 1, 1, 1))
+        return layer.add_residual(x, h, layer.encoder_attn_layer_norm)
 
     def crossed(x: Tensor, mask: Tensor | None = text_mask, norm: nn.Module | None = None) -> Tensor:
         h = (norm or layer.pre_encoder_attn_layer_norm)(x).reshape(2, -1, 12)
@@ -256,6 +317,9 @@ def _decoder_faults(layer: DecoderLayer, x: Tensor, text: KeysValues, text_mask:
 
     return {
         "the attention to the text is missing.": finished(middle),
+        "the prompts are given to the rows in turn; the rows of a prompt are next to each other.": finished(
+            with_turns(middle)
+        ),
         "the self-attention is missing.": finished(crossed(x)),
         "the feed-forward layer is missing.": crossed(middle),
         "without a cache the self-attention must be causal: a code must not see later codes.": finished(crossed(full)),
@@ -306,6 +370,31 @@ def _check_with_cache(
             ) from error
 
 
+class _Reserved:
+    """A cache with room for five tokens, of which two were written before, and two are new."""
+
+    def extend(self, keys: Tensor, values: Tensor) -> tuple[Tensor, Tensor]:
+        """The keys and values of two earlier tokens, those of the new ones, and an unused place."""
+        numbers = torch.Generator().manual_seed(2)
+        before, unused = (torch.randn(4, 3, count, 4, generator=numbers) for count in (2, 1))
+        return torch.cat([before, keys, unused], dim=2), torch.cat([before, values, unused], dim=2)
+
+
+def _check_target_mask(
+    forward: Callable[..., Tensor], layer: DecoderLayer, x: Tensor, text: KeysValues, text_mask: Tensor
+) -> None:
+    allowed = torch.tensor([[True, True, True, False, False], [True, True, True, True, False]])
+    expect_close(
+        forward(layer, x[:, :2], text, text_mask, allowed, _Reserved()),
+        layer(x[:, :2], text, text_mask, allowed, _Reserved()),
+        {
+            "right without a cache, but with one the target mask has no effect.": layer(
+                x[:, :2], text, text_mask, None, _Reserved()
+            ),
+        },
+    )
+
+
 @piece(
     "3.Bart.shift",
     MODULE,
@@ -326,8 +415,10 @@ def check_shift(shift: Callable[[Bart, Tensor], Tensor]) -> None:
     if isinstance(result, Tensor) and result.shape == (3, 5):
         raise AnswerError("the last targets are left out, but the start token is missing.")
     first = torch.full((3, 1), start)
+    if expect_tensor(result, (3, 6), "shift").is_floating_point():
+        raise AnswerError(f"the tokens have the type {result.dtype}; they should be whole numbers.")
     expect_close(
-        expect_tensor(result, (3, 6), "shift"),
+        result,
         torch.cat([first, targets[:, :-1]], dim=1),
         {
             "these are the targets themselves: the decoder would read the code that it has to predict.": targets,
@@ -338,6 +429,12 @@ def check_shift(shift: Callable[[Bart, Tensor], Tensor]) -> None:
                 [torch.zeros_like(first), targets[:, :-1]], dim=1
             ),
             "the last target comes first: roll does not put the start token there.": targets.roll(1, 1),
+            "the first target is replaced; all targets but the last move by one place.": torch.cat(
+                [first, targets[:, 1:]], dim=1
+            ),
+            "the rows are shifted, not the tokens of each row.": torch.cat(
+                [torch.full((1, 6), start), targets[:-1]], dim=0
+            ),
         },
     )
 

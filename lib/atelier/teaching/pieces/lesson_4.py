@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable
 
 import torch
@@ -63,9 +64,16 @@ def _attention_faults(attention: SelfAttention, x: Tensor) -> dict[str, Tensor]:
     def joined(heads: Tensor) -> Tensor:
         return heads.transpose(1, 2).flatten(2)
 
+    def of_parts(parts: tuple[Tensor, ...]) -> Tensor:
+        split = [part.unflatten(-1, (3, -1)).transpose(1, 2) for part in parts]
+        return attention.out_proj(joined(F.scaled_dot_product_attention(*split, is_causal=attention.causal)))
+
+    read_q, read_k, read_v = (part.reshape(2, 3, 5, 4) for part in (q, k, v))
     right = joined(attended(3))
     other = "the mask for causal attention is missing." if attention.causal else "this attention should not be causal."
-    return {
+    untransposed = [part.unflatten(-1, (3, -1)) for part in (q, k, v)]  # (n, t, h, c) each
+    over_heads = F.scaled_dot_product_attention(*untransposed, is_causal=attention.causal).flatten(2)
+    faults = {
         "the output projection, `out_proj`, is missing.": right,
         "this is attention with a single head; split the vectors into heads first.": attention.out_proj(
             joined(attended(1))
@@ -77,8 +85,33 @@ def _attention_faults(attention: SelfAttention, x: Tensor) -> dict[str, Tensor]:
             attention.out_proj(attended(3).reshape(x.shape))
         ),
         "the bias of the projection is missing.": _without_bias(attention, x),
+        "queries and keys are exchanged: the projection gives q, k and v in this order.": of_parts((k, q, v)),
+        "the projection is read as v, k, q; it gives q, k and v in this order.": of_parts((v, k, q)),
+        "the projection has first all queries, then all keys and all values; a head is a part of each.": of_parts(
+            tuple(part.flatten(2) for part in _by_heads(torch.cat([q, k, v], -1)))
+        ),
+        "tokens and heads are mixed up when the vectors are split: transpose, do not reshape.": attention.out_proj(
+            joined(F.scaled_dot_product_attention(read_q, read_k, read_v, is_causal=attention.causal))
+        ),
+        "the heads are divided by √d; each head has only d / heads numbers.": attention.out_proj(
+            joined(attended(3, scale=12**-0.5))
+        ),
+        "the input is added; that happens outside this layer.": x + attention.out_proj(right),
+        "the heads of a token attend to each other: put the heads before the tokens.": attention.out_proj(over_heads),
         other: attention.out_proj(joined(attended(3, causal=not attention.causal))),
     }
+    if attention.causal:
+        parts = [part.unflatten(-1, (3, -1)).transpose(1, 2) for part in (q, k, v)]
+        later = joined(F.scaled_dot_product_attention(*parts, attn_mask=torch.ones(5, 5).triu().bool()))
+        faults["a token attends to itself and later ones; it should attend to itself and earlier ones."] = (
+            attention.out_proj(later)
+        )
+    return faults
+
+
+def _by_heads(projected: Tensor) -> tuple[Tensor, ...]:
+    """The parts of a projection (n, t, 3 d), read as if each head's q, k and v were together: (n, t, h, c) each."""
+    return projected.unflatten(-1, (3, 3, -1)).unbind(-2)
 
 
 def _without_bias(attention: SelfAttention, x: Tensor) -> Tensor:
@@ -117,6 +150,7 @@ def check_vision(forward: Callable[[VisionTransformer, Tensor], Tensor]) -> None
 
     positions = vision.positional_embedding
     tokens = torch.cat([first, patches], dim=1)
+    mixed = torch.cat([first, vision.conv1(x).reshape(3, 4, 12)], dim=1)
     expect_close(
         expect_tensor(result, (3, 5), "forward"),
         finished(vision.ln_pre(tokens + positions)),
@@ -133,6 +167,15 @@ def check_vision(forward: Callable[[VisionTransformer, Tensor], Tensor]) -> None
             "`ln_post` is missing.": vision.transformer(vision.ln_pre(tokens + positions))[:, 0] @ vision.proj,
             "this is the mean over all tokens; take the class token's vector.": (
                 vision.ln_post(vision.transformer(vision.ln_pre(tokens + positions)).mean(1)) @ vision.proj
+            ),
+            "the class token has no position; it has the first one.": finished(
+                vision.ln_pre(torch.cat([first, patches + positions[1:]], dim=1))
+            ),
+            "reshape mixes numbers of several patches; flatten the rows and columns, then transpose.": finished(
+                vision.ln_pre(mixed + positions)
+            ),
+            "the vectors are scaled to length 1; that happens in encode_image.": F.normalize(
+                finished(vision.ln_pre(tokens + positions)), dim=-1
             ),
         },
     )
@@ -171,16 +214,20 @@ def check_encode_image(encode_image: Callable[[CLIP, Tensor], Tensor]) -> None:
             "the lengths are taken over the batch; each vector has its own.": F.normalize(vectors, dim=0),
         },
     )
+    _expect_value_error(lambda: encode_image(clip, torch.rand(4, 3, 9, 9)), "pictures of another size")
+
+
+def _expect_value_error(call: Callable[[], Tensor], given: str) -> None:
     try:
-        encode_image(clip, torch.rand(4, 3, 9, 9))
+        call()
     except ValueError:
         return
     except Exception as error:
         raise AnswerError(
-            f"right, but pictures of another size end in a {type(error).__name__} from deep inside: raise a ValueError "
-            "that says what was expected."
+            f"right, but {given} end in a {type(error).__name__} from deep inside: raise a ValueError that says what "
+            "was expected."
         ) from error
-    raise AnswerError("right, but pictures of another size are accepted: raise a ValueError.")
+    raise AnswerError(f"right, but {given} are accepted: raise a ValueError.")
 
 
 @piece(
@@ -197,7 +244,7 @@ def check_encode_image(encode_image: Callable[[CLIP, Tensor], Tensor]) -> None:
 def check_encode_text(encode_text: Callable[[CLIP, Tensor], Tensor]) -> None:
     """Embeddings, positions, layers, the end token's vector, projection, length 1."""
     clip = _clip()
-    ids = torch.tensor([[0, 7, 9, 2, 1], [0, 5, 2, 1, 1], [0, 4, 4, 5, 2]])
+    ids = torch.tensor([[0, 9, 7, 2, 1], [0, 5, 2, 1, 1], [0, 4, 4, 5, 2]])
     result = expect_tensor(encode_text(clip, ids), (3, 5), "encode_text")
     embedded, positions = clip.token_embedding(ids), clip.positional_embedding[:5]
     rows, ends = torch.arange(3), clip.end_position(ids)
@@ -223,8 +270,12 @@ def check_encode_text(encode_text: Callable[[CLIP, Tensor], Tensor]) -> None:
                 clip.ln_final(clip.transformer(x)).mean(1) @ clip.text_projection, dim=-1
             ),
             "`ln_final` is missing.": F.normalize(clip.transformer(x)[rows, ends] @ clip.text_projection, dim=-1),
+            "this is the vector of the token before the end token.": finished(x, ends - 1),
+            "this is the vector of the highest id; use self.end_position.": finished(x, ids.argmax(1)),
         },
     )
+    _expect_value_error(lambda: encode_text(clip, torch.tensor([[0, 7, 9, 5, 4, 3, 2]])), "ids that are too long")
+    _expect_value_error(lambda: encode_text(clip, torch.tensor([0, 7, 2])), "ids without rows")
 
 
 @piece(
@@ -240,22 +291,32 @@ def check_encode_text(encode_text: Callable[[CLIP, Tensor], Tensor]) -> None:
 def check_end_position(end_position: Callable[[CLIP, Tensor], Tensor]) -> None:
     """The first end token of each row; without an end token, the highest id."""
     clip = _clip()
-    ids = torch.tensor([[0, 7, 9, 2, 1, 1], [0, 2, 2, 2, 1, 1], [0, 19, 4, 4, 5, 2]])
+    ids = torch.tensor([[0, 7, 9, 2, 1, 1], [0, 2, 2, 2, 3, 1], [0, 19, 4, 4, 5, 2]])
     result = expect_tensor(end_position(clip, ids), (3,), "end_position")
     expect_close(
         result,
         torch.tensor([3, 1, 5]),
         {
             "these are the positions of the highest ids; the end token is in the config.": ids.argmax(-1),
+            "these are the positions of the last tokens before padding; find the first end token.": (
+                torch.tensor([3, 4, 5])
+            ),
             "these are the last end tokens; take the first of each row.": torch.tensor([3, 3, 5]),
-            "these are the numbers of tokens before padding; the end is one position earlier.": torch.tensor([4, 4, 6]),
+            "these are the numbers of tokens before padding; find the first end token.": torch.tensor([4, 5, 6]),
             "these are the positions before the end token.": torch.tensor([2, 0, 4]),
+            "these are the positions after the end token.": torch.tensor([4, 2, 6]),
         },
     )
     published = _clip()
     published.config = dataclasses.replace(SMALL, end_token=None)
     highest = torch.tensor([[0, 7, 19, 0, 0, 0], [3, 19, 0, 0, 0, 0]])
-    expect_close(expect_tensor(end_position(published, highest), (2,), "end_position"), torch.tensor([2, 1]))
+    try:
+        expect_close(expect_tensor(end_position(published, highest), (2,), "end_position"), torch.tensor([2, 1]))
+    except Exception as error:
+        raise AnswerError(
+            "right with an end token in the config, but not if end_token is None: then the highest id of each row is "
+            "its end token."
+        ) from error
     try:
         end_position(clip, torch.tensor([[0, 5, 6, 7, 8, 9]]))
     except ValueError:
@@ -296,6 +357,22 @@ def check_contrastive_loss(contrastive_loss: Callable[[Tensor, Tensor, float], T
                 -logits.diagonal().mean()
             ),
             "the sign is wrong.": -(rows + columns) / 2,
+            "these are sums over the pairs; a cross-entropy is the mean.": 6 * (rows + columns) / 2,
+            "F.cross_entropy takes logits and applies the softmax itself: the softmax is applied twice here.": (
+                F.cross_entropy(logits.softmax(1), pairs) + F.cross_entropy(logits.T.softmax(1), pairs)
+            )
+            / 2,
+            "scale is the factor itself, the exponential is already taken.": (
+                F.cross_entropy(alone * math.exp(scale), pairs) + F.cross_entropy(alone.T * math.exp(scale), pairs)
+            )
+            / 2,
+            "the right answer of row i is number i, not 0.": (
+                F.cross_entropy(logits, 0 * pairs) + F.cross_entropy(logits.T, 0 * pairs)
+            )
+            / 2,
+            "each cell is a yes-or-no question here; the loss classifies each row and each column.": (
+                F.binary_cross_entropy_with_logits(logits, torch.eye(6))
+            ),
         },
     )
     try:
@@ -306,4 +383,4 @@ def check_contrastive_loss(contrastive_loss: Callable[[Tensor, Tensor, float], T
         raise AnswerError(
             f"right, but without a caption for each picture it stops with {type(error).__name__}: raise a ValueError."
         ) from error
-    raise AnswerError("right, but five captions for six pictures are accepted: raise a ValueError.")
+    raise AnswerError("right, but four captions for six pictures are accepted: raise a ValueError.")
