@@ -16,7 +16,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
@@ -30,7 +30,7 @@ from PIL import Image
 PARTICIPANTS = 30
 CODE = "SOAK"
 PACE = 3.0  # seconds for a round of one participant; a room takes a picture every two seconds
-EVERY_VANISHING = 4  # rounds
+EVERY_VANISHING = 15  # rounds; a room lets one participant a second in from one address
 LESSON = "2d"
 
 
@@ -96,7 +96,7 @@ def one_round(member: Membership, number: int, turn: int, chance: random.Random,
         outcome.faults.append(f"participant {number} does not find “{prompt}”")
     if (poll := parts["poll"]) and poll["open"]:
         vote(member, poll, chance, outcome)
-    if turn % EVERY_VANISHING == EVERY_VANISHING - 1:
+    if (turn + number) % EVERY_VANISHING == EVERY_VANISHING - 1:
         member.leave()  # the next picture is refused, and joins again
         outcome.done["vanished"] += 1
 
@@ -127,7 +127,7 @@ class timed:  # noqa: N801  (it is used like a function)
             self.outcome.seconds.append(time.monotonic() - self.begun)
 
 
-def news(address: str, token: str) -> Iterator[tuple[str, Any]]:
+def news(address: str, token: str) -> Generator[tuple[str, Any]]:
     """The parts of the news as they arrive."""
     with DIRECT.open(f"{address}/news?token={token}", timeout=60) as answer:
         part = ""

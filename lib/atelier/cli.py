@@ -480,11 +480,13 @@ def room(
     ] = None,
     browse: Annotated[bool, typer.Option("--browse", help="Open the shared screen in a browser.")] = False,
 ) -> None:
-    """Hold a workshop: one screen shows the pictures, exercise results and votes of all laptops.
+    """Show the pictures, exercise results and votes of a workshop's laptops on one screen.
 
-    Laptops join with the address and the code that the screen shows: atelier draw "…" --room ADDRESS/CODE; in a lesson
-    join_room("ADDRESS/CODE"); phones with a browser. Only machines of the local network are answered, and everything is
-    forgotten at the end.
+    A shell joins with: atelier draw "…" --room ADDRESS/CODE
+
+    A lesson joins with: join_room("ADDRESS/CODE")
+
+    Phones join in a browser. Only the local network is answered, and nothing is kept.
     """
     with errors_as_messages():
         from atelier.room.server import hold_room

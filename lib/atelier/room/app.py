@@ -213,6 +213,7 @@ class RoomApp:
         streams, parts = self.room.screens, PARTS
         if participant is not None:
             streams, parts = participant.streams, FOR_PARTICIPANTS
+            participant.listened = True
         ticket, told = object(), dict[str, int]()
         streams.append(ticket)
         try:

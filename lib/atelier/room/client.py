@@ -83,8 +83,8 @@ def room_place(address: str, code: str = "") -> Place:
 def laptop_token(code: str) -> str:
     """A token that is the same for all programs of one user on one machine, and different in each room.
 
-    So the lessons that somebody works on, each in its own process, are one row of the room's table. The token is a
-    hash, and the room stores it only in memory.
+    So the lessons that somebody works on, each in its own process, are one participant. The token is a hash, and the
+    room stores it only in memory.
     """
     try:
         user = getpass.getuser()

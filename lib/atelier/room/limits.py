@@ -17,8 +17,8 @@ MOST_PROMPT = 200  # characters
 MOST_NAME = 24  # characters
 MOST_EXERCISES = 60  # of one participant
 
-SILENCE = 120.0  # seconds without a sign of life after which a participant without results is forgotten
-LONG_SILENCE = 3600.0  # the same for one with results, who may be working on an exercise
+SILENCE = 120.0  # seconds without a connection after which a phone is forgotten
+LONG_SILENCE = 3600.0  # seconds without a request after which a laptop is forgotten, on which somebody may be working
 HEARTBEAT = 15.0  # seconds between two signs of life on a connection without news
 PAUSE = 0.3  # seconds between two deliveries of news on a connection, so that several changes go together
 

@@ -41,6 +41,7 @@ class Participant:
         name: "" unless the room shows names and the participant has given one.
         seen: the time of the last sign of life, in seconds.
         streams: the open connections for news; a new one replaces the oldest, which then ends.
+        listened: whether it has had such a connection, as phones have and laptops that only send have not.
         results: exercise → "○", "✗" or "✓".
         allowances: kind of request → how often it may still be sent.
     """
@@ -50,6 +51,7 @@ class Participant:
     name: str
     seen: float
     streams: deque[object] = field(default_factory=lambda: deque(maxlen=MOST_STREAMS))
+    listened: bool = False
     results: dict[str, str] = field(default_factory=dict)
     allowances: dict[str, Allowance] = field(default_factory=dict)
 
@@ -170,7 +172,8 @@ class Participants:
 
 
 def _patience(participant: Participant) -> float:
-    return LONG_SILENCE if participant.results else SILENCE
+    """The seconds of silence after which somebody is forgotten: a closed connection says more than sending nothing."""
+    return SILENCE if participant.listened and not participant.results else LONG_SILENCE
 
 
 def _check(allowance: Allowance, kind: str, now: float) -> None:
