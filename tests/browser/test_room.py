@@ -12,12 +12,15 @@ from atelier.room.client import Membership, Place
 from axe import obstacles
 from browsing import watched
 from PIL import Image
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, ViewportSize, expect
 from servers import free_port
 
 CODE = "TEST"
-SCREENS = {"720": {"width": 1280, "height": 720}, "1080": {"width": 1920, "height": 1080}}
-PHONE = {"width": 390, "height": 844}
+SCREENS: dict[str, ViewportSize] = {
+    "720": {"width": 1280, "height": 720},
+    "1080": {"width": 1920, "height": 1080},
+}
+PHONE: ViewportSize = {"width": 390, "height": 844}
 ATTACK = '<img src=x onerror="alert(1)"> & a cat'
 SAMPLE = sorted((Path(__file__).parents[2] / "data" / "sample").glob("*.png"))
 

@@ -20,8 +20,8 @@ export function showWall(wall, pictures, controls = () => []) {
 function tile(picture, controls) {
   const image = make("img", { src: `/pictures/${picture.key}.png`, alt: `A drawing of “${picture.prompt}”` });
   const who = picture.who ? [make("small", {}, picture.who)] : [];
-  const caption = make("figcaption", { title: picture.prompt }, make("span", {}, picture.prompt), ...who);
-  return make("figure", { data: { key: picture.key } }, image, caption, ...controls(picture));
+  const caption = make("figcaption", { title: picture.prompt }, make("span", {}, picture.prompt));
+  return make("figure", { data: { key: picture.key } }, image, ...who, caption, ...controls(picture));
 }
 
 /**
