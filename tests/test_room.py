@@ -87,7 +87,7 @@ def png(size: tuple[int, int] = (8, 8), colour: str = "red", **options: Any) -> 
 
 def sent(client: TestClient, token: str, prompt: Any = "a cat", content: bytes | None = None) -> Any:
     encoded = base64.b64encode(png() if content is None else content).decode()
-    return client.post("/pictures", json={"token": token, "prompt": prompt, "png": encoded})
+    return client.post("/pictures", json={"prompt": prompt, "png": encoded}, headers={"X-Room-Token": token})
 
 
 def controlled(client: TestClient, room: Room, do: str, what: Any = None) -> Any:
@@ -344,8 +344,9 @@ def test_a_hidden_picture_can_be_put_back(laptop: TestClient, room: Room) -> Non
 def test_prompts_are_cleaned_and_cut(laptop: TestClient, room: Room, given: str, shown: str) -> None:
     assert shown_text(given, MOST_PROMPT, "The prompt") == shown
     token = joined(laptop)
-    body = json.dumps({"token": token, "prompt": given, "png": base64.b64encode(png()).decode()})
-    answer = laptop.post("/pictures", content=body, headers={"Content-Type": "application/json"})
+    body = json.dumps({"prompt": given, "png": base64.b64encode(png()).decode()})  # with ASCII only, also for \ud800
+    headers = {"Content-Type": "application/json", "X-Room-Token": token}
+    answer = laptop.post("/pictures", content=body, headers=headers)
     assert answer.status_code == 200
     assert room.news("pictures")[0]["prompt"] == shown
 

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from atelier.cli import app
 from atelier.drawing.pipeline import Pipeline
@@ -138,6 +139,16 @@ def test_a_member_who_was_forgotten_joins_again_and_sends_everything(served: Ser
     assert served.room.news("table") == [{"who": "1", "results": {"1.1": "✗", "1.2": "✓"}}]
     member.leave()
     assert served.room.news("table") == []
+
+
+def test_a_large_picture_is_sent_again_after_joining(served: Served) -> None:
+    """The answer that one has not joined arrives although the server does not keep what is sent."""
+    noise = np.random.default_rng(0).integers(0, 256, (800, 800, 3), dtype=np.uint8)
+    for number in range(3):
+        member = Membership(Place(served.url, "K7PX"))
+        member._token = f"{number:032x}"
+        member.send_picture(Image.fromarray(noise), f"noise {number}")
+    assert [picture["prompt"] for picture in served.room.news("pictures")] == ["noise 2", "noise 1", "noise 0"]
 
 
 def test_what_is_no_room_is_named(tmp_path: Path) -> None:

@@ -74,3 +74,19 @@ async def _body(request: Request, most: int) -> bytes:
         if len(body) > most:
             raise PageError(f"The request is too large; send at most {most:,} bytes.", 413)
     return body
+
+
+async def discard_body(request: Request, most: int) -> None:
+    """Read the body of a request that is refused without keeping it: many programs read no answer before all is sent.
+
+    Args:
+        request: the request.
+        most: bytes after which the rest is not read.
+    """
+    count = 0
+    with suppress(TimeoutError, ClientDisconnect):
+        async with asyncio.timeout(PATIENCE):
+            async for part in request.stream():
+                count += len(part)
+                if count > most:
+                    return

@@ -35,7 +35,7 @@ from starlette.staticfiles import StaticFiles
 from atelier.errors import AtelierError
 from atelier.page.access import Access, Guard
 from atelier.page.faults import PageError
-from atelier.page.messages import Lines, read_json, sentence
+from atelier.page.messages import Lines, discard_body, read_json, sentence
 from atelier.room.limits import HEARTBEAT, MOST_REQUEST_BYTES, PAUSE
 from atelier.room.participants import Participant
 from atelier.room.pictures import encoded_again
@@ -112,14 +112,19 @@ class RoomApp:
 
     async def leave(self, request: Request) -> Response:
         """Forget somebody."""
-        _, participant = await self._from_participant(request, SMALL)
+        _, participant = await self._from_participant(request)
         self.room.leave(participant)
         return JSONResponse({})
 
     async def add_picture(self, request: Request) -> Response:
-        """Put a picture on the wall."""
-        values, participant = await self._from_participant(request, MOST_REQUEST_BYTES)
-        self.room.participants.check_rate("picture", participant)
+        """Put a picture on the wall. The token is in a header, so that only a participant's megabytes are kept."""
+        try:
+            participant = self.room.participants.find(request.headers.get("x-room-token", ""))
+            self.room.participants.check_rate("picture", participant)
+        except PageError:
+            await discard_body(request, MOST_REQUEST_BYTES)
+            raise
+        values = await _object(request, MOST_REQUEST_BYTES)
         try:
             content = base64.b64decode(values.get("png", ""), validate=True)
         except (binascii.Error, ValueError, TypeError) as fault:
@@ -136,20 +141,21 @@ class RoomApp:
 
     async def add_results(self, request: Request) -> Response:
         """Note results of exercises."""
-        values, participant = await self._from_participant(request, SMALL)
+        values, participant = await self._from_participant(request)
         self.room.participants.check_rate("results", participant)
         self.room.add_results(participant, values.get("results"))
         return JSONResponse({})
 
     async def vote(self, request: Request) -> Response:
         """Count a vote."""
-        values, participant = await self._from_participant(request, SMALL)
+        values, participant = await self._from_participant(request)
         self.room.participants.check_rate("vote", participant)
         self.room.vote(participant, values.get("poll"), values.get("choice"))
         return JSONResponse({})
 
-    async def _from_participant(self, request: Request, most: int) -> tuple[dict[str, Any], Participant]:
-        values = await _object(request, most)
+    async def _from_participant(self, request: Request) -> tuple[dict[str, Any], Participant]:
+        """A small request and the participant whose token it contains."""
+        values = await _object(request, SMALL)
         return values, self.room.participants.find(str(values.get("token", "")))
 
     # ------------------------------------------------------------------------------------------ the instructor

@@ -174,7 +174,7 @@ class Membership:
 
     def _post(self, path: str, values: dict[str, Any]) -> Any:
         """Send a request and return its answer, which is JSON."""
-        url, headers = f"{self.place.url}/{path}", {"Content-Type": "application/json"}
+        url, headers = f"{self.place.url}/{path}", {"Content-Type": "application/json", "X-Room-Token": self._token}
         request = urllib.request.Request(url, json.dumps(values).encode(), headers)
         try:
             with DIRECT.open(request, timeout=PATIENCE) as answer:
