@@ -104,14 +104,14 @@ class RoomApp:
         return JSONResponse({"names": self.room.names})
 
     async def join(self, request: Request) -> Response:
-        """Let somebody in."""
+        """Let a participant in."""
         values = await _object(request, SMALL)
         address = request.client.host if request.client else ""
         joined = self.room.join(values.get("code"), values.get("name", ""), address, values.get("token", ""))
         return JSONResponse({"token": joined.token, "number": joined.number, "names": self.room.names})
 
     async def leave(self, request: Request) -> Response:
-        """Forget somebody."""
+        """Forget a participant who leaves."""
         _, participant = await self._from_participant(request)
         self.room.leave(participant)
         return JSONResponse({})

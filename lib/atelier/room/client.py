@@ -25,7 +25,7 @@ from atelier.room.pictures import sent_png
 
 PATIENCE = 5.0  # seconds for an answer
 MOST_ANSWER = 100_000  # bytes
-FORGOTTEN = 401  # the status of the answer to somebody who has not joined or was forgotten
+FORGOTTEN = 401  # the status of the answer to a program that has not joined, or was forgotten
 DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # a proxy does not know the local network
 
 
@@ -83,7 +83,7 @@ def room_place(address: str, code: str = "") -> Place:
 def laptop_token(code: str) -> str:
     """A token that is the same for all programs of one user on one machine, and different in each room.
 
-    So the lessons that somebody works on, each in its own process, are one participant. The token is a hash, and the
+    So the lessons on one laptop, each in its own process, are one participant. The token is a hash, and the
     room stores it only in memory.
     """
     try:

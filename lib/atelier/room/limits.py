@@ -18,7 +18,7 @@ MOST_NAME = 24  # characters
 MOST_EXERCISES = 60  # of one participant
 
 SILENCE = 120.0  # seconds without a connection after which a phone is forgotten
-LONG_SILENCE = 3600.0  # seconds without a request after which a laptop is forgotten, on which somebody may be working
+LONG_SILENCE = 3600.0  # seconds without a request after which a laptop is forgotten; exercises take long
 HEARTBEAT = 15.0  # seconds between two signs of life on a connection without news
 PAUSE = 0.3  # seconds between two deliveries of news on a connection, so that several changes go together
 

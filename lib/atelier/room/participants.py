@@ -33,7 +33,7 @@ RATE_SENTENCES = {
 
 @dataclass(eq=False)
 class Participant:
-    """Somebody who has joined, on one laptop or phone.
+    """A laptop or phone that has joined.
 
     Attributes:
         token: a secret that every request contains.
@@ -83,14 +83,14 @@ class Participants:
         return len(self._present)
 
     def join(self, code: str, name: str, address: str, token: str = "") -> Participant:
-        """Let somebody in.
+        """Let a participant in.
 
         Args:
             code: as it was typed.
             name: "" if there is none.
             address: from which the request comes.
-            token: of somebody who has joined before and was forgotten, or who joins again from another program of the
-                same laptop; "" makes a new one.
+            token: of a participant who was forgotten, or who joins again from another program of the same laptop; ""
+                makes a new one.
 
         Raises:
             PageError: if the code is wrong, if too many requests come from the address, or if the room is full.
@@ -112,10 +112,10 @@ class Participants:
         return participant
 
     def find(self, token: str) -> Participant:
-        """The participant with a token, who is then known to be there.
+        """Find the participant with a token, and note that it is there.
 
         Raises:
-            PageError: with the status 401 if there is none, so that the program joins again.
+            PageError: with the status 401 if there is no such participant, so that the program joins again.
         """
         participant = self._present.get(token)
         if participant is None:
@@ -124,7 +124,7 @@ class Participants:
         return participant
 
     def leave(self, participant: Participant) -> None:
-        """Forget somebody who leaves."""
+        """Forget a participant who leaves."""
         participant.streams.clear()
         self._present.pop(participant.token, None)
 
@@ -155,7 +155,7 @@ class Participants:
         self.leave(min(silent, key=lambda each: each.seen))
 
     def _number(self, token: str) -> int:
-        """The number of a token, the same as before for somebody who comes back."""
+        """The number of a token, the same as before for a participant who comes back."""
         if token not in self._numbers:
             self._last_number += 1
             self._numbers[token] = self._last_number
@@ -172,7 +172,7 @@ class Participants:
 
 
 def _patience(participant: Participant) -> float:
-    """The seconds of silence after which somebody is forgotten: a closed connection says more than sending nothing."""
+    """The seconds after which a silent participant is forgotten; a laptop without connection may still be in use."""
     return SILENCE if participant.listened and not participant.results else LONG_SILENCE
 
 

@@ -11,7 +11,7 @@ NO_DOUBT = "I doubt none of them."
 
 
 class Poll:
-    """A poll about the claims of one lesson. Everybody has one vote, and may change it while the poll is open.
+    """A poll about the claims of one lesson. A participant has one vote and may change it while the poll is open.
 
     Args:
         number: of the poll, so that a vote for an earlier one is not counted here.

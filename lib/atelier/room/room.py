@@ -96,14 +96,14 @@ class Room:
         self.bell, self.ended = Bell(), False
 
     def changed(self, *parts: str) -> None:
-        """Tell everybody that parts of the news have changed."""
+        """Note that parts of the news have changed, and wake the connections that deliver them."""
         self.revisions.update(parts)
         self.bell.ring()
 
     # ------------------------------------------------------------------------------------------ participants
 
     def join(self, code: Any, name: Any, address: str, token: Any = "") -> Participant:
-        """Let somebody in; see `Participants.join`."""
+        """Let a participant in; see `Participants.join`."""
         if not isinstance(token, str):
             raise PageError("The token is not text.")
         name = shown_text(name, MOST_NAME, "The name") if self.names else ""
@@ -113,7 +113,7 @@ class Room:
         return participant
 
     def leave(self, participant: Participant) -> None:
-        """Forget somebody and their results; their pictures and votes stay."""
+        """Forget a participant with the results; the pictures and votes stay."""
         self.participants.leave(participant)
         self.changed("about", "table")
 
@@ -263,7 +263,10 @@ class Room:
     # ------------------------------------------------------------------------------------------ the news
 
     def news(self, part: str) -> Any:
-        """A part of the news as JSON values: all of it, so that whoever has missed some needs nothing else."""
+        """A part of the news as JSON values.
+
+        It is the whole part, not what has changed, so a browser that missed an event is up to date after the next one.
+        """
         match part:
             case "about":
                 fault = self.keeper.fault if self.keeper else ""

@@ -1,4 +1,4 @@
-"""Texts from participants, before they are shown to everybody."""
+"""Texts from participants, before they are shown."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A lesson in a workshop's room: results of exercises and drawings are sent to the shared screen, once one has joined.
+"""A lesson in a workshop's room: results of exercises and drawings are sent to the shared screen, after joining.
 
 Nothing is sent before `join_room` or the panel's button, unless the environment variable ATELIER_ROOM names a room: it
 joins all lessons that are opened in one JupyterLab. A room that does not answer never stops a lesson: one sentence says
@@ -22,7 +22,7 @@ from atelier.page.faults import PageError
 from atelier.room.client import Membership, RoomError, room_place
 
 VARIABLE = "ATELIER_ROOM"  # the address of a room with its code
-TOO_QUICK = 429  # the status of the answer to somebody who sends too much
+TOO_QUICK = 429  # the status of the answer to a program that sends too much
 RETRY = 30.0  # seconds after a failure before anything is sent again
 SENT = "The results of your exercises and your drawings are shown there, but not your answers."
 
