@@ -55,12 +55,17 @@ def soak(address: str, process: int, seconds: float) -> Outcome:
     """
     outcome, end = Outcome(), time.monotonic() + seconds
     threads = [threading.Thread(target=visit, args=(address, number, end, outcome)) for number in range(8)]
+    run_watched(threads, process, seconds, outcome)
+    return outcome
+
+
+def run_watched(threads: list[threading.Thread], process: int, seconds: float, outcome: Outcome) -> None:
+    """Run threads until all have ended, and meanwhile measure the memory of a process."""
     for thread in threads:
         thread.start()
     while any(thread.is_alive() for thread in threads):
         outcome.megabytes.append(psutil.Process(process).memory_info().rss / 2**20)
         time.sleep(max(0.1, seconds / 200))
-    return outcome
 
 
 def visit(address: str, number: int, end: float, outcome: Outcome) -> None:
@@ -122,14 +127,19 @@ def main() -> int:
     finally:
         server.terminate()
         server.wait(30)
+    sys.stdout.write("\n".join(report(outcome)) + "\n")
+    return 1 if outcome.faults else 0
+
+
+def report(outcome: Outcome) -> list[str]:
+    """What happened, in lines to print."""
     lines = [f"{what:16} {times:6}" for what, times in outcome.done.items()]
     lines += [f"{'faults':16} {len(outcome.faults):6}", *outcome.faults[:5]]
     lines += [
         f"memory {outcome.megabytes[0]:.0f} MB at first, {outcome.megabytes[-1]:.0f} MB at last, growth in the last "
         f"third {outcome.growth:+.1f} MB"
     ]
-    sys.stdout.write("\n".join(lines) + "\n")
-    return 1 if outcome.faults else 0
+    return lines
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from atelier.drawing.pipeline import Pipeline
-from atelier.page import app
+from atelier.page import app, messages
 from atelier.page.access import Access
 from atelier.page.faults import PageError
 from atelier.page.presets import Presets
@@ -404,7 +404,7 @@ async def leave_after_the_first_row(application: Any) -> int:
 
 
 def test_a_visitor_who_does_not_read_is_given_up(presets: Presets, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(app, "PATIENCE", 0.2)
+    monkeypatch.setattr(messages, "PATIENCE", 0.2)
     application = app.build_app(presets)
     body = [BODY]
 

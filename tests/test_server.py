@@ -14,7 +14,8 @@ from pathlib import Path
 
 import pytest
 from atelier.page.faults import PortError
-from atelier.page.server import listen, page_urls, serve
+from atelier.page.listening import listen, page_urls
+from atelier.page.server import serve
 from page_soak import soak
 from tiny_preset import filled_preset
 
@@ -115,7 +116,7 @@ def test_another_fault_of_the_system_is_not_blamed_on_the_address(host: str, mon
     def no_socket(*_: object) -> socket.socket:
         raise OSError(errno.EMFILE, "Too many open files")
 
-    monkeypatch.setattr("atelier.page.server.socket.socket", no_socket)
+    monkeypatch.setattr("atelier.page.listening.socket.socket", no_socket)
     address = f"[{host}]" if ":" in host else host
     with pytest.raises(PortError) as caught:
         listen(host, 7860)

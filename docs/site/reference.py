@@ -19,6 +19,7 @@ SECTIONS = {  # package → heading, in the order of the page; the first is the 
     "export": "Export to ONNX",
     "evaluation": "Evaluation and model cards",
     "page": "The page with the DRAW button",
+    "room": "The room of a workshop",
     "teaching": "What only lessons use",
 }
 INTRODUCTION = """\

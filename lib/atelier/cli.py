@@ -24,6 +24,9 @@ from atelier.errors import AtelierError, file_errors, missing_packages
 if TYPE_CHECKING:
     from tqdm.auto import tqdm
 
+    from atelier.drawing.drawing import Drawing
+    from atelier.room.client import Membership
+
 
 class AtelierGroup(TyperGroup):
     """The group of all commands."""
@@ -259,6 +262,27 @@ class DrawCommand(TyperCommand):
             raise
 
 
+def membership(address: str, code: str, name: str) -> Membership | None:
+    """The place in the room of `draw --room`, or None without it."""
+    if not address:
+        if code:
+            raise AtelierError("The code is that of a room; give the room's address, too: --room ADDRESS.")
+        return None
+    from atelier.room.client import Membership, room_place
+
+    return Membership(room_place(address, code), name)
+
+
+def show_in_room(member: Membership, drawing: Drawing) -> None:
+    """Show a drawing's first picture in a room; if that fails, a sentence says so, as the drawing itself is saved."""
+    try:
+        member.join()
+        member.send_picture(drawing.images[0], drawing.prompt)
+        typer.echo(f"The picture is on the wall of the room at {member.place.url}.", err=True)
+    except AtelierError as fault:
+        typer.echo(str(fault), err=True)
+
+
 @app.command(cls=DrawCommand)
 def draw(
     prompt: Annotated[str, typer.Argument(help="What to draw.")],
@@ -280,6 +304,16 @@ def draw(
     rank: Annotated[bool, typer.Option(help="Sort the pictures by CLIP's score, best first.")] = True,
     ranker: Annotated[str | None, typer.Option(help="A published CLIP to rank with, such as ViT-B-32/openai.")] = None,
     json_: JsonOption = False,
+    room: Annotated[
+        str,
+        typer.Option(
+            envvar="ATELIER_ROOM",
+            metavar="ADDRESS",
+            help="Show the best picture in a room, such as 192.168.1.5:7870/CODE.",
+        ),
+    ] = "",
+    code: Annotated[str, typer.Option(help="The code of the room, if ADDRESS does not end in it.")] = "",
+    name: Annotated[str, typer.Option(help="A name to be shown in the room, if it shows names.")] = "",
 ) -> None:
     """Draw pictures of a prompt, print their scores, and save them as a grid."""
     with errors_as_messages():
@@ -290,6 +324,7 @@ def draw(
         from atelier.drawing.pipeline import Pipeline
 
         out = picture_path(out)  # raises an error for a wrong file ending before anything is drawn
+        member = membership(room, code, name)
         pipeline = Pipeline.from_pretrained(preset, ranker=ranker)
         given = {"guidance": guidance, "temperature": temperature, "top_k": top_k, "top_p": top_p}
         options = cast(SamplingOptions, {name: value for name, value in given.items() if value is not None})
@@ -301,6 +336,8 @@ def draw(
         if rank and drawing.scores is None:
             typer.echo(f"The pictures are not ranked: the preset {pipeline.name} has no CLIP.", err=True)
         file = drawing.save(out)
+        if member is not None:
+            show_in_room(member, drawing)
         if json_:
             drawn = {"file": str(file), **drawing.record(), "scores": drawing.scores, "remarks": drawing.remarks}
             typer.echo(json.dumps(drawn))
@@ -413,6 +450,49 @@ def serve(
         from atelier.page.server import serve as serve_page
 
         for sentence in serve_page(host, port, preset, browse, Access(tuple(allow_host or ()), password)):
+            typer.echo(sentence)
+
+
+@app.command()
+def room(
+    port: Annotated[int, typer.Option(help="Port to listen at.", min=1, max=65535)] = 7870,
+    host: Annotated[
+        str, typer.Option(help="Address to listen at. Default: all IPv4 addresses of this machine.")
+    ] = "0.0.0.0",
+    code: Annotated[str, typer.Option(help="The code to join with. Default: four random characters.")] = "",
+    names: Annotated[
+        bool, typer.Option("--names", help="Let participants give names, which are shown; else they are numbers.")
+    ] = False,
+    keep: Annotated[
+        Path | None,
+        typer.Option(
+            parser=user_path,
+            metavar="FOLDER",
+            help="Keep pictures, results and votes in a folder; else nothing is kept.",
+        ),
+    ] = None,
+    any_network: Annotated[
+        bool, typer.Option("--any-network", help="Answer machines with public addresses, too.")
+    ] = False,
+    allow_host: Annotated[
+        list[str] | None,
+        typer.Option(help="A host name that requests may use, besides addresses and this machine's own names."),
+    ] = None,
+    browse: Annotated[bool, typer.Option("--browse", help="Open the shared screen in a browser.")] = False,
+) -> None:
+    """Show the pictures, exercise results and votes of a workshop's laptops on one screen.
+
+    A shell joins with: atelier draw "…" --room ADDRESS/CODE
+
+    A lesson joins with: join_room("ADDRESS/CODE")
+
+    Phones join in a browser. Only the local network is answered, and nothing is kept.
+    """
+    with errors_as_messages():
+        from atelier.room.server import hold_room
+
+        hosts = tuple(allow_host or ())
+        for sentence in hold_room(host, port, code, names, keep, any_network, hosts, browse):
             typer.echo(sentence)
 
 

@@ -12,7 +12,7 @@ import binascii
 import secrets
 import socket
 from dataclasses import dataclass
-from ipaddress import ip_address
+from ipaddress import IPv6Address, ip_address, ip_network
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import JSONResponse
@@ -39,11 +39,13 @@ class Access:
         hosts: names under which the page may be asked for, besides IP addresses and the names of this machine.
         password: visitors must give it, with any user name; "" asks for none.
         framed_by: origins, such as https://huggingface.co, that may show the page in a frame.
+        local_only: whether only machines of the local network are answered, see `is_local_address`.
     """
 
     hosts: tuple[str, ...] = ()
     password: str = ""
     framed_by: tuple[str, ...] = ()
+    local_only: bool = False
 
     def knows(self, host: str) -> bool:
         """Whether the page answers to a Host header, with or without a port."""
@@ -61,6 +63,37 @@ class Access:
         except (binascii.Error, ValueError):
             return False
         return kind.lower() == "basic" and secrets.compare_digest(given, self.password.encode())
+
+
+LOCAL = tuple(
+    map(
+        ip_network,
+        (
+            "127.0.0.0/8",
+            "10.0.0.0/8",
+            "172.16.0.0/12",
+            "192.168.0.0/16",
+            "169.254.0.0/16",
+            "::1",
+            "fc00::/7",
+            "fe80::/10",
+        ),
+    )
+)
+
+
+def is_local_address(address: str) -> bool:
+    """Whether an IP address is of this machine (loopback), of a private network, or link-local.
+
+    Python's `is_private` is also true for addresses that are reserved for documentation and tests.
+    """
+    try:
+        number = ip_address(address)
+    except ValueError:
+        return False
+    if isinstance(number, IPv6Address) and number.ipv4_mapped:
+        number = number.ipv4_mapped
+    return any(number in network for network in LOCAL)
 
 
 def own_names() -> set[str]:
@@ -100,10 +133,14 @@ class Guard:
                 MutableHeaders(scope=message).update(self.headers)
             await send(message)
 
-        refusal = self._refusal(Headers(scope=scope)) if scope["type"] == "http" else None
+        refusal = self._refusal(scope) if scope["type"] == "http" else None
         await (refusal or self.app)(scope, receive, send_with_headers)
 
-    def _refusal(self, headers: Headers) -> JSONResponse | None:
+    def _refusal(self, scope: Scope) -> JSONResponse | None:
+        headers, (address, _) = Headers(scope=scope), scope.get("client") or ("", 0)
+        if self.access.local_only and not is_local_address(address):
+            sentence = "Only machines of the local network are answered; --any-network answers others, too."
+            return JSONResponse({"error": sentence}, 403)
         host = headers.get("host", "")
         if not self.access.knows(host):
             sentence = f"The page is not served under the name {host[:60]!r}; allow it with --allow-host."

@@ -11,10 +11,9 @@ A picture is its codes: a browser that has them can ask for everything else, so 
 
 from __future__ import annotations
 
-import asyncio
 import json
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterator
-from contextlib import aclosing, asynccontextmanager, suppress
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -22,24 +21,21 @@ from urllib.parse import quote
 from anyio.to_thread import run_sync
 from starlette.applications import Starlette
 from starlette.middleware import Middleware
-from starlette.requests import ClientDisconnect, Request
-from starlette.responses import FileResponse, JSONResponse, Response, StreamingResponse
+from starlette.requests import Request
+from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.staticfiles import StaticFiles
-from starlette.types import Message, Receive, Scope, Send
 
 from atelier.drawing.drawing import Drawing
 from atelier.errors import AtelierError
 from atelier.page.access import Access, Guard
-from atelier.page.faults import PageError
+from atelier.page.messages import Lines, read_json, sentence
 from atelier.page.presets import Presets
 from atelier.page.replies import drawing_reply, look_reply, save_reply
 from atelier.page.requests import DrawRequest, draw_request, look_request, save_request
 from atelier.page.turns import Turns
 
 STATIC = Path(__file__).parent / "static"
-MOST_BYTES = 200_000  # of a request
-PATIENCE = 20.0  # seconds for a visitor to send a request, or to take a part of an answer
 
 Work = TypeVar("Work")
 
@@ -63,12 +59,8 @@ def build_app(presets: Presets, access: Access | None = None) -> Starlette:
     return Starlette(
         routes=routes,
         middleware=[Middleware(Guard, access=access or Access())],
-        exception_handlers={AtelierError: _sentence},
+        exception_handlers={AtelierError: sentence},
     )
-
-
-def _sentence(_: Request, fault: Exception) -> Response:
-    return JSONResponse({"error": str(fault)}, getattr(fault, "status", 400))
 
 
 class Page:
@@ -149,28 +141,6 @@ class Page:
             self.quick.leave(ticket)
 
 
-class Lines(StreamingResponse):
-    """Streams lines. It ends if a visitor does not take them in time, and closes their generator in any case."""
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request, as ASGI prescribes."""
-        with suppress(ClientDisconnect):
-            await super().__call__(scope, receive, send)
-
-    async def stream_response(self, send: Send) -> None:
-        """Send all lines."""
-
-        async def send_in_time(message: Message) -> None:
-            try:
-                async with asyncio.timeout(PATIENCE):
-                    await send(message)
-            except TimeoutError as fault:
-                raise ClientDisconnect from fault
-
-        async with aclosing(self.body_iterator):  # ty: ignore[invalid-argument-type]
-            await super().stream_response(send_in_time)
-
-
 def _line(value: dict[str, Any]) -> str:
     return json.dumps(value) + "\n"
 
@@ -186,31 +156,3 @@ def visitor_of(request: Request) -> str:
     """Whose request it is: the address, and the number that each page in a browser makes up."""
     address = request.client.host if request.client else ""
     return f"{address} {request.headers.get('x-visitor', '')[:40]}"
-
-
-async def read_json(request: Request) -> Any:
-    """Read the body of a request.
-
-    Raises:
-        PageError: if it is not JSON, too large, or does not arrive in time.
-    """
-    if request.headers.get("content-type", "").partition(";")[0].strip() != "application/json":
-        raise PageError("Send the request as JSON, with the header Content-Type: application/json.", 415)
-    try:
-        async with asyncio.timeout(PATIENCE):
-            return json.loads(await _body(request))
-    except TimeoutError as fault:
-        raise PageError(f"The request did not arrive within {PATIENCE:g} seconds.", 408) from fault
-    except (ValueError, RecursionError) as fault:
-        if isinstance(fault, PageError):
-            raise
-        raise PageError("The request is not valid JSON.") from fault
-
-
-async def _body(request: Request) -> bytes:
-    body = b""
-    async for part in request.stream():
-        body += part
-        if len(body) > MOST_BYTES:
-            raise PageError(f"The request is too large; send at most {MOST_BYTES:,} bytes.", 413)
-    return body

@@ -24,6 +24,7 @@ from atelier.teaching.figures import (
 from atelier.teaching.glossary import glossary
 from atelier.teaching.lessons import lesson_header
 from atelier.teaching.pipeline_map import pipeline_map
+from atelier.teaching.room import join_room, leave_room, room_panel, share
 
 __all__ = [
     "BLUE",
@@ -45,9 +46,13 @@ __all__ = [
     "explore",
     "figure",
     "glossary",
+    "join_room",
+    "leave_room",
     "lesson_header",
     "picture_grid",
     "pipeline_map",
+    "room_panel",
+    "share",
     "sheet",
     "show",
     "slider",

@@ -9,12 +9,15 @@ import ipywidgets as widgets
 from atelier.drawing.pipeline import Pipeline, SamplingOptions
 from atelier.errors import AtelierError
 from atelier.page.gallery import COUNTS, pictures_html
+from atelier.teaching.room import send_drawing
 
 WIDE = widgets.Layout(width="min(42em, 95%)")
 
 
 def drawing_panel(pipe: Pipeline, prompt: str = "the Eiffel tower landing on the moon") -> widgets.VBox:
     """A panel that draws the prompt typed into it; a cell shows it if it is the last expression.
+
+    After `join_room`, the best picture is sent to the room.
 
     Args:
         pipe: draws the pictures.
@@ -36,6 +39,8 @@ def drawing_panel(pipe: Pipeline, prompt: str = "the Eiffel tower landing on the
                 line.value = f"drawing … {step.progress:.0%}"
                 pictures.value = pictures_html(step)
             line.value = html.escape(" ".join([f"Seed {step.seed}, the best first.", *step.remarks]))
+            if told := send_drawing(step):
+                line.value += f" {html.escape(told)}"
         except AtelierError as fault:
             line.value, pictures.value = f"<b>{html.escape(str(fault))}</b>", ""
         finally:

@@ -23,6 +23,7 @@ from IPython.display import display
 from torch import Tensor
 
 from atelier.errors import AtelierError
+from atelier.teaching.room import send_result
 
 
 class AnswerError(AtelierError):
@@ -82,14 +83,17 @@ class CheckResult:
 def check(key: str, answer: Any) -> None:
     """Check an answer, and display the result: ○ not tried yet, ✗ and what is wrong, or ✓.
 
-    Errors in the answer are displayed as well, not raised.
+    Errors in the answer are displayed as well, not raised. After `join_room`, the mark is sent to
+    the room.
 
     Args:
         key: the key of the exercise, as in its heading.
         answer: the function, class or value that the exercise asks for. A function that raises NotImplementedError
             without a message, and the values None and ..., count as not tried yet.
     """
-    display(grade(key, answer))
+    result = grade(key, answer)
+    display(result)
+    send_result(key, result.mark)
 
 
 def grade(key: str, answer: Any) -> CheckResult:
