@@ -882,7 +882,7 @@ def shuffled_codebook() -> Numbers:
 # ---------------------------------------------------------------------------------------------- part 4
 
 PAIRS = (
-    ("the red Eiffel tower on the moon", ("Eiffel tower", "red", "moon", "day", "photo", 3)),
+    ("the red Eiffel tower by a lake in the mountains", ("Eiffel tower", "red", "lake", "day", "photo", 3)),
     ("a cartoon of a blue sailing boat by a lake", ("sailing boat", "blue", "lake", "day", "cartoon", 4)),
     ("a photo of a yellow house in the snow", ("house", "yellow", "snow", "day", "photo", 5)),
     ("a stained glass window of a green strawberry", ("strawberry", "green", "meadow", "day", "stained glass", 6)),
@@ -899,8 +899,8 @@ def paired(size: int) -> tuple[Tensor, list[str]]:
 
 @torch.no_grad()
 def pairs() -> Numbers:
-    """Pictures and captions, as a CLIP is trained on them."""
-    save_pictures("pair", paired(128)[0])
+    """Pictures and captions, as a CLIP is trained on them: of that size, and not of what is held out."""
+    save_pictures("pair", paired(preset().picture_size)[0])
     return {f"pair {place}": text for place, text in enumerate(paired(8)[1], 1)}
 
 
@@ -912,7 +912,7 @@ def two_towers() -> Numbers:
     assert clip is not None
     scene = Scene("sailing boat", "red", "lake", "day", "photo", size="large", seed=5)
     picture = paint([scene], clip.config.image_size)
-    captions = ["a photo of a red sailing boat by a lake", "a cartoon of a green cat in the snow"]
+    captions = ["a photo of a red sailing boat by a lake", "a cartoon of an orange cat in the snow"]
     image_vector = clip.encode_image(picture)[0]
     text_vectors = clip.encode_text(pipe.clip_tokenizer.encode(captions, clip.config.context_length))
     cosines = (text_vectors @ image_vector).tolist()
@@ -976,7 +976,7 @@ def matrix() -> Numbers:
             x, y = 112 + side * column, 96 + side * place
             box(axis, x + 2, y + 2, side - 4, side - 4, (BLUE, shade), "white", 0, 6)
             own = place == column
-            ink = "white" if shade > 0.55 else INK
+            ink = "white" if shade > 0.7 else INK
             draw_text(axis, x + side / 2, y + side / 2, f"{score:.0f}".replace("-", "−"), 27 if own else 22, color=ink,
                   weight="bold" if own else "normal", zorder=3)  # fmt: skip
     draw_text(axis, 4, 62, "$I_i$", 30, ha="left")

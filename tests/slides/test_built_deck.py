@@ -12,6 +12,7 @@ from typing import Any
 import deck
 import figures
 import pytest
+from atelier.world import Scene, is_held_out
 from browsing import Seen, watched
 from playwright.sync_api import Browser, Page
 
@@ -218,6 +219,11 @@ def test_numbers_file_has_the_numbers_that_slides_use() -> None:
     said = json.loads(deck.NUMBERS.read_text(encoding="utf-8"))
     asked = set(re.findall(r"\{\{number ([^}]+)\}\}", deck.SOURCE.read_text(encoding="utf-8")))
     assert asked == said.keys()
+
+
+def test_pairs_that_slides_call_training_pairs_are_not_held_out() -> None:
+    scenes = [Scene(*values[:5], size="large", seed=values[5]) for _, values in figures.PAIRS]
+    assert [scene for scene in scenes if is_held_out(scene)] == []
 
 
 def folder_with(path: Path, name: str, content: str) -> Path:
