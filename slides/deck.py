@@ -375,7 +375,10 @@ def filled(source: str) -> str:
     deck = slides(source)
     known_macros = macros(deck)
     head = source.split("---\n", 2)[1]
-    made = [_fill_slide(slide, start, known_macros) for slide, start in zip(deck, starts(deck), strict=True)]
+    begun: dict[str, float] = {}  # part → the minute at which it begins
+    made = []
+    for slide, start in zip(deck, starts(deck), strict=True):
+        made.append(_fill_slide(slide, (start, begun.setdefault(slide.part, start)), known_macros))
     return f"---\n{head}---\n{BREAK.join(made)}"
 
 
@@ -390,14 +393,14 @@ def clock(minutes: float) -> str:
     return f"{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}"
 
 
-def _fill_slide(slide: Slide, start: float, known_macros: dict[str, Callable[[str], str]]) -> str:
+def _fill_slide(slide: Slide, times: tuple[float, float], known_macros: dict[str, Callable[[str], str]]) -> str:
     def replace(match: re.Match[str]) -> str:
         if match[1] not in known_macros:
             raise DeckError(f"There is no {match[1]!r}; there are {', '.join(known_macros)}.")
         return known_macros[match[1]](match[2] or "")
 
     try:
-        text = NOTES.sub(lambda _: f"<!--\n{spoken(slide, start)}\n-->", slide.source)
+        text = NOTES.sub(lambda _: f"<!--\n{spoken(slide, *times)}\n-->", slide.source)
         while MACRO.search(text):
             text = MACRO.sub(replace, text)
         return _inline_pictures(text)
@@ -405,14 +408,18 @@ def _fill_slide(slide: Slide, start: float, known_macros: dict[str, Callable[[st
         raise DeckError(f"Slide {slide.number}, “{slide.title}”: {fault}") from fault
 
 
-def spoken(slide: Slide, start: float) -> str:
+def spoken(slide: Slide, start: float, part_start: float) -> str:
     """The notes as the presenter's window shows them: clock, measurements, what to say, and where it comes from.
 
     Args:
         slide: the slide.
         start: the minute at which it should be reached.
+        part_start: the minute at which its part begins.
     """
     parts = [f"{clock(start)} to {clock(start + slide.minutes)}"]
+    if slide.part != "0":
+        since = start - part_start
+        parts[0] += f"; in part {slide.part}, {clock(since)} to {clock(since + slide.minutes)}"
     parts += [
         f"Measured, “{claim_words(key)}”: {measured()[key][0]} → {measured()[key][1]}"
         for key in slide.facts.get("Claim", ())

@@ -295,6 +295,18 @@ def test_notes_begin_with_the_clock_and_the_measurements() -> None:
     assert "Minutes:" not in first
 
 
+def test_notes_have_the_time_since_the_start_of_the_part(slides: list[deck.Slide]) -> None:
+    place = next(slide.number for slide in slides if slide.part == "2")
+    filled = deck.filled(deck.SOURCE.read_text(encoding="utf-8"))
+    said = [note.strip().splitlines()[0] for note in deck.NOTES.findall(filled)]
+    start = deck.starts(slides)[place]
+    assert said[0] == "0:00:00 to 0:01:00"
+    assert said[place] == (
+        f"{deck.clock(start)} to {deck.clock(start + slides[place].minutes)}; in part 2, 0:00:30 to "
+        f"{deck.clock(slides[place].minutes + 0.5)}"
+    )
+
+
 def test_the_last_slide_ends_at_an_hour_and_a_half(slides: list[deck.Slide]) -> None:
     assert deck.starts(slides)[0] == 0
     assert deck.clock(deck.starts(slides)[-1] + slides[-1].minutes) == "1:30:00"
