@@ -106,6 +106,7 @@ notebooks: develop ## build and execute the lessons; LESSON=2d builds one, REPO=
 slides: develop slides/$(PACKAGES) ## draw the deck's figures and build it; needs Node and chromium
 	$(BIN)/python slides/figures.py
 	$(BIN)/python slides/deck.py
+	$(BIN)/python slides/kit.py
 
 claims: setup ## run the experiments whose stored results are missing (hours); OFFSET=1000: with other seeds, for recheck
 	@OMP_NUM_THREADS=1 $(if $(OFFSET),ATELIER_SEED_OFFSET=$(OFFSET)) $(BIN)/python notebooks/source/tools/run_experiments.py

@@ -25,6 +25,7 @@ TYPEFACE = "Atkinson Hyperlegible Next"
 WEIGHTS = (400, 700)
 
 DENSITY = 1.5  # stored pixels for one pixel of the slide: sharp on a projector of 1080 lines
+FILM_EDGE = 2  # pixels around each frame of a film
 POINT = 0.72  # points in a pixel of the slide, with 100 pixels to an inch
 COLOURS_STORED = 128  # in a figure's palette: with more, an audience sees no difference
 PALE_BLUE, PALE_GREEN, PALE_ORANGE, PALE_RED, PAPER = "#E3EFF7", "#E0F1EC", "#FDF1D8", "#FBE7DA", "#F4F5F7"

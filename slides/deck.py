@@ -17,7 +17,7 @@ import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import cache
-from itertools import pairwise
+from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,9 @@ from atelier.teaching.claims import CLAIMS, LESSON_OF
 from atelier.teaching.lessons import LESSONS
 from atelier.teaching.pipeline_map import LINEAGE, PIPELINE, PLACES
 from chromium import chromium
+from listing import ListingError, listing
 from PIL import Image
+from reasons import reason
 
 HERE = Path(__file__).parent
 ROOT = HERE.parent
@@ -37,7 +39,7 @@ COVERAGE = HERE / "COVERAGE.md"
 FONT_FILES = HERE / "node_modules" / "@fontsource"
 MARP = HERE / "node_modules" / ".bin" / "marp"
 
-DENSITY = 1.5  # as in canvas.py: stored pixels of a figure for one pixel of the slide
+DENSITY, FILM_EDGE = 1.5, 2  # as in canvas.py: stored pixels for one of the slide; pixels around a film's frame
 FONTS = (  # family, folder, weight, style
     ("Atkinson Hyperlegible Next", "atkinson-hyperlegible-next", 400, "normal"),
     ("Atkinson Hyperlegible Next", "atkinson-hyperlegible-next", 400, "italic"),
@@ -163,13 +165,47 @@ def claim_words(key: str) -> str:
     return CLAIMS[key].words
 
 
+STEP = "data-marpit-fragment"  # what appears with the next key; Marp writes this for the items of "*" lists, too
+
+
 def verdict(key: str) -> str:
-    """The verdict on a claim, as a small label."""
+    """The verdict on a claim, as a small label that appears with the next key: the room can vote first."""
     claim_words(key)
     if key not in measured():
-        return f'<span class="verdict open">lesson {LESSON_OF[key]} measures it</span>'
+        return f'<span class="verdict open" {STEP}>lesson {LESSON_OF[key]} measures it</span>'
     outcome = measured()[key][1]
-    return f'<span class="verdict {outcome.replace(" ", "-")}">{outcome}</span>'
+    return f'<span class="verdict {outcome.replace(" ", "-")}" {STEP}>{outcome}</span>'
+
+
+def why(key: str) -> str:
+    """The reason for a verdict other than "holds", which appears with its label; "" if there is none."""
+    claim_words(key)
+    said = reason(key, *measured()[key]) if key in measured() else ""
+    return f'<span class="why">{html.escape(said, quote=False)}</span>' if said else ""
+
+
+def claims(keys: str) -> str:
+    """Claims, one below the other, each with its verdict and the reason for it.
+
+    Args:
+        keys: of the claims, with commas between them.
+    """
+    rows = [f"<p>{claim(key)}{why(key)}</p>{verdict(key)}" for key in _names(keys)]
+    return f'<div class="claims">{"".join(rows)}</div>'
+
+
+def vote(keys: str) -> str:
+    """Claims without verdicts, numbered, for a vote of the room.
+
+    Args:
+        keys: of the claims, with commas between them.
+    """
+    rows = [f"<b>{place}</b><p>{claim(key)}</p>" for place, key in enumerate(_names(keys), 1)]
+    return f'<div class="vote">{"".join(rows)}</div>'
+
+
+def _names(arguments: str) -> list[str]:
+    return [name.strip() for name in arguments.split(",") if name.strip()]
 
 
 def number(name: str) -> str:
@@ -233,6 +269,34 @@ def pictures(arguments: str) -> str:
     return f'<div class="{kind}" style="--columns: {columns}; --side: {side}px">{"".join(figures)}</div>'
 
 
+def film(arguments: str) -> str:
+    """A film on the screen; on paper, and for readers who want no motion, its last frame.
+
+    Args:
+        arguments: two parts with a bar between them, "writing 290 14 | a picture that is being written". The first part
+            is the film's name, the side in pixels, the seconds, and CSS classes; the second the alternative text.
+
+    Raises:
+        DeckError: there is no such film.
+    """
+    how, alt = [part.strip() for part in arguments.split("|")]
+    name, side, seconds, *classes = how.split()
+    path = FIGURES / f"film-{name}.png"
+    if not path.is_file():
+        raise DeckError(f"There is no film-{name}.png in {FIGURES.name}.")
+    with Image.open(path) as opened:
+        frames, stored = opened.width // opened.height, opened.height
+    unit = float(side) / (stored - 2 * FILM_EDGE)  # pixels of the slide for a stored one
+    start, end = -FILM_EDGE * unit, -((frames - 1) * stored + FILM_EDGE) * unit
+    places = (
+        f"--first: {start:.2f}px; --last: {end:.2f}px; --size: {frames * stored * unit:.2f}px {stored * unit:.2f}px"
+    )
+    style = f"--side: {side}px; --steps: {frames - 1}; --seconds: {seconds}s; {places}"
+    kind = " ".join(["film", *classes])
+    url = data_url(path)
+    return f'<div class="{kind}" role="img" aria-label="{html.escape(alt)}" style="{style}; --strip: url({url})"></div>'
+
+
 def map_row(names: tuple[str, ...], lit: set[str]) -> str:
     """A row of the pipeline map, with some of its stations highlighted."""
     cells = []
@@ -252,7 +316,7 @@ def pipeline_map(size: str, lit: str) -> str:
     Raises:
         DeckError: a name is not on the map.
     """
-    names = {name.strip() for name in lit.split(",") if name.strip()}
+    names = set(_names(lit))
     unknown = sorted(names - PLACES.keys())
     if unknown:
         raise DeckError(f"{', '.join(unknown)} is not on the map; it has {', '.join(PLACES)}.")
@@ -261,13 +325,18 @@ def pipeline_map(size: str, lit: str) -> str:
     return f'<nav class="{size}" aria-label="{here}">{"".join(rows)}</nav>'
 
 
+def halves(minutes: float) -> str:
+    """Minutes to the half: 10.5 → 10½."""
+    return f"{int(minutes)}{'½' if minutes % 1 else ''}"
+
+
 def plan(deck: list[Slide]) -> str:
     """The parts with their minutes, as bars."""
     spent = {part: sum(slide.minutes for slide in deck if slide.part == part) for part in PARTS}
     longest = max(spent.values())
     lines = [
         f"<b>{part}</b><span>{name}</span><i style='width: {100 * spent[part] / longest:.0f}%'></i>"
-        f"<em>{spent[part]:.0f}′</em>"
+        f"<em>{halves(spent[part])}′</em>"
         for part, (name, _) in PARTS.items()
     ]
     return f'<div class="plan">{"".join(lines)}</div>'
@@ -278,6 +347,11 @@ def macros(deck: list[Slide]) -> dict[str, Callable[[str], str]]:
     return {
         "claim": claim,
         "verdict": verdict,
+        "why": why,
+        "claims": claims,
+        "vote": vote,
+        "code": listing,
+        "film": film,
         "number": number,
         "data": json_value,
         "takes": lesson_minutes,
@@ -293,7 +367,7 @@ def macros(deck: list[Slide]) -> dict[str, Callable[[str], str]]:
 
 
 def filled(source: str) -> str:
-    """The deck for Marp: macros replaced, pictures as data URLs, measurements added to the notes.
+    """The deck for Marp: macros replaced, pictures as data URLs, clock and measurements added to the notes.
 
     Raises:
         DeckError: a macro cannot be replaced.
@@ -301,34 +375,60 @@ def filled(source: str) -> str:
     deck = slides(source)
     known_macros = macros(deck)
     head = source.split("---\n", 2)[1]
-    made = [_fill_slide(slide, known_macros) for slide in deck]
+    begun: dict[str, float] = {}  # part → the minute at which it begins
+    made = []
+    for slide, start in zip(deck, starts(deck), strict=True):
+        made.append(_fill_slide(slide, (start, begun.setdefault(slide.part, start)), known_macros))
     return f"---\n{head}---\n{BREAK.join(made)}"
 
 
-def _fill_slide(slide: Slide, known_macros: dict[str, Callable[[str], str]]) -> str:
+def starts(deck: list[Slide]) -> list[float]:
+    """The minute at which each slide should be reached, from the beginning of the session."""
+    return list(accumulate((slide.minutes for slide in deck[:-1]), initial=0.0))
+
+
+def clock(minutes: float) -> str:
+    """A time since the beginning as the presenter's window shows it: 7.5 → 0:07:30."""
+    seconds = round(60 * minutes)
+    return f"{seconds // 3600}:{seconds // 60 % 60:02}:{seconds % 60:02}"
+
+
+def _fill_slide(slide: Slide, times: tuple[float, float], known_macros: dict[str, Callable[[str], str]]) -> str:
     def replace(match: re.Match[str]) -> str:
         if match[1] not in known_macros:
             raise DeckError(f"There is no {match[1]!r}; there are {', '.join(known_macros)}.")
         return known_macros[match[1]](match[2] or "")
 
     try:
-        text = NOTES.sub(lambda match: _complete_notes(match[1]), slide.source)
+        text = NOTES.sub(lambda _: f"<!--\n{spoken(slide, *times)}\n-->", slide.source)
         while MACRO.search(text):
             text = MACRO.sub(replace, text)
         return _inline_pictures(text)
-    except (DeckError, KeyError, OSError) as fault:
+    except (DeckError, ListingError, KeyError, OSError) as fault:
         raise DeckError(f"Slide {slide.number}, “{slide.title}”: {fault}") from fault
 
 
-def _complete_notes(note: str) -> str:
-    """Notes with the measurements of their claims added at the end."""
-    facts, _ = notes(f"<!--{note}-->")
-    lines = [
+def spoken(slide: Slide, start: float, part_start: float) -> str:
+    """The notes as the presenter's window shows them: clock, measurements, what to say, and where it comes from.
+
+    Args:
+        slide: the slide.
+        start: the minute at which it should be reached.
+        part_start: the minute at which its part begins.
+    """
+    parts = [f"{clock(start)} to {clock(start + slide.minutes)}"]
+    if slide.part != "0":
+        since = start - part_start
+        parts[0] += f"; in part {slide.part}, {clock(since)} to {clock(since + slide.minutes)}"
+    parts += [
         f"Measured, “{claim_words(key)}”: {measured()[key][0]} → {measured()[key][1]}"
-        for key in facts.get("Claim", ())
+        for key in slide.facts.get("Claim", ())
         if key in measured()
     ]
-    return f"<!--{note.rstrip()}\n\n{chr(10).join(lines)}\n-->" if lines else f"<!--{note}-->"
+    parts.append(slide.say)
+    sources = [f"{name}: {'; '.join(slide.facts[name])}" for name in ("Lesson", "Session") if name in slide.facts]
+    parts.append("\n".join(sources))
+    return "\n\n".join(part for part in parts if part)
 
 
 def _inline_pictures(text: str) -> str:
@@ -371,16 +471,17 @@ def coverage(deck: list[Slide]) -> str:
         "Made by `make slides` out of the slides’ notes. A point of the session, the slide that makes it, the lesson",
         "that builds it, the claim that the lesson measures, and the verdict.",
         "",
-        "| slide | minutes | its heading | the session’s point | lesson, section | claim | verdict |",
-        "|---|---|---|---|---|---|---|",
+        "| slide | reached at | minutes | its heading | the session’s point | lesson, section | claim | verdict |",
+        "|---|---|---|---|---|---|---|---|",
     ]
-    for slide in deck:
+    for slide, start in zip(deck, starts(deck), strict=True):
         lessons = "; ".join(slide.facts.get("Lesson", ["–"]))
         keys = slide.facts.get("Claim", [])
         verdicts = [measured()[key][1] if key in measured() else "to be measured" for key in keys]
         session = "; ".join(slide.facts.get("Session", ["–"]))
         cells = (
             str(slide.number),
+            clock(start),
             f"{slide.minutes:g}",
             slide.title,
             session,

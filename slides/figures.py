@@ -9,11 +9,13 @@ from __future__ import annotations
 
 import json
 import shutil
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Sequence
 from functools import cache
 from itertools import combinations
-from math import prod
+from math import acos, cos, prod, sin
 from pathlib import Path
+from types import FunctionType
 from typing import Any, NamedTuple
 
 import matplotlib as mpl
@@ -24,7 +26,7 @@ from atelier.drawing.attention import attention_to_words
 from atelier.drawing.drawing import Drawing
 from atelier.evaluation.evaluate import best_of_each, correct_attributes, evaluation_world
 from atelier.evaluation.intervals import Estimate, difference, mean
-from atelier.teaching.experiments.lesson_4 import BEST_OF, right_pictures
+from atelier.teaching.experiments.lesson_4 import BEST_OF, WAYS, right_pictures
 from atelier.teaching.figures import (
     BLUE,
     COLOURS,
@@ -43,6 +45,7 @@ from atelier.weights.preset import Preset, load_preset
 from atelier.weights.sprites import load_sprite_model
 from atelier.world import SPRITES, Scene, World, caption, paint, sprites
 from canvas import (
+    FILM_EDGE,
     PALE_BLUE,
     PALE_GREEN,
     PALE_ORANGE,
@@ -88,6 +91,12 @@ FOOD = "a photo of the food of china"
 BERRY = "a photo of a blue strawberry on the moon"
 GIRAFFE = "a giraffe on the moon"
 CONFIDENT = 0.9  # a sprite counts as recognised if the judge gives its kind at least this probability
+UNWRITTEN = 0.88  # the grey of what is not written yet
+PLANE_SIDE, PLANE_EDGE = 470, 4  # of a drawn latent plane, in pixels of the slide
+WALK_FRAMES = 41  # of a film that walks through a plane
+ROWS_SHOWN, VECTORS_SHOWN = 7, 6  # rows of the codebook, and vectors of each, in the figure of the VQ layer
+DARKER = {ORANGE: "#8A5A00", PURPLE: "#8F4A73", VERMILION: RUST}  # of the same hue, for words on white
+PALE = 0.8  # the mean of red, green and blue of a code that paints little but paper is above
 HERO = 640  # pixels of a painted scene that fills a slide's side
 
 HEROES = {
@@ -189,6 +198,15 @@ def save_pictures(name: str, pictures: Tensor | Sequence[Tensor]) -> None:
         (NEW / f"{name}-{number}.png").write_bytes(compressed_png(image(picture), 160))
 
 
+def save_film(name: str, frames: Sequence[Tensor]) -> None:
+    """Write the frames (3, h, h) of a film side by side as film-name.png; the deck shows one after the other.
+
+    Around each frame its edge is repeated, so that a browser that enlarges a frame does not mix it with the next one.
+    """
+    padded = [F.pad(frame[None], (FILM_EDGE,) * 4, mode="replicate")[0] for frame in frames]
+    (NEW / f"film-{name}.png").write_bytes(compressed_png(image(torch.cat(padded, dim=2)), 200))
+
+
 # ---------------------------------------------------------------------------------------------- opening
 
 
@@ -200,7 +218,10 @@ def heroes() -> Numbers:
 
 
 def first_drawing() -> Numbers:
-    """The session's first prompt, drawn; and painted pictures of its subject and of its setting, apart."""
+    """The session's first prompt, drawn; and painted pictures of its subject and of its setting, apart.
+
+    The painted ones have the size of those in the training, not more: that is all that the model has seen.
+    """
     drawn = drawing(TOWER, TOWER_SEED)
     save_pictures("tower", drawn.pictures)
     save_pictures("first-tower", drawn.pictures[:1])
@@ -222,9 +243,10 @@ def first_drawing() -> Numbers:
             ("butterfly", "purple", "stained glass", 6),
         )
     ]
-    save_pictures("seen-tower", paint(towers, 128))
-    save_pictures("seen-moon", paint(moons, 128))
-    return {"all four by chance": f"{prod(map(len, world().attributes.values())):,}"}
+    side = preset().picture_size
+    save_pictures("seen-tower", paint(towers, side))
+    save_pictures("seen-moon", paint(moons, side))
+    return {"all four by chance": f"{prod(map(len, world().attributes.values())):,}", "side": str(side)}
 
 
 # ---------------------------------------------------------------------------------------------- part 1
@@ -258,28 +280,41 @@ def machine() -> Numbers:
     return None
 
 
-def writing() -> Numbers:
-    """A prompt's tokens, and the picture after every eight codes."""
+def tokens() -> Numbers:
+    """A prompt's tokens."""
     pipe = pipeline()
     pieces = ["<s>", *(piece.strip() for piece in pipe.tokenizer.pieces(TOWER)), "</s>"]
     ids = pipe.tokenizer.encode([TOWER], len(pieces))[0].tolist()
-    made, axis = canvas(1136, 420)
+    made, axis = canvas(1136, 104)
     for place, (piece, number) in enumerate(zip(pieces, ids, strict=True)):
         x, mark = place * 126.6, piece.startswith("<")
         box(axis, x, 2, 121, 58, PAPER if mark else PALE_BLUE, GREY if mark else BLUE, 1.5)
         draw_text(axis, x + 60, 30, piece, 25, color="#6B7280" if mark else INK)
-        draw_text(axis, x + 60, 88, str(number), 25, weight="bold", color="#6B7280" if mark else BLUE)
+        draw_text(axis, x + 60, 86, str(number), 25, weight="bold", color="#6B7280" if mark else BLUE)
+    save_figure("tokens", made)
+    return None
+
+
+def writing() -> Numbers:
+    """A picture after every eight codes, for paper; and as films with a frame for each code, for the screen."""
     drawn = drawing(TOWER, TOWER_SEED)
-    stages = list(pipe.stream(TOWER, n=9, seed=TOWER_SEED, rank=False))
+    stages = list(pipeline().stream(TOWER, n=9, seed=TOWER_SEED, rank=False, every=1))
     best = next(place for place, codes in enumerate(stages[-1].codes) if torch.equal(codes, drawn.codes[0]))
+    pictures = [stage.pictures[best] for stage in stages]
+    colours = palette()[drawn.codes[0]].permute(2, 0, 1).flatten(1)  # (3, 64)
+    grids = []
+    for written in range(len(pictures) + 1):
+        shown = torch.where(torch.arange(colours.shape[1]) < written, colours, torch.tensor(UNWRITTEN))
+        grids.append(shown.unflatten(1, drawn.codes[0].shape))
+    save_film("codes", grids)
+    save_film("writing", [torch.full_like(pictures[0], UNWRITTEN), *pictures])
+    made, axis = canvas(1136, 216)
     side = 134
-    for place, stage in enumerate(stages):
+    for place, picture in enumerate(pictures[7::8]):
         x = place * (side + 9.15)
-        draw_picture(axis, stage.pictures[best], x, 206, side)
-        draw_text(axis, x + side / 2, 375, str(8 * (place + 1)), 24, weight="bold")
-    below = "BART’s encoder reads them all at once. Its decoder writes 64 codes, one after the other:"
-    draw_text(axis, 0, 158, below, 24, ha="left", color=SLATE)
-    draw_text(axis, 0, 408, "codes written so far", 20, ha="left", color=SLATE)
+        draw_picture(axis, picture, x, 6, side)
+        draw_text(axis, x + side / 2, 168, str(8 * (place + 1)), 24, weight="bold")
+    draw_text(axis, 0, 200, "codes written so far", 20, ha="left", color=SLATE)
     save_figure("writing", made)
     return None
 
@@ -367,22 +402,22 @@ def gan_game() -> Numbers:
     real = sprites(1, seed=7, colours=("red",))[0][0]
     drawn = generated_sprites(30, seed=7)
     drawn = drawn[recognised(drawn) == 0][0]
-    made, axis = canvas(1136, 360)
-    draw_text(axis, 60, 250, "$z$", 42)
-    draw_text(axis, 60, 298, "16 random\nnumbers", 21, color=SLATE, va="top")
-    network(axis, 160, 250, 180, (60, 150), "G", PALE_ORANGE, ORANGE, 34)
-    draw_picture(axis, drawn, 420, 190, 124, smooth=False)
-    draw_text(axis, 482, 160, "drawn, $G(z)$", 22)
-    draw_picture(axis, real, 420, 8, 124, smooth=False)
-    draw_text(axis, 405, 70, "painted, $x$", 22, ha="right")
-    network(axis, 690, 160, 180, (190, 70), "D", PALE_BLUE, BLUE, 34)
-    draw_text(axis, 1040, 160, "painted\nor drawn?", 28, weight="bold")
-    flow(axis, 250, (95, 152), (348, 410))
-    flow(axis, 160, (885, 955))
-    arrow(axis, (554, 70), (680, 125))
-    arrow(axis, (554, 250), (680, 200))
-    arrow(axis, (790, 245), (260, 330), VERMILION, -0.22, dashed=True)
-    draw_text(axis, 742, 334, "the gradient: how to look painted", 22, color=RUST, ha="left")
+    made, axis = canvas(1136, 340)
+    draw_text(axis, 60, 224, "$z$", 42)
+    draw_text(axis, 60, 262, "16 random\nnumbers", 21, color=SLATE, va="top")
+    network(axis, 160, 224, 180, (60, 150), "G", PALE_ORANGE, ORANGE, 34)
+    draw_picture(axis, drawn, 420, 164, 120, smooth=False)
+    draw_text(axis, 480, 142, "drawn, $G(z)$", 22)
+    draw_picture(axis, real, 420, 2, 120, smooth=False)
+    draw_text(axis, 405, 62, "painted, $x$", 22, ha="right")
+    network(axis, 690, 142, 180, (180, 70), "D", PALE_BLUE, BLUE, 34)
+    draw_text(axis, 1040, 142, "painted\nor drawn?", 28, weight="bold")
+    flow(axis, 224, (95, 152), (348, 410))
+    flow(axis, 142, (885, 955))
+    arrow(axis, (550, 62), (680, 110))
+    arrow(axis, (550, 224), (680, 180))
+    arrow(axis, (790, 222), (262, 302), VERMILION, -0.19, dashed=True)
+    draw_text(axis, 752, 308, "the gradient: how to look painted", 22, color=RUST, ha="left")
     save_figure("gan-game", made)
     return None
 
@@ -394,8 +429,8 @@ def gan_draws() -> Numbers:
     kinds = recognised(drawn)
     counts = torch.tensor([(kinds == kind).float().mean().item() for kind in range(len(SPRITES))])
     (NEW / "gan-1.png").write_bytes(compressed_png(sheet(drawn[:25], 5, 3, 6)))
-    made, axis = canvas(520, 420)
-    below = plot(made, 150, 46, 360, 330)
+    made, axis = canvas(520, 264)
+    below = plot(made, 150, 30, 360, 204)
     order = counts.argsort()
     names = [SPRITES[place] for place in order.tolist()]
     below.barh(names, 100 * counts[order], color=[ORANGE if place == 0 else BLUE for place in range(6)], height=0.66)
@@ -407,8 +442,8 @@ def gan_draws() -> Numbers:
     below.grid(False)
     for side in ("left", "bottom"):
         below.spines[side].set_visible(False)
-    draw_text(axis, 150, 18, "of 1,000 pictures, by the judge", 21, ha="left", color=SLATE)
-    draw_text(axis, 150 + 360 * (100 / 6) / (100 * counts.max().item() * 1.22), 398, "a fair share", 19, color=SLATE)
+    draw_text(axis, 150, 14, "of 1,000 pictures, by the judge", 21, ha="left", color=SLATE)
+    draw_text(axis, 150 + 360 * (100 / 6) / (100 * counts.max().item() * 1.22), 250, "a fair share", 19, color=SLATE)
     save_figure("gan-kinds", made)
     rarest = int(counts.argmin())
     return {"gan rarest": SPRITES[rarest], "gan rarest share": f"{counts[rarest]:.0%}"}
@@ -470,7 +505,7 @@ def plane(name: str, half: float | None) -> Plane:
 def draw_plane(name: str, found: Plane, size: int, walk: tuple[Tensor, Tensor], rings: bool) -> Figure:
     """Draw a plane as a map: coloured where the judge recognises a sprite, white elsewhere."""
     made, _ = canvas(size, size)
-    land = plot(made, 4, 4, size - 8, size - 8)
+    land = plot(made, PLANE_EDGE, PLANE_EDGE, size - 2 * PLANE_EDGE, size - 2 * PLANE_EDGE)
     colours = torch.tensor([to_rgb(colour) for colour in COLOURS[: len(SPRITES)]])
     pale = torch.cat([0.28 * colours + 0.72, torch.ones(1, 3)])  # the last, white, is that of -1
     x, y = found.centre.tolist()
@@ -519,13 +554,25 @@ def least_recognised_walk(name: str, found: Plane) -> tuple[Tensor, Tensor]:
     return pairs[seen.index(min(seen))]
 
 
+def walk_places(name: str, found: Plane, walk: tuple[Tensor, Tensor]) -> dict[str, str]:
+    """Where a walk starts and ends on the drawn plane, in pixels of the slide from its upper left corner, as CSS."""
+    said = {}
+    for end, point in zip(("start", "end"), walk, strict=True):
+        across, up = ((point - found.centre) / (2 * found.half) + 0.5).tolist()
+        wide = PLANE_SIDE - 2 * PLANE_EDGE
+        left, top = PLANE_EDGE + wide * across, PLANE_EDGE + wide * (1 - up)
+        said[f"{name} walk {end}"] = f"--{end}-x: {left:.0f}px; --{end}-y: {top:.0f}px"
+    return said
+
+
 def gaps() -> Numbers:
     """The autoencoder's plane, and a walk across a gap."""
     found = plane("autoencoder", None)
     walk = least_recognised_walk("autoencoder", found)
-    save_figure("ae-plane", draw_plane("autoencoder", found, 470, walk, rings=False))
+    save_figure("ae-plane", draw_plane("autoencoder", found, PLANE_SIDE, walk, rings=False))
     save_pictures("ae-walk", strip("autoencoder", *walk, 7))
-    return {"ae white": f"{(found.seen < 0).float().mean():.0%}"}
+    save_film("ae-walk", list(strip("autoencoder", *walk, WALK_FRAMES)))
+    return {"ae white": f"{(found.seen < 0).float().mean():.0%}", **walk_places("ae", found, walk)}
 
 
 def morphs() -> Numbers:
@@ -543,9 +590,10 @@ def morphs() -> Numbers:
         return abs(len(kinds) - 2), -min(0.25, (seen < 0).float().mean().item())
 
     walk = min(pairs, key=rank)
-    save_figure("vae-plane", draw_plane("vae", found, 470, walk, rings=True))
+    save_figure("vae-plane", draw_plane("vae", found, PLANE_SIDE, walk, rings=True))
     save_pictures("vae-walk", strip("vae", *walk, 7))
-    return None
+    save_film("vae-walk", list(strip("vae", *walk, WALK_FRAMES)))
+    return walk_places("vae", found, walk)
 
 
 @torch.no_grad()
@@ -583,7 +631,7 @@ def sentence() -> Numbers:
     drawn, codes = reconstruct("vqvae", given)
     made, axis = canvas(1136, 330)
     draw_picture(axis, given[0], 0, 20, 290, smooth=False)
-    tiles(axis, codes, palette("vqvae")[codes], 423, 20, 36.3, 17)
+    tiles(axis, codes, palette("vqvae")[codes], 423, 20, 36.3, 22)
     draw_picture(axis, drawn, 846, 20, 290, smooth=False)
     flow(axis, 165, (305, 408), (728, 831))
     save_figure("sentence", made)
@@ -620,34 +668,52 @@ def layer_added() -> Numbers:
 
 @torch.no_grad()
 def nearest_codes() -> Numbers:
-    """Vectors of the encoder and their nearest rows of the codebook, in two principal components."""
+    """Vectors of the encoder and their nearest rows of the codebook, for a few rows that six sprites use.
+
+    The rows are the most used one that is not as pale as paper, and then each time the one that is furthest from all
+    before it; the plane is that of their two principal components.
+    """
     pictures = sprites(6, seed=3)[0]
     caught: list[Tensor] = []
     layer = model("vqvae").quantize
     hook = layer.register_forward_hook(lambda module, inputs, output: caught.append(inputs[0]))
-    codes = model("vqvae").encode(pictures).indices
+    own = model("vqvae").encode(pictures).indices.flatten()
     hook.remove()
     vectors = caught[0].permute(0, 2, 3, 1).flatten(0, 2)
     rows = layer.embedding.weight.detach()
-    centre = rows.mean(0)
-    axes = torch.linalg.svd(rows - centre, full_matrices=False).Vh[:2].T
-    flat, book = (vectors - centre) @ axes, (rows - centre) @ axes
-    chosen = torch.randperm(len(flat), generator=torch.Generator().manual_seed(1))[:90]
+    used = own.bincount(minlength=len(rows)) * (palette("vqvae").mean(1) < PALE)
+    common = (used >= VECTORS_SHOWN).nonzero().flatten()
+    apart = torch.cdist(rows, rows)
+    picked = [int(used.argmax())]
+    while len(picked) < ROWS_SHOWN:
+        picked.append(int(common[apart[common][:, picked].amin(1).argmax()]))
+    shown = torch.tensor(picked)
+    centre = rows[shown].mean(0)
+    axes = torch.linalg.svd(rows[shown] - centre, full_matrices=False).Vh[:2].T
     made, _ = canvas(560, 440)
     land = plot(made, 4, 4, 552, 432)
-    own = codes.flatten()
-    for place in chosen.tolist():
-        pair = torch.stack([flat[place], book[own[place]]])
-        land.plot(*pair.T, color=GREY, linewidth=1.1, zorder=1)
-    land.scatter(*flat[chosen].T, s=16, color=BLUE, zorder=2, linewidths=0)
-    land.scatter(*book.T, s=170, c=palette("vqvae").numpy(), edgecolors=INK, linewidths=1.8, zorder=3, marker="s")
-    both = torch.cat([book, flat[chosen]])
-    (left, bottom), (right, top) = both.quantile(torch.tensor([0.01, 0.99]), dim=0).tolist()
-    wide, high = 0.06 * (right - left), 0.06 * (top - bottom)
-    land.set(xlim=(left - wide, right + wide), ylim=(bottom - high, top + high))
+    generator = torch.Generator().manual_seed(1)
+    drawn = []
+    for code in shown.tolist():
+        mine = (own == code).nonzero().flatten()
+        chosen = vectors[mine[torch.randperm(len(mine), generator=generator)[:VECTORS_SHOWN]]]
+        points, row = (chosen - centre) @ axes, (rows[code] - centre) @ axes
+        for point in points:
+            land.plot(*torch.stack([point, row]).T, color=GREY, linewidth=1.6, zorder=1)
+        land.scatter(*points.T, s=34, color=BLUE, zorder=2, linewidths=0)
+        colour = palette("vqvae")[code].clamp(0, 1).tolist()
+        land.scatter(*row[:, None], s=680, c=[colour], edgecolors=INK, linewidths=2, marker="s", zorder=3)
+        ink = "white" if sum(colour) < 1.65 else INK
+        draw_text(land, *row.tolist(), str(code), 20, color=ink, weight="bold", zorder=4)
+        drawn += [row[None], points]
+    every = torch.cat(drawn)
+    low, high = every.amin(0), every.amax(0)
+    edge = 0.1 * (high - low)
+    (left, bottom), (right, top) = (low - edge).tolist(), (high + edge).tolist()
+    land.set(xlim=(left, right), ylim=(bottom, top))
     show_frame_only(land)
     save_figure("layer-closely", made)
-    return None
+    return {"rows shown": str(ROWS_SHOWN)}
 
 
 @torch.no_grad()
@@ -656,16 +722,16 @@ def codebook() -> Numbers:
     given = sprite(1)
     codes = model("vqvae").encode(given).indices[0]
     patches = model("vqvae").decode_codes(torch.arange(64)[:, None, None].expand(-1, 3, 3))[:, :, 4:8, 4:8]
-    made, axis = canvas(1136, 400)
+    made, axis = canvas(1136, 382)
     draw_text(axis, 0, 18, "the codebook: 64 words", 24, ha="left", weight="bold")
     used = set(codes.flatten().tolist())
     for code in range(64):
         row, column = divmod(code, 16)
         x, y = 44.5 * column, 48 + 84 * row
         draw_picture(axis, patches[code], x, y, 40, smooth=False)
-        draw_text(axis, x + 20, y + 56, str(code), 17, color=INK if code in used else GREY, weight="bold")
+        draw_text(axis, x + 20, y + 57, str(code), 22, color=INK if code in used else GREY, weight="bold")
     draw_text(axis, 786, 18, "one picture’s sentence", 24, ha="left", weight="bold")
-    tiles(axis, codes, palette("vqvae")[codes], 786, 48, 41, 18)
+    tiles(axis, codes, palette("vqvae")[codes], 786, 48, 41, 23)
     save_figure("codebook", made)
     return None
 
@@ -694,7 +760,7 @@ def vqgan_machine() -> Numbers:
     draw_picture(axis, given[0], 0, 22, 160, smooth=False)
     network(axis, 196, 102, 126, (150, 90), "encoder", size=22)
     tile = 132 / codes.shape[0]
-    tiles(axis, codes, palette("vqgan")[codes], 360, 36, tile, 15)
+    tiles(axis, codes, palette("vqgan")[codes], 360, 36, tile, 20)
     network(axis, 530, 102, 126, (90, 150), "decoder", size=22)
     draw_picture(axis, drawn, 694, 22, 160, smooth=False)
     box(axis, 902, 40, 226, 124, PALE_RED, VERMILION, 3, 16)
@@ -743,25 +809,27 @@ def translation() -> Numbers:
     pieces = [piece.strip() for piece in pipe.tokenizer.pieces(BERRY)]
     ids = pipe.tokenizer.encode([BERRY], len(pieces) + 2)
     state = pipe.bart.encode(ids)[0, 1:-1, :48]
-    made, axis = canvas(1136, 410)
-    step = 330 / len(pieces)
+    made, axis = canvas(1136, 412)
+    step, top, high = 330 / len(pieces), 52, 330
+    middle = top + high / 2
     for row, piece in enumerate(pieces):
-        draw_text(axis, 122, 50 + (row + 0.5) * step, piece, 25, ha="right")
-    network(axis, 142, 215, 130, (330, 230), "encoder", size=23)
+        draw_text(axis, 122, top + (row + 0.5) * step, piece, 25, ha="right")
+    network(axis, 140, middle, 106, (high, 230), "encoder", size=22)
     drawn_state = axis.imshow(
-        state, extent=(306, 436, 380, 50), cmap="PuOr", vmin=-2.5, vmax=2.5, aspect="auto", interpolation="nearest"
-    )
+        state, extent=(278, 388, top + high, top), cmap="PuOr", vmin=-2.5, vmax=2.5, aspect="auto",
+        interpolation="nearest",
+    )  # fmt: skip
     drawn_state.set_zorder(2)
-    axis.set(xlim=(0, 1136), ylim=(410, 0))
-    network(axis, 470, 215, 130, (230, 300), "decoder", size=23)
-    tiles(axis, codes, palette()[codes], 640, 77, 34.5, 13)
-    arrow(axis, (778, 368), (535, 372), VERMILION, -0.28)
-    draw_text(axis, 770, 394, "what is written is read again", 21, color=RUST, ha="left")
-    flow(axis, 215, (922, 958))
-    draw_picture(axis, drawn.pictures[0], 966, 130, 170)
-    flow(axis, 215, (276, 300), (440, 465), (604, 634), line=2)
-    for x, name in ((80, "words"), (371, "a vector for each"), (778, "64 codes"), (1051, "a picture")):
-        draw_text(axis, x, 22, name, 23, color=SLATE)
+    axis.set(xlim=(0, 1136), ylim=(412, 0))
+    network(axis, 420, middle, 106, (230, high), "decoder", size=22)
+    tiles(axis, codes, palette()[codes], 558, 46, 45.5, 20)
+    arrow(axis, (556, 400), (474, 372), VERMILION, -0.3)
+    draw_text(axis, 452, 400, "what is written is read again", 21, color=RUST, ha="right")
+    flow(axis, middle, (926, 960))
+    draw_picture(axis, drawn.pictures[0], 966, middle - 85, 170)
+    flow(axis, middle, (250, 274), (392, 416), (530, 554), line=2)
+    for x, name in ((80, "words"), (333, "a vector for each"), (740, "64 codes"), (1051, "a picture")):
+        draw_text(axis, x, 20, name, 23, color=SLATE)
     save_figure("translation", made)
     return None
 
@@ -814,7 +882,7 @@ def shuffled_codebook() -> Numbers:
 # ---------------------------------------------------------------------------------------------- part 4
 
 PAIRS = (
-    ("the red Eiffel tower on the moon", ("Eiffel tower", "red", "moon", "day", "photo", 3)),
+    ("the red Eiffel tower by a lake in the mountains", ("Eiffel tower", "red", "lake", "day", "photo", 3)),
     ("a cartoon of a blue sailing boat by a lake", ("sailing boat", "blue", "lake", "day", "cartoon", 4)),
     ("a photo of a yellow house in the snow", ("house", "yellow", "snow", "day", "photo", 5)),
     ("a stained glass window of a green strawberry", ("strawberry", "green", "meadow", "day", "stained glass", 6)),
@@ -831,9 +899,65 @@ def paired(size: int) -> tuple[Tensor, list[str]]:
 
 @torch.no_grad()
 def pairs() -> Numbers:
-    """Pictures and captions, as a CLIP is trained on them."""
-    save_pictures("pair", paired(128)[0])
+    """Pictures and captions, as a CLIP is trained on them: of that size, and not of what is held out."""
+    save_pictures("pair", paired(preset().picture_size)[0])
     return {f"pair {place}": text for place, text in enumerate(paired(8)[1], 1)}
+
+
+@torch.no_grad()
+def two_towers() -> Numbers:
+    """CLIP's two towers: a picture and its caption become unit vectors, and so does another caption."""
+    pipe = pipeline()
+    clip = pipe.clip
+    assert clip is not None
+    scene = Scene("sailing boat", "red", "lake", "day", "photo", size="large", seed=5)
+    picture = paint([scene], clip.config.image_size)
+    captions = ["a photo of a red sailing boat by a lake", "a cartoon of an orange cat in the snow"]
+    image_vector = clip.encode_image(picture)[0]
+    text_vectors = clip.encode_text(pipe.clip_tokenizer.encode(captions, clip.config.context_length))
+    cosines = (text_vectors @ image_vector).tolist()
+    made, axis = canvas(1136, 420)
+
+    side = clip.config.image_size // clip.config.patch_size  # patches in a row
+    size = 20.5
+    for row, band in enumerate(picture[0].chunk(side, dim=1)):
+        for column, patch in enumerate(band.chunk(side, dim=2)):
+            draw_picture(axis, patch, 26 + column * size, 30 + row * size, size - 2, smooth=False)
+    draw_text(axis, 26 + 4 * size, 12, f"{side * side} patches", 21, color=SLATE)
+    for line, part in enumerate(("a photo of a red", "sailing boat by a lake")):
+        box(axis, 0, 276 + 50 * line, 232, 42, PALE_ORANGE, ORANGE, 1.5, 8)
+        draw_text(axis, 116, 296 + 50 * line, part, 22)
+    draw_text(axis, 116, 396, "a token for each word", 21, color=SLATE)
+    for middle, name, layers, face, edge in (
+        (112, "picture tower", clip.config.vision_layers, PALE_BLUE, BLUE),
+        (322, "text tower", clip.config.text_layers, PALE_ORANGE, ORANGE),
+    ):
+        box(axis, 282, middle - 62, 236, 124, face, edge, 3, 14)
+        draw_text(axis, 400, middle - 18, name, 28, weight="bold")
+        draw_text(axis, 400, middle + 22, f"transformer, {layers} layers", 21)
+    for middle, vector, name in ((112, image_vector, "$I$"), (322, text_vectors[0], "$T$")):
+        strip_of = axis.imshow(
+            vector[:48, None], extent=(560, 590, middle + 84, middle - 84), cmap="PuOr", vmin=-0.2, vmax=0.2,
+            aspect="auto", interpolation="nearest",
+        )  # fmt: skip
+        strip_of.set_zorder(2)
+        draw_text(axis, 614, middle, name, 32)
+    axis.set(xlim=(0, 1136), ylim=(420, 0))
+    flow(axis, 112, (200, 278), (522, 556))
+    flow(axis, 322, (236, 278), (522, 556))
+
+    x, y, radius = 900, 214, 152
+    axis.add_patch(Circle((x, y), radius, facecolor="none", edgecolor=GREY, linewidth=2, linestyle=(0, (3, 2))))
+    turned = 1.12  # the direction of the picture's vector, in radians; only the angles between vectors mean something
+    ends = [(turned, BLUE, "$I$"), (turned - acos(cosines[0]), GREEN, "$T$"),
+            (turned + acos(cosines[1]), VERMILION, r"$T\,'$")]  # fmt: skip
+    for angle, colour, name in ends:
+        arrow(axis, (x, y), (x + radius * cos(angle), y - radius * sin(angle)), colour, line=4)
+        draw_text(axis, x + 1.15 * radius * cos(angle), y - 1.15 * radius * sin(angle), name, 32, color=colour)
+    said = [f"{value:.2f}".replace("-", "−") for value in cosines]
+    draw_text(axis, x, 402, f"$I \\cdot T$ = {said[0]},   $I \\cdot T\\,'$ = {said[1]}", 25)
+    save_figure("two-towers", made)
+    return {"other caption": captions[1], "common space": str(clip.config.embed_dim)}
 
 
 @torch.no_grad()
@@ -852,7 +976,7 @@ def matrix() -> Numbers:
             x, y = 112 + side * column, 96 + side * place
             box(axis, x + 2, y + 2, side - 4, side - 4, (BLUE, shade), "white", 0, 6)
             own = place == column
-            ink = "white" if shade > 0.55 else INK
+            ink = "white" if shade > 0.7 else INK
             draw_text(axis, x + side / 2, y + side / 2, f"{score:.0f}".replace("-", "−"), 27 if own else 22, color=ink,
                   weight="bold" if own else "normal", zorder=3)  # fmt: skip
     draw_text(axis, 4, 62, "$I_i$", 30, ha="left")
@@ -899,9 +1023,9 @@ def relevance() -> Numbers:
 
 def best_of() -> Numbers:
     """How often CLIP's best of several pictures is right, with 95 % intervals over captions."""
-    made, _ = canvas(1136, 400)
-    below = plot(made, 76, 16, 700, 318)
-    names = ("held out, as the\npreset draws", "held out, freely", "held out, carelessly", "seen, freely")
+    made, _ = canvas(1136, 366)
+    below = plot(made, 76, 12, 840, 286)
+    names = ("held out, carefully", "held out, freely", "held out, carelessly", "seen, freely")
     ends = []
     for number, (arm, name) in enumerate(zip(BEST_OF.arms, names, strict=True)):
         colour = (VERMILION, ORANGE, PURPLE, BLUE)[number]
@@ -912,15 +1036,22 @@ def best_of() -> Numbers:
         ends.append((100 * estimates[-1].value, name, colour))
     heights: list[float] = []
     for value, name, colour in sorted(ends, reverse=True):
-        heights.append(min([value, *(height - 5 for height in heights[-1:])]))
-        below.text(17.8, heights[-1], name, color=colour, va="center", fontsize=22 * 0.72, weight="bold")
+        heights.append(min([value, *(height - 1.9 for height in heights[-1:])]))
+        below.text(
+            17.8, heights[-1], name, color=DARKER.get(colour, colour), va="center", fontsize=22 * 0.72, weight="bold"
+        )
     below.set(xscale="log", xticks=[1, 2, 4, 9, 16])
     below.set_xticklabels(["1", "2", "4", "9", "16"])
     below.yaxis.set_major_formatter("{x:.0f} %")
     below.set_xlabel("CLIP chooses the best of")
     below.minorticks_off()
+    asked = "How often is CLIP’s first right in all four things?"
+    below.text(16.4, 80.4, asked, ha="right", fontsize=23 * 0.72, color=SLATE)
     save_figure("best-of", made)
     changes = {}
+    for way, arm in (("carefully", BEST_OF.arms[0]), ("freely", BEST_OF.arms[1]), ("carelessly", BEST_OF.arms[2])):
+        used = {**preset().sampling, **WAYS[arm][1]}
+        changes[f"{way} drawn"] = f"guidance {used['guidance']:g}, temperature {used['temperature']:g}"
     for more, fewer in ((9, 1), (16, 9)):
         chances = best_of_each(right_pictures("held out, drawn freely"))
         change = difference(chances[more].tolist(), chances[fewer].tolist(), "captions")
@@ -1026,27 +1157,41 @@ def any_prompt() -> Numbers:
     return {"giraffe": drawn.remarks[0]}
 
 
-FIGURE_FUNCTIONS: tuple[Callable[[], Numbers], ...] = (
+FIGURE_FUNCTIONS: tuple[FunctionType, ...] = (
     heroes, first_drawing,
-    machine, writing, painting, without_blocks,
+    machine, tokens, writing, painting, without_blocks,
     lineage, gan_game, gan_draws, autoencoder, gaps, cloud, morphs, sentence, layer_added, nearest_codes, codebook,
     between, vqgan_machine, sharper,
     translation, attention, guided, shuffled_codebook,
-    pairs, matrix, zero_shot, relevance, best_of,
+    pairs, two_towers, matrix, zero_shot, relevance, best_of,
     whole_pipeline, examples, never_seen, held_out_bars, any_prompt,
 )  # fmt: skip
 
 
-def main() -> None:
-    """Draw all figures again, and write the numbers. Until all are drawn, the earlier ones stay as they were."""
+def main(names: Sequence[str] = ()) -> None:
+    """Draw figures again, and write the numbers. Until all are drawn, the earlier ones stay as they were.
+
+    Args:
+        names: of functions in FIGURE_FUNCTIONS; the figures of the others stay. Without names all are drawn.
+
+    Raises:
+        SystemExit: there is no such function.
+    """
+    known = {draw.__name__: draw for draw in FIGURE_FUNCTIONS}
+    unknown = [name for name in names if name not in known]
+    if unknown:
+        raise SystemExit(f"There is no figure {', '.join(unknown)}; there are {', '.join(known)}.")
     torch.manual_seed(0)
     shutil.rmtree(NEW, ignore_errors=True)
-    NEW.mkdir(parents=True)
-    use_typeface(SCRATCH / "fonts")
     numbers: dict[str, str] = {}
+    if names:
+        shutil.copytree(FIGURES, NEW)
+        numbers = json.loads((NEW / NUMBERS_FILE).read_text(encoding="utf-8"))
+    NEW.mkdir(parents=True, exist_ok=True)
+    use_typeface(SCRATCH / "fonts")
     with mpl.rc_context(PROJECTED):
-        for draw in FIGURE_FUNCTIONS:
-            numbers |= draw() or {}
+        for name in names or known:
+            numbers |= known[name]() or {}
     text = json.dumps(numbers, indent=2, ensure_ascii=False, sort_keys=True)
     (NEW / NUMBERS_FILE).write_text(text + "\n", encoding="utf-8")
     replace_figures()
@@ -1062,4 +1207,4 @@ def replace_figures() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1:])

@@ -17,10 +17,12 @@ from functools import cache
 from pathlib import Path
 
 import build_lessons
+import kit
 import nbformat
 import pytest
 from atelier.doctor import CHECKS, PORTS
 from atelier.teaching.lessons import LESSONS, NOTEBOOKS, minutes
+from run_lessons import memory
 
 ROOT = Path(__file__).resolve().parents[1]
 GUIDES = [ROOT / "slides" / "INSTRUCTOR.md", ROOT / "slides" / "TEACH_A_PART.md"]
@@ -30,6 +32,7 @@ DECK = ROOT / "slides" / "session.md"
 PLAN = re.compile(r"^#{2,4} (?P<name>.+): (?P<start>\d+:\d\d) to (?P<end>\d+:\d\d), (?P<minutes>\d+) minutes$", re.M)
 ROW = re.compile(r"^\| (?P<start>\d+:\d\d) \| (?P<what>.+?) \| (?P<minutes>\d+) \|$", re.M)
 PLANS = ["Half a day", "One day", "First day", "Second day", "Only part 2", "Only CLIP"]
+LONGEST = 75  # minutes without a break
 TOLERANCE = 2.0  # minutes by which the overview may differ from the newest measurement
 
 
@@ -125,6 +128,16 @@ def keys_after(word: str, what: str) -> list[str]:
     return [key for keys in lists for key in keys.split(", ")]
 
 
+def exercises_in(what: str) -> list[str]:
+    """The exercises that a row of a plan lists."""
+    return re.findall(r"\b\d\w?\.\d\b", what)
+
+
+def exercises_on_slides() -> dict[str, str]:
+    """Exercise → the part of the deck on whose slides everybody does it."""
+    return {key: slide.part for slide in kit.deck_slides() for key in kit.exercises_on(slide) if kit.is_turn(slide)}
+
+
 def needed_minutes(what: str) -> float:
     """The measured minutes of what a row of a plan lists, 0 if nothing in it was measured."""
     slides = sum(deck_minutes()[part] for part in keys_after("slides", what))
@@ -133,7 +146,7 @@ def needed_minutes(what: str) -> float:
     for key, first, last in re.findall(r"\bread (\d\w?)(?: §(\d)(?:–(\d))?)?(?![\w.])", what):
         chosen = range(int(first), int(last or first) + 1) if first else ()
         reading += sum(section_minutes(key)[each] for each in chosen) or minutes()[LESSONS[key].name].read
-    tried = sum(exercise_minutes()[key] for key in re.findall(r"\b\d\w?\.\d\b", what))
+    tried = sum(exercise_minutes()[key] for key in exercises_in(what))
     return max(slides, running) + reading + tried
 
 
@@ -183,7 +196,7 @@ def test_the_two_day_plan_has_the_whole_course() -> None:
     what = " ".join(row.what for name in ("First day", "Second day") for row in plans()[name].rows)
     assert set(re.findall(r"\bread (\d\w?)(?! §)(?![\w.])", what)) == LESSONS.keys()
     assert set(keys_after("run", what)) == LESSONS.keys()
-    assert set(re.findall(r"\b\d\w?\.\d\b", what)) == exercise_minutes().keys()
+    assert {*exercises_in(what), *exercises_on_slides()} == exercise_minutes().keys()
     assert sorted(keys_after("slides", what)) == sorted(deck_minutes())
 
 
@@ -196,13 +209,50 @@ def test_every_lesson_of_a_plan_is_run_before_it_is_read_or_practised() -> None:
             assert set(used) <= run, f"{plan.name}: “{row.what}” uses a lesson that was not run."
 
 
+def longest_stretch(plan: Plan) -> int:
+    """The most minutes of a plan between two breaks, before the first or after the last."""
+    longest = stretch = 0
+    for row in plan.rows:
+        stretch = 0 if re.match(r"(Break|Lunch)\b", row.what) else stretch + row.minutes
+        longest = max(longest, stretch)
+    return longest
+
+
+@pytest.mark.parametrize("name", PLANS)
+def test_a_plan_has_a_break_at_least_every_75_minutes(name: str) -> None:
+    assert longest_stretch(plans()[name]) <= LONGEST
+
+
+def test_a_plan_without_breaks_is_found() -> None:
+    rows = [Row(0, "slides 1", 40), Row(40, "Break", 10), Row(50, "slides 2", 40), Row(90, "a talk about Breaks", 36)]
+    assert longest_stretch(Plan("", 0, 126, 126, tuple(rows))) == 76
+
+
+def test_every_exercise_is_counted_once() -> None:
+    assert exercises_on_slides() == {"2c.1": "2", "2d.1": "2", "3.1": "3", "4.1": "4", "5.1": "5"}
+    two_days = [*plans()["First day"].rows, *plans()["Second day"].rows]
+    for rows in [two_days, *(plan.rows for name, plan in plans().items() if not name.endswith("day") or "One" in name)]:
+        what = " ".join(row.what for row in rows)
+        shown = [key for key, part in exercises_on_slides().items() if part in keys_after("slides", what)]
+        listed = [*exercises_in(what), *shown]
+        assert sorted(set(listed)) == sorted(listed)
+
+
+def test_no_row_of_a_plan_starts_two_kernels() -> None:
+    for plan in plans().values():
+        for row in plan.rows:
+            assert len(keys_after("run", row.what)) <= 1, f"{plan.name}: {row.what}"
+
+
 # ---------------------------------------------------------------------------------------------- other statements
 
 
 def test_overview_has_the_measured_minutes() -> None:
-    rows = re.findall(r"^\| (\d\w?) [^|]+\| ([\d.]+) \| ([\d.]+) \| (\d+) \|$", TEXT, flags=re.M)
+    rows = re.findall(r"^\| (\d\w?) [^|]+\| ([\d.]+) \| ([\d.]+) \| (\d+) \| ([^|]+) \|$", TEXT, flags=re.M)
     assert [key for key, *_ in rows] == list(LESSONS)
-    for key, read, run, exercises in rows:
+    for key, read, run, exercises, held in rows:
+        megabytes = memory().get(LESSONS[key].name)
+        assert held == (f"{megabytes / 1000:.1f} GB" if megabytes else "not measured"), "run slides/kit.py"
         measured = minutes()[LESSONS[key].name]
         assert float(read) == pytest.approx(measured.read, abs=TOLERANCE), f"lesson {key}, to read"
         assert float(run) == pytest.approx(measured.cpu, abs=TOLERANCE), f"lesson {key}, to run"
@@ -215,6 +265,8 @@ def test_targets_files_checks_and_ports_in_the_guides_exist() -> None:
         assert re.search(rf"^{target}:", makefile, flags=re.M), f"there is no make {target}"
     for path in set(re.findall(r"\]\((?!https?:|#)([^)#]+)", TEXT)):
         assert (ROOT / "slides" / path).exists(), f"{path} is not there"
+    for path in set(re.findall(r"`(?:python )?((?:slides|notebooks)/[\w./]+\.\w+)", TEXT)):
+        assert (ROOT / path).is_file(), f"{path} is not there"
     for what in set(re.findall(r"FAIL +(\w+)", TEXT)):
         assert what in {*CHECKS, "torchvision"}, f"the doctor has no line {what}"
     assert all(str(port) in TEXT for port in PORTS)

@@ -12,16 +12,34 @@ from typing import Any
 import deck
 import figures
 import pytest
+from atelier.world import Scene, is_held_out
 from browsing import Seen, watched
 from playwright.sync_api import Browser, Page
 
 WIDTH, HEIGHT = 1280, 720
 MARGIN = 20  # of the slide's pixels that stay free at its edges
 LEAST_TEXT = 16  # pixels; a slide is 720 of them high
+LEAST_CONTRAST = 4.5  # of text and its background, as WCAG's level AA asks
 
-# Finds what is outside of the slide, what covers the footer, what is cut off, and what is too small to read.
-MEASURE = """([margin, least]) => {
-  const found = {outside: [], cut: [], small: [], broken: [], foot: []};
+# Finds what is outside of the slide, what covers the footer, what is cut off, and what is too small or faint to read.
+MEASURE = """([margin, least, contrast]) => {
+  const found = {outside: [], cut: [], small: [], broken: [], foot: [], faint: []};
+  const light = colour => {
+    const [r, g, b] = colour.match(/[\\d.]+/g).slice(0, 3).map(value => value / 255)
+      .map(value => value <= 0.03928 ? value / 12.92 : ((value + 0.055) / 1.055) ** 2.4);
+    return 0.2126 * r + 0.7152 * g + 0.0722 * b;
+  };
+  const behind = each => {
+    for (let at = each; at; at = at.parentElement) {
+      const colour = getComputedStyle(at).backgroundColor;
+      if (!/, 0\\)$/.test(colour)) return colour;
+    }
+    return 'rgb(255, 255, 255)';
+  };
+  const ratio = each => {
+    const [low, high] = [light(getComputedStyle(each).color), light(behind(each))].sort((a, b) => a - b);
+    return (high + 0.05) / (low + 0.05);
+  };
   const slide = document.querySelector('svg.bespoke-marp-active') || document.querySelector('.bespoke-marp-active');
   const section = [...slide.querySelectorAll('section')].find(each => each.querySelector('h1'));
   const frame = section.getBoundingClientRect();
@@ -43,6 +61,7 @@ MEASURE = """([margin, least]) => {
       found.cut.push(name(each));
     const own = [...each.childNodes].some(node => node.nodeType === 3 && node.textContent.trim());
     if (own && parseFloat(getComputedStyle(each).fontSize) < least) found.small.push(name(each));
+    if (own && ratio(each) < contrast) found.faint.push(name(each));
   }
   for (const image of slide.querySelectorAll('img'))
     if (!image.complete || !image.naturalWidth || !image.alt) found.broken.push(name(image));
@@ -83,7 +102,7 @@ def shown(page: Page, number: int) -> dict[str, Any]:
         f"each => each.classList.contains('bespoke-marp-active')) === {number - 1}"
     )
     page.evaluate("document.fonts.ready")
-    return page.evaluate(MEASURE, [MARGIN, LEAST_TEXT])
+    return page.evaluate(MEASURE, [MARGIN, LEAST_TEXT, LEAST_CONTRAST])
 
 
 NUMBERS = range(1, len(deck.slides(deck.SOURCE.read_text(encoding="utf-8"))) + 1)
@@ -102,9 +121,42 @@ def test_overflow_is_found(page: Page) -> None:
     page.evaluate(
         "document.querySelectorAll('.bespoke-marp-active .plan > span').forEach(each => each.style.fontSize = '120px')"
     )
-    found = page.evaluate(MEASURE, [MARGIN, LEAST_TEXT])
+    found = page.evaluate(MEASURE, [MARGIN, LEAST_TEXT, LEAST_CONTRAST])
     assert found["outside"] or found["foot"] or found["overlaps"]
+    assert found["faint"] == []
+    page.evaluate("document.querySelector('.bespoke-marp-active .plan > span').style.color = '#aaaaaa'")
+    assert page.evaluate(MEASURE, [MARGIN, LEAST_TEXT, LEAST_CONTRAST])["faint"] == ["span: Building blocks"]
     page.reload()
+
+
+def test_a_verdict_appears_with_a_key_and_its_reason_with_it(page: Page, slides: list[deck.Slide]) -> None:
+    (number,) = [slide.number for slide in slides if "{{claims blocks-vqgan}}" in slide.source]
+    shown(page, number)
+    label, reason = (page.locator(f".bespoke-marp-active {name}") for name in (".verdict", ".why"))
+    assert label.count() == reason.count() == 1
+    assert [each.evaluate("each => getComputedStyle(each).visibility") for each in (label, reason)] == ["hidden"] * 2
+    page.keyboard.press("ArrowRight")
+    assert [each.evaluate("each => getComputedStyle(each).visibility") for each in (label, reason)] == ["visible"] * 2
+
+
+def test_films_run_on_the_screen_and_stand_still_on_paper(page: Page, slides: list[deck.Slide]) -> None:
+    (number,) = [slide.number for slide in slides if "{{film writing" in slide.source]
+    shown(page, number)
+    place = "each => getComputedStyle(each).backgroundPositionX"
+    film = page.locator(".bespoke-marp-active .film").last
+    seen = set()
+    for _ in range(20):
+        page.wait_for_timeout(100)
+        seen.add(film.evaluate(place))
+    assert len(seen) > 3
+    page.emulate_media(reduced_motion="reduce")
+    last = film.evaluate("each => each.style.getPropertyValue('--last')")
+    assert float(film.evaluate(place).rstrip("px")) == pytest.approx(float(last.strip().rstrip("px")), abs=0.1)
+    page.emulate_media(reduced_motion="no-preference", media="print")
+    visible = [page.locator(f".bespoke-marp-active {name}").is_visible() for name in (".films", ".paper")]
+    page.emulate_media(media="screen")
+    assert visible == [False, True]
+    assert page.locator(".bespoke-marp-active .paper").is_hidden()
 
 
 def test_nothing_is_fetched(opened: tuple[Page, Seen], built: Path) -> None:
@@ -169,6 +221,11 @@ def test_numbers_file_has_the_numbers_that_slides_use() -> None:
     assert asked == said.keys()
 
 
+def test_pairs_that_slides_call_training_pairs_are_not_held_out() -> None:
+    scenes = [Scene(*values[:5], size="large", seed=values[5]) for _, values in figures.PAIRS]
+    assert [scene for scene in scenes if is_held_out(scene)] == []
+
+
 def folder_with(path: Path, name: str, content: str) -> Path:
     path.mkdir()
     (path / name).write_text(content)
@@ -218,5 +275,10 @@ def test_interrupted_figures_leave_the_earlier_ones(tmp_path: Path, monkeypatch:
     figures.main()
     assert (earlier / "map.png").read_text() == "new"
     assert json.loads((earlier / "numbers.json").read_text()) == {"seven": "7"}
+    (earlier / "other.png").write_text("kept")
+    figures.main(["draw"])
+    assert (earlier / "other.png").read_text() == "kept"
+    with pytest.raises(SystemExit, match="There is no figure sketch"):
+        figures.main(["sketch"])
     assert not (tmp_path / "new").exists()
     assert not (tmp_path / "old").exists()
