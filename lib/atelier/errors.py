@@ -13,6 +13,7 @@ OPTIONAL_PACKAGES = {  # module → distribution of every package in an extra of
     "onnx": "onnx",
     "onnxscript": "onnxscript",
     "open_clip": "open_clip_torch",
+    "segno": "segno",
     "starlette": "starlette",
     "torchvision": "torchvision",
     "transformers": "transformers",

@@ -39,7 +39,7 @@ from atelier.page.messages import Lines, discard_body, read_json, sentence
 from atelier.room.limits import HEARTBEAT, MOST_REQUEST_BYTES, PAUSE
 from atelier.room.participants import Participant
 from atelier.room.pictures import encoded_again
-from atelier.room.qr import qr_code, svg_path
+from atelier.room.qr import qr_path
 from atelier.room.room import PARTS, Room
 
 STATIC = Path(__file__).parent / "static"
@@ -164,9 +164,9 @@ class RoomApp:
         """Answer with what the screen shows from the beginning."""
         self._check_key(request)
         joining = [f"{address}/{self.room.code}" for address in self.addresses]
-        codes = [qr_code(address) for address in joining]
+        codes = map(qr_path, joining)
         places = [
-            {"address": address, "joining": join, "qr": svg_path(code), "size": len(code)}
+            {"address": address, "joining": join, "qr": code.path, "size": code.size}
             for address, join, code in zip(self.addresses, joining, codes, strict=True)
         ]
         lessons = {lesson: len(claims) for lesson, claims in self.room.claims.items()}
