@@ -32,8 +32,10 @@ PAGES = (  # pages, and the files that they link to
     "data/laptop/curves.png",
     "data/sprites/README.md",
     "docs/*.png",
+    "docs/REPRODUCIBLE.md",
     "slides/INSTRUCTOR.md",
     "slides/TEACH_A_PART.md",
+    "slides/ROOM.md",
     "slides/COVERAGE.md",
 )
 DOWNLOADS = ("slides/built/session.html", "slides/built/session.pdf", "notebooks/*.ipynb")
