@@ -17,7 +17,10 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from chromium import chromium
-from playwright.sync_api import Browser, Page, sync_playwright
+from playwright.sync_api import Browser, Page, expect, sync_playwright
+
+PATIENCE = 120_000  # milliseconds for a page to do something, on a machine that runs other tests besides
+expect.set_options(timeout=PATIENCE / 4)
 
 
 @contextmanager
@@ -50,6 +53,7 @@ def watched(browser: Browser, **context: Any) -> Generator[tuple[Page, Seen]]:
         context: as for Playwright's `new_context`: viewport, color_scheme, offline, …
     """
     opened = browser.new_context(**context)
+    opened.set_default_timeout(PATIENCE)
     page, seen = opened.new_page(), Seen()
     page.on("request", lambda request: seen.requests.append(request.url))
     page.on("console", lambda message: seen.complaints.append(message.text) if message.type == "error" else None)
