@@ -119,7 +119,8 @@ def test_a_drawing_can_be_stopped_as_soon_as_it_begins(page: Page, address: str)
     open_ready(page, address)
     draw(page, PROMPT)
     said = page.evaluate("""async () => {
-      const [form, button, status] = [".draw-panel form", "button.draw", "p.status"].map(each => document.querySelector(each));
+      const named = [".draw-panel form", "button.draw", "p.status"];
+      const [form, button, status] = named.map(each => document.querySelector(each));
       form.requestSubmit();
       for (let i = 0; i < 100 && button.textContent !== "STOP"; i++) await Promise.resolve(); // no worker answers yet
       const said = status.textContent;
