@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, TypeVar
 
 import pytest
 import torch
+from _pytest._code.code import ExceptionChainRepr
 from accelerate.state import AcceleratorState
 
 if TYPE_CHECKING:
@@ -45,6 +46,13 @@ def pytest_make_collect_report(
     collector: pytest.Collector,
 ) -> Generator[None, pytest.CollectReport, pytest.CollectReport]:
     return _fail_if_skipped((yield), collector)
+
+
+def pytest_runtest_logreport(report: pytest.TestReport) -> None:
+    """Name a test that failed at once, with its error: a run that is stopped by a time limit prints no summary."""
+    if report.failed and isinstance(report.longrepr, ExceptionChainRepr):
+        crash = report.longrepr.reprcrash
+        print(f"\n{report.nodeid}: {report.when} failed: {crash.message if crash else report.longrepr}", flush=True)
 
 
 @pytest.fixture(autouse=True)

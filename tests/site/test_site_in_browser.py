@@ -72,7 +72,7 @@ def test_each_fault_is_found(browser: Browser, address: str) -> None:
 
 def test_controls_of_a_lesson_can_be_moved(screen: tuple[Page, Seen], address: str) -> None:
     page, _ = screen
-    open_whole(page, address + "notebooks/2d_vq_vae.html")
+    open_whole(page, address + "notebooks/2a_vanilla_gan.html")
     readout = page.locator(".widget-slider .widget-readout").first
     readout.wait_for()
     before = readout.text_content()
