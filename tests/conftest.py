@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Generator
 from typing import TYPE_CHECKING, TypeVar
 
@@ -52,7 +53,7 @@ def pytest_runtest_logreport(report: pytest.TestReport) -> None:
     """Name a test that failed at once, with its error: a run that is stopped by a time limit prints no summary."""
     if report.failed and isinstance(report.longrepr, ExceptionChainRepr):
         crash = report.longrepr.reprcrash
-        print(f"\n{report.nodeid}: {report.when} failed: {crash.message if crash else report.longrepr}", flush=True)
+        sys.stdout.write(f"\n{report.nodeid}: {report.when} failed: {crash.message if crash else report.longrepr}\n")
 
 
 @pytest.fixture(autouse=True)

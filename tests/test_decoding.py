@@ -4,13 +4,15 @@ import copy
 import gc
 import weakref
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
 from atelier.blocks.bart import Bart, BartConfig
 from atelier.decoding import Sampling, decode, probabilities, sample_codes, uniform_numbers
 from atelier.decoding.cache import StaticCache
-from atelier.decoding.decode import DecodingStep, as_cuda_graph, captured
+from atelier.decoding.graphs import CapturedStep, DecodingSteps, as_cuda_graph, captured
+from atelier.decoding.step import DecodingStep, encode_prompts
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -179,7 +181,8 @@ def test_a_step_as_a_cuda_graph_writes_the_same_codes(bart: Bart, monkeypatch, g
     sampling, uniforms = Sampling(guidance=guidance, top_k=8), uniform_numbers(3, 3, 12).repeat(2, 1)
     expected = last(decode(bart, TEXT, EMPTY, sampling, uniforms))
     with torch.no_grad():
-        step = DecodingStep(bart, TEXT, EMPTY, 6, sampling, CONFIG.target_vocabulary)
+        prompts = encode_prompts(bart, TEXT, EMPTY, sampling.guided)
+        step = DecodingStep(bart, prompts, 6, sampling, CONFIG.target_vocabulary)
         positions, written = step.cache.all_positions.clone(), expected[:, :given]
         tokens = torch.cat([torch.full((6, 1), CONFIG.decoder_start), written], dim=1)
         tokens = step(tokens, positions[: given + 1], uniforms[:, given], given + 1)
@@ -233,8 +236,136 @@ def test_a_step_that_cannot_be_captured_runs_as_it_is(
         raise torch.OutOfMemoryError("no room for the graph")
 
     monkeypatch.setattr("torch.cuda.make_graphed_callables", fail)
-    step = DecodingStep(bart, TEXT, EMPTY, 2, Sampling(), 24)
+    step = DecodingStep(bart, encode_prompts(bart, TEXT, EMPTY, guided=True), 2, Sampling(), 24)
     tokens, uniforms = torch.zeros(2, 1, dtype=torch.long), torch.zeros(2)
     assert captured(step, tokens, step.cache.all_positions[:1], uniforms) is step
     (record,) = caplog.records
     assert "no room for the graph" in record.getMessage()
+
+
+class Captures:
+    """Counts captures, which need no GPU here: see `replayed`."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.count = 0
+        monkeypatch.setattr("atelier.decoding.graphs.can_be_captured", lambda text: True)
+        monkeypatch.setattr(torch.cuda, "make_graphed_callables", self.capture)
+
+    def capture(self, function: Callable[..., torch.Tensor], own: tuple[torch.Tensor, ...]) -> object:
+        self.count += 1
+        return replayed(function, own)
+
+
+@pytest.fixture
+def captures(monkeypatch: pytest.MonkeyPatch) -> Captures:
+    return Captures(monkeypatch)
+
+
+def drawn(bart: Bart, steps: DecodingSteps | None = None, text: torch.Tensor = TEXT, seed: int = 0, **how: Any) -> list:
+    device = bart.text_embedding.weight.device
+    uniforms = uniform_numbers(seed, 2, 12).repeat(len(text), 1).to(device)
+    return last(decode(bart, text.to(device), EMPTY.to(device), Sampling(**how), uniforms, steps=steps)).tolist()
+
+
+DRAWINGS: list[dict[str, Any]] = [
+    {"seed": 0},
+    {"seed": 1, "text": TEXT.flip(0)},
+    {"seed": 2, "guidance": 7.5},
+    {"seed": 3, "guidance": 0.0, "temperature": 0.3},
+    {"seed": 0},
+]
+
+
+def test_a_captured_step_is_used_again_by_later_drawings(bart: Bart, captures: Captures) -> None:
+    steps = DecodingSteps()
+    found = [drawn(bart, steps, **how) for how in DRAWINGS]
+    assert captures.count == 1
+    captures.count = 0
+    assert found == [drawn(bart, **how) for how in DRAWINGS]  # each with a step of its own
+    assert captures.count == len(DRAWINGS)
+
+
+def test_a_captured_step_writes_the_codes_of_a_plain_one(bart: Bart, monkeypatch: pytest.MonkeyPatch) -> None:
+    plain = [drawn(bart, **how) for how in DRAWINGS]
+    Captures(monkeypatch)
+    steps = DecodingSteps()
+    assert [drawn(bart, steps, **how) for how in DRAWINGS] == plain
+
+
+@pytest.mark.parametrize(
+    "other",
+    [{"guidance": 1.0}, {"temperature": 0.0}, {"top_k": 3}, {"top_p": 0.5}, {"text": TEXT[:1]}],
+    ids=lambda value: next(iter(value)),
+)
+def test_a_drawing_that_needs_another_graph_captures_it(bart: Bart, captures: Captures, other: dict[str, Any]) -> None:
+    steps = DecodingSteps()
+    found = drawn(bart, steps), drawn(bart, steps, **other), drawn(bart, steps), drawn(bart, steps, **other)
+    assert captures.count == 2
+    assert found == (drawn(bart), drawn(bart, **other), drawn(bart), drawn(bart, **other))
+
+
+def test_the_step_that_was_not_used_for_the_longest_time_is_deleted(bart: Bart, captures: Captures) -> None:
+    steps = DecodingSteps(most=2)
+    for top_k in (1, 2, 1, 3, 1):  # 3 replaces 2
+        drawn(bart, steps, top_k=top_k)
+    assert captures.count == 3
+    drawn(bart, steps, top_k=2)
+    assert captures.count == 4
+
+
+def test_a_drawing_that_was_stopped_gives_its_step_back_and_a_second_one_has_its_own(
+    bart: Bart, captures: Captures
+) -> None:
+    steps = DecodingSteps()
+    uniforms = uniform_numbers(0, 2, 12).repeat(len(TEXT), 1)
+    begun = [decode(bart, TEXT, EMPTY, Sampling(), uniforms, steps=steps) for _ in range(2)]
+    halves = [[next(stream) for _ in range(6)][-1] for stream in begun]  # both at once
+    assert captures.count == 2
+    assert torch.equal(*halves)
+    begun.clear()  # closes both
+    assert drawn(bart, steps) == drawn(bart)
+    assert captures.count == 3  # the last drawing had no store
+
+
+def test_steps_are_freed_with_their_pipeline(bart: Bart, captures: Captures) -> None:
+    steps = DecodingSteps()
+    drawn(bart, steps)
+    gc.disable()
+    try:
+        (step,) = steps._kept.values()
+        assert isinstance(step, CapturedStep)
+        alive = weakref.ref(step.step.cache)
+        del step, steps
+        assert alive() is None
+    finally:
+        gc.enable()
+
+
+def test_a_failed_capture_is_reported_once(
+    bart: Bart, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    expected = [drawn(bart, **how) for how in DRAWINGS]
+
+    def fail(*_: object) -> None:
+        raise torch.OutOfMemoryError("no room for the graph")
+
+    monkeypatch.setattr("atelier.decoding.graphs.can_be_captured", lambda text: True)
+    monkeypatch.setattr("torch.cuda.make_graphed_callables", fail)
+    steps = DecodingSteps()
+    assert [drawn(bart, steps, **how) for how in DRAWINGS] == expected
+    assert len(caplog.records) == 1
+
+
+@pytest.mark.hardware
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_a_gpu_captures_a_step_once_and_launches_it_as_a_whole(bart: Bart) -> None:
+    expected = [drawn(bart, **how) for how in DRAWINGS]
+    on_gpu, steps = copy.deepcopy(bart).cuda(), DecodingSteps()
+    assert [drawn(on_gpu, steps, **how) for how in DRAWINGS] == expected
+    (step,) = steps._kept.values()
+    assert step.graph is not step.step, "capturing failed"
+    with torch.profiler.profile() as profiler:
+        drawn(on_gpu, steps)
+    counts = {event.key: event.count for event in profiler.key_averages()}
+    assert counts["cudaGraphLaunch"] == CONFIG.target_length
+    assert counts["cudaLaunchKernel"] / CONFIG.target_length < 20  # copies into the graph's tensors, and the encoder

@@ -25,7 +25,7 @@ from atelier import Pipeline
 from atelier.blocks.bart import Bart, BartConfig
 from atelier.blocks.vqgan import VQGAN
 from atelier.decoding import Sampling
-from atelier.decoding.decode import DecodingStep
+from atelier.decoding.step import DecodingStep, encode_prompts
 from atelier.weights.preset import Preset, add_file, save_preset, save_weights
 from atelier.weights.published.mindalle import detoker_config
 from atelier.weights.published.tokenizer import read_tokenizer
@@ -155,7 +155,8 @@ def our_step(pipe: Pipeline, pictures: int) -> Callable[[int], object]:
     length = pipe.bart.config.text_length
     text, nothing = pipe.tokenizer.encode([PROMPT], length), pipe.tokenizer.empty_caption(length)
     with torch.no_grad():
-        step = DecodingStep(pipe.bart, text, nothing, pictures, SAMPLING, 2**14)
+        prompts = encode_prompts(pipe.bart, text, nothing, SAMPLING.guided)
+        step = DecodingStep(pipe.bart, prompts, pictures, SAMPLING, 2**14)
     tokens, uniforms = torch.randint(2**14, (pictures, 1)), torch.rand(pictures)
     return lambda at: step(tokens, step.cache.all_positions[at : at + 1], uniforms, at + 1)
 

@@ -1,9 +1,8 @@
 // A plane of latents with a mark that can be moved: what the decoder draws there, and the judge's answer.
 
 import { element } from "./dom.js";
-import { Fault } from "./fault.js";
 import { verdict } from "./judge.js";
-import { listOfModels, Painter } from "./painter.js";
+import { loadModel } from "./loading.js";
 import { paint } from "./pictures.js";
 
 const SIDE = 300; // of the plane, in its own units
@@ -30,19 +29,7 @@ export class PlanePanel {
   }
 
   async loadNow() {
-    try {
-      this.status.textContent = "Loading the decoder.";
-      this.painter = new Painter();
-      const list = await listOfModels();
-      this.manifest = await this.painter.load(list, this.folder, (share) => (this.progress.value = share));
-      this.status.textContent = "Drag the mark, or move the sliders.";
-      await this.move(this.facts.start);
-    } catch (fault) {
-      if (!(fault instanceof Fault)) throw fault;
-      this.status.textContent = fault.message;
-      this.status.classList.add("fault");
-    }
-    this.progress.hidden = true;
+    await loadModel(this, () => this.move(this.facts.start), "Drag the mark, or move the sliders.");
   }
 
   /** Go to a point, and draw there as soon as the point before is drawn. */

@@ -1,9 +1,8 @@
 // A sprite's grid of codes, in which codes can be replaced: what the decoder draws, and the judge's answer.
 
 import { element } from "./dom.js";
-import { Fault } from "./fault.js";
 import { verdict } from "./judge.js";
-import { listOfModels, Painter } from "./painter.js";
+import { loadModel } from "./loading.js";
 import { paint } from "./pictures.js";
 
 const SIDE = 8; // cells of a grid in a row
@@ -111,20 +110,11 @@ export class SwapPanel {
   }
 
   async loadNow() {
-    try {
-      this.status.textContent = "Loading the decoder.";
-      this.painter = new Painter();
-      const list = await listOfModels();
-      this.manifest = await this.painter.load(list, this.folder, (share) => (this.progress.value = share));
+    const begin = async () => {
       await this.#drawWords();
-      this.status.textContent = "Choose a code, then cells.";
       await this.#draw();
-    } catch (fault) {
-      if (!(fault instanceof Fault)) throw fault;
-      this.status.textContent = fault.message;
-      this.status.classList.add("fault");
-    }
-    this.progress.hidden = true;
+    };
+    await loadModel(this, begin, "Choose a code, then cells.");
   }
 
   /** Show the middle of the picture that a grid of one code alone gives, for every code. */

@@ -43,11 +43,17 @@ class StaticCache:
         c = bart.config
         shape = (2, rows, c.heads, c.target_length, c.width // c.heads)
         # Attention gives masked entries, which are not yet written, the weight 0. But 0 · NaN is NaN, so the memory
-        # must be zeroed.
+        # must be zeroed: here, and in `clear`.
         tensors = [torch.zeros(shape, device=device, dtype=dtype) for _ in range(c.decoder_layers)]
         self.all_positions = torch.arange(c.target_length, device=device)
         self.window = Window(self.all_positions[:1], 1)
         self.layers = [StaticLayerCache(self.window, *keys_and_values) for keys_and_values in tensors]
+
+    def clear(self) -> None:
+        """Forget all tokens, for another drawing."""
+        for layer in self.layers:
+            layer.keys.zero_()
+            layer.values.zero_()
 
     def set_positions(self, positions: Tensor, length: int | None) -> None:
         """Set the positions of the next tokens and the number of positions that they attend to.

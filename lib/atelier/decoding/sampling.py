@@ -68,6 +68,16 @@ class Sampling:
         if self.top_p is not None and not 0 < self.top_p <= 1:
             raise AtelierError(f"top_p is {self.top_p}; give a probability above 0 and at most 1.")
 
+    @property
+    def guided(self) -> bool:
+        """Whether the logits for the empty caption are needed too."""
+        return self.guidance != 1
+
+    @property
+    def greedy(self) -> bool:
+        """Whether the most likely code is always taken."""
+        return self.temperature < GREEDY_BELOW
+
 
 def probabilities(logits: Tensor, sampling: Sampling) -> Tensor:
     """Compute the probabilities of the next code.
@@ -80,7 +90,7 @@ def probabilities(logits: Tensor, sampling: Sampling) -> Tensor:
         (n, codes) float32; each row sums to 1.
     """
     logits = logits.float()
-    if sampling.temperature < GREEDY_BELOW:
+    if sampling.greedy:
         return torch.zeros_like(logits).scatter_(1, logits.argmax(1, keepdim=True), 1.0)
     if sampling.top_k is not None and sampling.top_k < logits.shape[1]:
         best = logits.topk(sampling.top_k)

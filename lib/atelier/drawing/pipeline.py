@@ -23,7 +23,7 @@ from atelier.arguments import shown, whole_number
 from atelier.blocks.bart import Bart
 from atelier.blocks.clip import CLIP
 from atelier.blocks.vqgan import VQGAN
-from atelier.decoding import Sampling, SamplingOptions, decode, uniform_numbers
+from atelier.decoding import DecodingSteps, Sampling, SamplingOptions, decode, uniform_numbers
 from atelier.drawing.drawing import Drawing
 from atelier.drawing.packed import prepare_for_drawing
 from atelier.drawing.prompts import PromptError as PromptError
@@ -77,6 +77,7 @@ class Pipeline:
         self.device = torch.device(device)
         self.vqgan = vqgan.eval().to(self.device).to(memory_format=torch.channels_last)  # faster convolutions
         self.bart = bart.eval().to(self.device)
+        self.decoding_steps = DecodingSteps()
         self.clip = None if clip is None else clip.eval().to(self.device)
 
     @classmethod
@@ -340,7 +341,7 @@ class Pipeline:
         empty = self.tokenizer.empty_caption(self.bart.config.text_length).to(self.device)  # (t,)
         uniforms = uniform_numbers(seed, last, length)[first - 1 :].repeat(len(prompts), 1).to(self.device)
         prefix = None if kept is None else kept.flatten().expand(len(uniforms), -1)  # (p · n, k)
-        steps = decode(self.bart, text, empty, sampling, uniforms, prefix, self.vqgan.config.codes)
+        steps = decode(self.bart, text, empty, sampling, uniforms, prefix, self.vqgan.config.codes, self.decoding_steps)
         settings = {"preset": self.name, **asdict(sampling), **({} if kept is None else _kept(kept.numel(), grid))}
         drawing = partial(Drawing, seed=seed, settings=settings)
         for codes in self._each_without_autocast(steps):
