@@ -4,7 +4,7 @@ import base64
 import hashlib
 import json
 import threading
-from collections.abc import Callable, Generator
+from collections.abc import Callable, Generator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -137,6 +137,17 @@ def flax_vqgan(vqgan: VQGAN) -> dict[str, Any]:
         for kind in ("up", "down", "block", "attn"):
             owner = owner.replace(f".{kind}.", f".{kind}_")
         tree[f"{owner.replace('.', '/')}/{leaf}"] = array
+    return tree
+
+
+def unscanned(content: Mapping[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """A translator whose layers are stacked on the first axis, as a tree with an entry for each layer."""
+    tree = {}
+    for name, array in content.items():
+        if "Layers/" in name:
+            tree |= {name.replace("Layers/", f"Layer_{number}/"): layer for number, layer in enumerate(array)}
+        else:
+            tree[name] = array
     return tree
 
 

@@ -1,16 +1,19 @@
 """The project's own files, scanned and unscanned, give the same numbers in our code as in its own, see fixtures/."""
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import published_files as files
 import pytest
 import torch
 from atelier.blocks.bart import Bart
 from atelier.decoding import Sampling, decode
 from atelier.weights.normalizers import HashtagSplitter, normalize_for_dalle_mini
 from atelier.weights.published.flax import load_bart
+from atelier.weights.published.msgpack import read_msgpack
 from atelier.weights.published.tokenizer import read_tokenizer
 from torch import Tensor
 
@@ -26,9 +29,27 @@ def official() -> dict[str, Tensor]:
     return {name: torch.from_numpy(array) for name, array in np.load(FIXTURE / "io.npz").items() if array.ndim}
 
 
+@pytest.fixture(scope="module")
+def older_form(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The translator's folder in the form of older files, made from the published form."""
+    folder = tmp_path_factory.mktemp("unscanned")
+    stacked = read_msgpack(FIXTURE / "scanned" / "flax_model.msgpack")
+    files.write_msgpack(
+        folder / "flax_model.msgpack", files.unscanned({name: array.read().numpy() for name, array in stacked.items()})
+    )
+    shutil.copy(FIXTURE / "unscanned" / "config.json", folder)
+    return folder
+
+
 @pytest.fixture(scope="module", params=["scanned", "unscanned"])
-def bart(request: pytest.FixtureRequest) -> Bart:
-    return load_bart(FIXTURE / request.param)
+def bart(request: pytest.FixtureRequest, older_form: Path) -> Bart:
+    return load_bart(FIXTURE / "scanned" if request.param == "scanned" else older_form)
+
+
+def test_the_older_form_has_the_official_names_and_shapes(older_form: Path) -> None:
+    official = json.loads((FIXTURE / "unscanned" / "shapes.json").read_text())
+    arrays = read_msgpack(older_form / "flax_model.msgpack")
+    assert {name: list(array.shape) for name, array in arrays.items()} == official
 
 
 def assert_same(ours: Tensor, theirs: Tensor) -> None:
