@@ -16,6 +16,7 @@ HERE = Path(__file__).resolve().parent
 sys.path.insert(0, str(HERE.parent / "slides"))
 
 from chromium import chromium  # noqa: E402  (it needs the folder named above)
+from pictures import JPEG  # noqa: E402
 
 PORT = 7861
 WAIT = 120_000  # milliseconds for a drawing
@@ -36,7 +37,7 @@ def served() -> Generator[str]:
 
 
 def main() -> None:
-    """Write page.png beside this file: the page with nine pictures of a prompt."""
+    """Write page.jpg beside this file: the page with nine pictures of a prompt."""
     with served() as address, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=chromium(), args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1280, "height": 1000}, color_scheme="light")
@@ -48,7 +49,7 @@ def main() -> None:
         page.wait_for_selector("#pictures .best", timeout=WAIT)
         page.locator("header").hover()
         with Image.open(io.BytesIO(page.screenshot())) as shot:
-            shot.convert("RGB").save(HERE / "page.png", optimize=True)
+            shot.convert("RGB").save(HERE / "page.jpg", **JPEG)
         browser.close()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -23,6 +24,7 @@ GALLERY = (  # the session's own prompts, and two that were held out of training
     "a watercolour of a purple mushroom in a forest",
 )
 INK, GAP = (40, 42, 54), 8
+JPEG: dict[str, Any] = {"quality": 85, "subsampling": 0, "optimize": True, "progressive": True}
 
 
 def sheet(title: str, pictures: Tensor, names: Sequence[str], columns: int, seam: int = 26) -> Image.Image:
@@ -86,10 +88,10 @@ def gallery(pipe: Pipeline) -> Image.Image:
 
 
 def main() -> None:
-    """Write world.png, strawberry.png and gallery.png beside this file."""
-    contact_sheet().save(HERE / "world.png", optimize=True)
+    """Write world.jpg, strawberry.jpg and gallery.png beside this file."""
+    contact_sheet().save(HERE / "world.jpg", **JPEG)
     pipe = Pipeline.from_pretrained("laptop")
-    pipe.draw(STRAWBERRY, n=9, seed=0).save(HERE / "strawberry.png", columns=9)
+    pipe.draw(STRAWBERRY, n=9, seed=0).grid(columns=9).convert("RGB").save(HERE / "strawberry.jpg", **JPEG)
     gallery(pipe).quantize(256).save(HERE / "gallery.png", optimize=True)
 
 

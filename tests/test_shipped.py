@@ -115,7 +115,7 @@ def test_sample_is_what_its_command_paints(tmp_path: Path) -> None:
         assert (abs(kept - painted) > 2).mean() < 0.002, number
 
 
-@pytest.mark.parametrize("name", ["strawberry.png", "world.png"])
+@pytest.mark.parametrize("name", ["strawberry.jpg", "world.jpg", "page.jpg"])
 def test_the_documentations_pictures_are_there(name: str) -> None:
     with Image.open(DATA.parent / "docs" / name) as image:
         assert image.width > 1000

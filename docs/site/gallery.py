@@ -25,7 +25,7 @@ WORLD = """\
 
 What `atelier.world` can paint. The shipped model learned a part of it, with ten of these subjects.
 
-![A contact sheet: every subject, setting, style, time of day and colour of the painted world](docs/world.png)"""
+![A contact sheet: every subject, setting, style, time of day and colour of the painted world](docs/world.jpg)"""
 
 
 def sections(text: str) -> Iterator[tuple[str, list[str]]]:
