@@ -92,8 +92,8 @@ test: develop ## style, types, every test that needs Python only, every lesson
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope --nbval-lax --nbval-current-env --ignore=notebooks/build notebooks
 
 test-all: test $(NODE) ## and the page, JupyterLab, the deck, the site and an imitation of Colab
-	$(BIN)/python -m pytest tests/browser
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile tests/site tests/colab tests/slides
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder \
+		tests/colab tests/browser tests/slides tests/site
 
 matrix: develop ## run the Linux legs of the test workflow, each in an environment of its own; LEG=3.11-highest runs one
 	$(BIN)/python tests/matrix.py $(if $(LEG),--leg $(LEG))

@@ -97,23 +97,48 @@ WAYS: dict[str, Callable[[Path, dict[str, Path]], Sequence[str | Path]]] = {
 }
 
 
-@pytest.mark.parametrize("way", WAYS)
+def install(way: str, source: Path, built: dict[str, Path], folder: Path) -> tuple[Path, Path]:
+    """Install the course in one way into an environment of its own; return its Python and the folder of `atelier`."""
+    python = environment(folder / "environment")
+    offline = ("--offline", "--no-deps", "--no-build-isolation", "--no-cache")
+    command = (sys.executable, "-m", "uv", "pip", "install", "--python", python, *offline)
+    run(*command, *WAYS[way](source, built), folder=folder)
+    where = run(python, "-c", "import atelier; print(atelier.__file__)", folder=folder)
+    return python, Path(where.strip()).parent
+
+
+def examine(python: Path, folder: Path) -> None:
+    """Run the doctor, which draws and names its remedies for this kind of install."""
+    found = run(python.with_name("atelier"), "doctor", folder=folder, XDG_CACHE_HOME=str(folder / "cache"))
+    assert "laptop: 64 pixels, complete" in found
+    assert "drawing" in found
+
+
+@pytest.mark.parametrize("way", ["wheel", "editable"])
 def test_an_installed_course_draws_trains_and_examines_itself(
     way: str, source: Path, built: dict[str, Path], tmp_path: Path
 ) -> None:
-    python = environment(tmp_path / "environment")
-    offline = ("--offline", "--no-deps", "--no-build-isolation", "--no-cache")
-    run(
-        sys.executable, "-m", "uv", "pip", "install", "--python", python, *offline, *WAYS[way](source, built),
-        folder=tmp_path,
-    )  # fmt: skip
+    python, package = install(way, source, built, tmp_path)
+    assert package.is_relative_to(source if way == "editable" else tmp_path)
     atelier = python.with_name("atelier")
-    where = run(python, "-c", "import atelier; print(atelier.__file__)", folder=tmp_path)
-    assert Path(where.strip()).is_relative_to(source if way == "editable" else tmp_path)
     run(atelier, "draw", "a red house on the beach", "--n", "1", folder=tmp_path)
     assert (tmp_path / "drawing.png").stat().st_size > 0
     options = ("--preset", "laptop", "--run-dir", "run", "--steps", "2", "--batch-size", "2")
     run(atelier, "train", "classifier", *options, folder=tmp_path)
-    found = run(atelier, "doctor", folder=tmp_path, XDG_CACHE_HOME=str(tmp_path / "cache"))
-    assert "laptop: 64 pixels, complete" in found
-    assert "drawing" in found
+    examine(python, tmp_path)
+
+
+@pytest.mark.parametrize("way", ["sdist", "git", "folder"])
+def test_other_ways_install_the_files_of_the_wheel(
+    way: str, source: Path, built: dict[str, Path], tmp_path: Path
+) -> None:
+    python, package = install(way, source, built, tmp_path)
+    assert package.is_relative_to(tmp_path)
+    installed = {
+        path.relative_to(package.parent).as_posix(): path.read_bytes()
+        for path in package.rglob("*")
+        if path.is_file() and path.suffix != ".pyc"
+    }
+    with zipfile.ZipFile(built["wheel"]) as wheel:
+        assert installed == {name: wheel.read(name) for name in wheel.namelist() if name.startswith("atelier/")}
+    examine(python, tmp_path)

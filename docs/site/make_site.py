@@ -54,10 +54,7 @@ def vendor(static: Path) -> None:
     shutil.copy(ROOT / "slides" / "figures" / "hero-5.png", static / "logo.png")
     at_the_top = shutil.ignore_patterns("service-worker.js")  # a service worker serves its own folder only
     drawing = shutil.copytree(HERE / "drawing", static / "drawing", ignore=at_the_top)
-    onnxruntime = PACKAGES / "onnxruntime-web" / "dist"
-    shutil.copy(onnxruntime / "ort.wasm.bundle.min.mjs", drawing / "onnxruntime.mjs")
-    scripts = sorted(path.name for path in drawing.iterdir())
-    write_models(static / "models", onnxruntime / "ort-wasm-simd-threaded.wasm", scripts)
+    write_models(static / "models", Path(drawing))
 
 
 def _faces(static: Path) -> str:

@@ -31,6 +31,7 @@ PAGES = (  # pages, and the files that they link to
     "data/laptop/README.md",
     "data/laptop/curves.png",
     "data/sprites/README.md",
+    "docs/*.jpg",
     "docs/*.png",
     "docs/REPRODUCIBLE.md",
     "slides/INSTRUCTOR.md",

@@ -1200,7 +1200,7 @@ print(save_block(mine, "bart", painter, measured))
 # %%
 steps = [step.pictures[0] for step in pipe.stream(PROMPT, n=1, seed=3, rank=False)]
 show(
-    picture_grid(posterize(torch.stack(steps)), 8, titles=[f"{8 * (row + 1)} codes" for row in range(8)], inches=1.0),
+    picture_grid(posterize(torch.stack(steps)), 4, titles=[f"{8 * (row + 1)} codes" for row in range(8)], inches=1.6),
     "A picture of a blue strawberry on the moon in eight steps: row by row the codes appear from the top.",
 )
 
@@ -1212,17 +1212,19 @@ show(
 # ### Which words does a code attend to?
 #
 # You can plot the weights of the cross-attention. They say how much weight each code gives to each word. Below is the
-# mean over all layers and heads, one map for each word.
+# mean over all layers and heads, one map for each word. The brighter a cell, the more weight; the scale is the same in
+# all maps.
 
 # %% tags=["folded"]
 attended = attention_to_words(pipe, PROMPT, drawing.codes)
 shares = attended.shares[0].float()  # (8, 8, words)
-made, axes = figure(9.6, 1.2, 1, len(attended.words) + 1)
-for axis, name in zip(axes, ["the picture", *attended.words], strict=True):
+made, axes = figure(9.2, 4.0, 2, 5)
+places = axes.flatten()
+for axis, name in zip(places, ["the picture", *attended.words], strict=True):
     hide_axes(axis)
-    axis.set_title(name, loc="center", fontsize=9, fontweight="normal", pad=3)
-axes[0].imshow(posterize(drawing.pictures[0]).permute(1, 2, 0))
-for number, axis in enumerate(axes[1:]):
+    axis.set_title(name, loc="center", fontsize=10, fontweight="normal", pad=4)
+places[0].imshow(posterize(drawing.pictures[0]).permute(1, 2, 0))
+for number, axis in enumerate(places[1:]):
     axis.imshow(shares[:, :, number], cmap="magma", vmin=0, vmax=shares.max())
 show(
     made,

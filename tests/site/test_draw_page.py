@@ -154,7 +154,7 @@ def test_a_visit_fetches_little_and_a_second_one_no_model(
     page, seen = watching
     open_ready(page, address)
     fetched = [site / unquote(urlsplit(url).path).lstrip("/") for url in set(seen.requests) if url.startswith(address)]
-    assert {"onnxruntime.bin", "code_writer.onnx", "picture_tower.onnx"} <= {path.name for path in fetched}
+    assert {"onnxruntime-wasm.bin", "code_writer.onnx", "picture_tower.onnx"} <= {path.name for path in fetched}
     assert sum(path.stat().st_size for path in fetched) <= MOST_BYTES
     seen.requests.clear()
     open_ready(page, address)
@@ -187,9 +187,9 @@ BROKEN = {
         "The file picture_decoder.onnx is missing on this site",
     ),
     "a broken connection": (
-        "onnxruntime.bin",
+        "onnxruntime-wasm.bin",
         lambda route: route.abort(),
-        "The file onnxruntime.bin could not be fetched. Check the connection",
+        "The file onnxruntime-wasm.bin could not be fetched. Check the connection",
     ),
     "a missing list": (
         "models.json",

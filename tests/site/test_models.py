@@ -2,6 +2,7 @@
 
 import gzip
 import hashlib
+import itertools
 import json
 import shutil
 from pathlib import Path
@@ -38,17 +39,24 @@ def test_the_list_has_the_sizes_and_hashes_of_all_files(tmp_path: Path, monkeypa
     monkeypatch.setattr(models, "ROOT", tmp_path)
     monkeypatch.setattr(models, "lesson_models", dict)
     monkeypatch.setattr(models, "export_onnx", exported)
-    runtime = tmp_path / "runtime.wasm"
-    runtime.write_bytes(b"WebAssembly" * 100)
-    models.write_models(tmp_path / "models", runtime, ["draw.js"])
+    dist, drawing = tmp_path / "dist", tmp_path / "drawing"
+    for folder in (dist, drawing):
+        folder.mkdir()
+    for name in itertools.chain(*models.BUILDS.values()):
+        (dist / name).write_bytes(name.encode() * 100)
+    (drawing / "draw.js").write_text("draw();")
+    models.write_models(tmp_path / "models", drawing, dist)
     listed = json.loads((tmp_path / "models" / models.LIST_FILE).read_text())
-    assert listed["scripts"] == ["draw.js"]
-    packed = (tmp_path / "models" / listed["runtime"]["file"]).read_bytes()
-    assert gzip.decompress(packed) == runtime.read_bytes()
+    assert listed["scripts"] == ["draw.js", "onnxruntime-wasm.mjs", "onnxruntime-webgpu.mjs"]
+    packed = {name: (tmp_path / "models" / build["file"]).read_bytes() for name, build in listed["builds"].items()}
+    for name, (script, assembly) in models.BUILDS.items():
+        assert gzip.decompress(packed[name]) == (dist / assembly).read_bytes()
+        assert (drawing / listed["builds"][name]["module"]).read_bytes() == (dist / script).read_bytes()
     facts = listed["folders"].popitem()[1]
     assert listed["folders"] == {}
     (folder,) = (path for path in (tmp_path / "models").iterdir() if path.is_dir())
     assert facts["bytes"] == sum(path.stat().st_size for path in folder.iterdir())
     assert facts["picture_size"] == 16
-    for entry, content in ((listed["runtime"], packed), (facts["manifest"], (folder / "drawing.json").read_bytes())):
+    entries = [(listed["builds"][name], content) for name, content in packed.items()]
+    for entry, content in [*entries, (facts["manifest"], (folder / "drawing.json").read_bytes())]:
         assert (entry["bytes"], entry["sha256"]) == (len(content), hashlib.sha256(content).hexdigest())

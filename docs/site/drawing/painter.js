@@ -2,11 +2,19 @@
 
 import { Fault } from "./fault.js";
 import { json } from "./files.js";
+import { usableBuild } from "./runtime.js";
 
 const LIST = new URL("../models/models.json", import.meta.url);
 
-/** The site's list of models: `{ runtime, folders }`; `folders` has sizes by name. See docs/site/models.py. */
-export const listOfModels = () => json(LIST);
+/**
+ * The site's list of models, see docs/site/models.py, with the build of onnxruntime for this browser in place of all:
+ * `{ build, folders, scripts }`; `folders` has sizes by name.
+ */
+export async function listOfModels() {
+  const { builds, ...list } = await json(LIST);
+  const name = await usableBuild();
+  return { build: { name, ...builds[name] }, ...list };
+}
 
 export class Painter {
   #worker = null; // started by the first call
@@ -31,7 +39,7 @@ export class Painter {
    * @returns {Promise<object>} the manifest
    */
   load(entry, folder, onProgress = () => {}) {
-    const expected = entry.runtime.bytes + entry.folders[folder].bytes;
+    const expected = entry.build.bytes + entry.folders[folder].bytes;
     let arrived = 0;
     return this.#call("load", { list: LIST.href, entry, folder }, (bytes) => onProgress((arrived += bytes) / expected));
   }

@@ -114,7 +114,7 @@ export class DrawPanel {
     const { [this.model.value]: folder } = this.list.folders;
     this.model.disabled = true;
     try {
-      this.#busy(`Loading the model: ${megabytes(this.list.runtime.bytes + folder.bytes)}.`);
+      this.#busy(`Loading the model: ${megabytes(this.list.build.bytes + folder.bytes)}.`);
       this.manifest = await this.painter.load(this.list, this.model.value, (share) => (this.progress.value = share));
       this.#show(this.manifest);
       this.#idle("Ready.");

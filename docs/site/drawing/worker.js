@@ -5,7 +5,8 @@
 
 import { Engine } from "./engine.js";
 import { Fault } from "./fault.js";
-import { Graphs, startRuntime } from "./graphs.js";
+import { Graphs } from "./graphs.js";
+import { Runtime } from "./runtime.js";
 
 let runtime;
 let graphs;
@@ -15,9 +16,8 @@ let drawing = new AbortController();
 const calls = {
   /** Load a folder of the site's list of models; tells the number of bytes of each part that arrives. */
   async load({ list, entry, folder }, tell) {
-    runtime ??= startRuntime(new URL(entry.runtime.file, list), entry.runtime, tell);
-    await runtime;
-    graphs = await Graphs.load(new URL(`${folder}/`, list), entry.folders[folder].manifest, tell);
+    runtime ??= Runtime.start(list, entry.build, tell);
+    graphs = await Graphs.load(await runtime, new URL(`${folder}/`, list), entry.folders[folder].manifest, tell);
     engine = graphs.has("code_writer") ? new Engine(graphs) : null;
     return graphs.manifest;
   },
