@@ -8,11 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-from atelier.blocks.bart import Bart, BartConfig
+from atelier.blocks.bart import Bart, BartConfig, FeedForward
 from atelier.decoding import Sampling, decode, probabilities, sample_codes, uniform_numbers
 from atelier.decoding.cache import StaticCache
 from atelier.decoding.graphs import CapturedStep, DecodingSteps, as_cuda_graph, captured
 from atelier.decoding.step import DecodingStep, encode_prompts
+from atelier.errors import AtelierError
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -354,6 +355,61 @@ def test_a_failed_capture_is_reported_once(
     steps = DecodingSteps()
     assert [drawn(bart, steps, **how) for how in DRAWINGS] == expected
     assert len(caplog.records) == 1
+
+
+def gated_layers(bart: Bart) -> list[FeedForward]:
+    return [module for module in bart.modules() if isinstance(module, FeedForward)]
+
+
+def with_larger_products(bart: Bart, factor: float) -> Bart:
+    """A translator whose gated layers multiply larger numbers; the norm behind them makes the results equal."""
+    larger = copy.deepcopy(bart)
+    with torch.no_grad():
+        for layer in gated_layers(larger):
+            layer.fc1.weight *= factor
+    return larger
+
+
+def largest_product(bart: Bart) -> float:
+    """The largest number before the norms of the feed-forward layers, in float32."""
+    seen: list[float] = []
+    hooks = [
+        layer.ln1.register_forward_pre_hook(lambda _, inputs: seen.append(inputs[0].abs().max().item()))
+        for layer in gated_layers(bart)
+    ]
+    drawn(bart, temperature=0.0)
+    for hook in hooks:
+        hook.remove()
+    return max(seen)
+
+
+def test_float16_gives_the_codes_of_float32_up_to_its_largest_number_and_an_error_beyond(bart: Bart) -> None:
+    """The products of the gated layers are the largest numbers of the published translators' architecture."""
+    unit = largest_product(bart)
+    for size in (1e2, 1e3, 1e4, 6e4):
+        large = with_larger_products(bart, size / unit)
+        assert largest_product(large) == pytest.approx(size, rel=0.01)
+        same = torch.tensor(drawn(copy.deepcopy(large).half(), temperature=0.0)) == torch.tensor(
+            drawn(large, temperature=0.0)
+        )
+        assert same[:, 0].all()  # later codes follow from earlier ones, so rounding spreads
+        assert same.float().mean() >= 0.75
+    for size in (7e4, 1e6):
+        too_large = with_larger_products(bart, size / unit)
+        assert drawn(too_large, temperature=0.0)  # in float32
+        with pytest.raises(AtelierError, match="too large for float16, so the codes are meaningless"):
+            drawn(too_large.half(), temperature=0.0)
+
+
+def test_a_captured_step_that_overflowed_can_be_used_again(bart: Bart, captures: Captures) -> None:
+    steps, half = DecodingSteps(), copy.deepcopy(bart).half()
+    expected = drawn(half, steps)
+    (step,) = steps._kept.values()
+    step.step.finite.fill_(False)
+    with pytest.raises(AtelierError, match="too large for float16"):
+        step.check()
+    assert drawn(half, steps) == expected
+    assert captures.count == 1
 
 
 @pytest.mark.hardware

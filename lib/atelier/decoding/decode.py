@@ -41,6 +41,9 @@ def decode(
 
     Yields:
         The codes so far, (p · m, k + 1) to (p · m, target_length), int64.
+
+    Raises:
+        AtelierError: at the end, if the numbers of a translator in float16 were too large.
     """
     pictures, length = uniforms.shape
     all_positions = torch.arange(length, device=text.device)
@@ -57,3 +60,4 @@ def decode(
             tokens = step(tokens, positions, uniforms[:, at], at + 1)
             written[:, at] = tokens[:, 0]
             yield written[:, : at + 1]
+        step.check()

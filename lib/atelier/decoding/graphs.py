@@ -82,6 +82,11 @@ class CapturedStep:
         self.step.prompts.copy_(prompts)
         self.step.set_sampling(sampling)
         self.step.cache.clear()
+        self.step.finite.fill_(True)
+
+    def check(self) -> None:
+        """Check the numbers as `DecodingStep.check` does."""
+        self.step.check()
 
 
 class DecodingSteps:
@@ -105,7 +110,7 @@ class DecodingSteps:
     @contextmanager
     def step(
         self, bart: Bart, text: Tensor, empty: Tensor, pictures: int, sampling: Sampling, code_count: int
-    ) -> Generator[Advance]:
+    ) -> Generator[DecodingStep | CapturedStep]:
         """Encode prompts and make the step of their drawing.
 
         Args:

@@ -10,6 +10,7 @@ from torch import Tensor
 from atelier.blocks.bart import Bart, KeysValues
 from atelier.decoding.cache import StaticCache
 from atelier.decoding.sampling import Sampling, probabilities, sample_codes
+from atelier.errors import AtelierError
 
 
 @dataclass(frozen=True)
@@ -62,6 +63,7 @@ class DecodingStep:
 
     Attributes:
         cache: the keys and values of the codes so far.
+        finite: scalar bool, see `check`.
     """
 
     def __init__(self, bart: Bart, prompts: EncodedPrompts, pictures: int, sampling: Sampling, code_count: int) -> None:
@@ -71,6 +73,7 @@ class DecodingStep:
         self.cache = StaticCache(bart, rows, device, dtype)
         # These two are tensors, so that a CUDA graph of the step can be launched with other values.
         self.guidance, self.temperature = torch.empty(2, dtype=torch.float32, device=device)
+        self.finite = torch.ones((), dtype=torch.bool, device=device)
         self.set_sampling(sampling)
 
     def set_sampling(self, sampling: Sampling) -> None:
@@ -101,4 +104,19 @@ class DecodingStep:
             conditional, unconditional = hidden.float().chunk(2)
             hidden = unconditional.lerp(conditional, self.guidance).to(hidden.dtype)
         logits = self.bart.logits(hidden)[:, : self.code_count].float() / self.temperature
+        if hidden.dtype == torch.float16:
+            self.finite.logical_and_(logits.isfinite().all())
         return sample_codes(probabilities(logits, self.sampling), uniforms)[:, None]
+
+    def check(self) -> None:
+        """Check the numbers of all steps so far; on a GPU this waits for them.
+
+        Raises:
+            AtelierError: if they were too large for float16, whose largest number is 65504. The codes are then
+                meaningless.
+        """
+        if not self.finite:
+            raise AtelierError(
+                "The translator's numbers are too large for float16, so the codes are meaningless; load the pipeline "
+                "with dtype=torch.float32."
+            )

@@ -62,7 +62,9 @@ def prepare_for_drawing(module: AnyModule, device: torch.device, dtype: torch.dt
         module: with its weights in the type in which they are stored.
         device: where to compute.
         dtype: the type to compute in. None: float32, packed on a CPU; for a module with at least LARGE parameters on a
-            GPU bfloat16, or float16 if the GPU has no bfloat16 arithmetic, as Colab's T4.
+            GPU bfloat16, or float16 if the GPU has no bfloat16 arithmetic, as Colab's T4. The authors of DALL·E Mini
+            draw in float16, too; a drawing whose numbers are too large for it is refused, see `DecodingStep.check`.
+            The VQ-GAN stays in float32, as theirs: it takes a small part of the time.
 
     Returns:
         The module.
