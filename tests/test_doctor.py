@@ -101,6 +101,7 @@ def full_gpu(patch, folder):
     patch.setattr(torch.cuda, "is_available", lambda: True)
     patch.setattr(torch.cuda, "mem_get_info", lambda: (0.2e9, 16e9))
     patch.setattr(torch.cuda, "get_device_name", lambda _: "a GPU")
+    patch.setattr(torch.cuda, "is_bf16_supported", lambda **_: False)
     patch.setattr(doctor, "CHECKS", {"gpu": doctor._gpu})
 
 
@@ -226,3 +227,11 @@ def test_command_prints_lines_or_json_and_fails_where_something_fails(monkeypatc
     assert shown.exit_code == 1
     (failure,) = (finding for finding in json.loads(shown.stdout) if not finding["good"])
     assert failure.keys() == {"what", "good", "text", "remedy"}
+
+
+@pytest.mark.parametrize(("supported", "dtype"), [(True, "bfloat16"), (False, "float16")])
+def test_the_type_in_which_a_gpu_draws_is_told(supported: bool, dtype: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    full_gpu(monkeypatch, None)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", lambda **_: supported)
+    (finding,) = doctor.CHECKS["gpu"]()
+    assert finding.text == f"a GPU, 0 of 16 GB free; DALL·E Mini draws in {dtype}"

@@ -123,9 +123,12 @@ def _import_remedy(module: str) -> str:
 def _gpu() -> Iterator[Finding]:
     import torch
 
+    from atelier.drawing.packed import LARGE, drawing_dtype
+
     if torch.cuda.is_available():
         free, whole = (number / GIGABYTE for number in torch.cuda.mem_get_info())
-        text = f"{torch.cuda.get_device_name(0)}, {free:.0f} of {whole:.0f} GB free"
+        dtype = str(drawing_dtype(torch.device("cuda"), LARGE)).removeprefix("torch.")
+        text = f"{torch.cuda.get_device_name(0)}, {free:.0f} of {whole:.0f} GB free; DALL·E Mini draws in {dtype}"
         remedy = "Another program holds the GPU's memory: end it, or restart the kernels of other notebooks."
         yield Finding("gpu", free > LEAST_GPU_MEMORY, text, remedy)
     elif _driver_sees_a_gpu():

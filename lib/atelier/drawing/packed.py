@@ -55,23 +55,38 @@ def pack_linear_layers(module: AnyModule) -> AnyModule:
     return module
 
 
+def drawing_dtype(device: torch.device, parameters: int) -> torch.dtype:
+    """Choose the dtype in which a translator draws.
+
+    The authors of DALL·E Mini draw in float16. It has few exponents, so bfloat16 is better where the GPU has it; a
+    drawing whose numbers are too large for float16 is refused, see `DecodingStep.check`. Small models gain nothing, and
+    a VQ-GAN, which takes a small part of the time, always draws in float32, as theirs.
+
+    Args:
+        device: where to compute.
+        parameters: the translator's number of parameters.
+
+    Returns:
+        float32; on a GPU and from LARGE parameters bfloat16, or float16 if the GPU has no bfloat16 arithmetic, as
+        Colab's T4.
+    """
+    if device.type != "cuda" or parameters < LARGE:
+        return torch.float32
+    return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
+
+
 def prepare_for_drawing(module: AnyModule, device: torch.device, dtype: torch.dtype | None = None) -> AnyModule:
     """Move a module to a device and convert it to the type in which it draws; it can no longer be trained.
 
     Args:
         module: with its weights in the type in which they are stored.
         device: where to compute.
-        dtype: the type to compute in. None: float32, packed on a CPU; for a module with at least LARGE parameters on a
-            GPU bfloat16, or float16 if the GPU has no bfloat16 arithmetic, as Colab's T4. The authors of DALL·E Mini
-            draw in float16, too; a drawing whose numbers are too large for it is refused, see `DecodingStep.check`.
-            The VQ-GAN stays in float32, as theirs: it takes a small part of the time.
+        dtype: the type to compute in; None: see `drawing_dtype`. float32 on a CPU is packed.
 
     Returns:
         The module.
     """
-    if dtype is None and device.type == "cuda" and sum(parameter.numel() for parameter in module.parameters()) >= LARGE:
-        dtype = torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
-    dtype = dtype or torch.float32
+    dtype = dtype or drawing_dtype(device, sum(parameter.numel() for parameter in module.parameters()))
     if (device.type, dtype) == ("cpu", torch.float32):
         pack_linear_layers(module)
     return module.requires_grad_(False).to(device, dtype)

@@ -95,7 +95,7 @@ class Pipeline:
             device: the device to compute on; None: a GPU if there is one, else the CPU.
             ranker: the name of a published CLIP to rank with, such as "ViT-B-32/openai"; None: the preset's CLIP. See
                 `load_ranker`.
-            dtype: the dtype in which the translator computes; None: chosen for the device, see `prepare_for_drawing`.
+            dtype: the dtype in which the translator computes; None: see `drawing_dtype`.
 
         Returns:
             The pipeline.
