@@ -35,12 +35,13 @@ class StaticCache:
 
     Attributes:
         layers: the cache of each decoder layer.
+        dtype: that of the keys and values.
         all_positions: (target_length,) int64: 0, 1, 2, ...
         window: the positions to write and read, see `set_positions`.
     """
 
     def __init__(self, bart: Bart, rows: int, device: torch.device, dtype: torch.dtype) -> None:
-        c = bart.config
+        c, self.dtype = bart.config, dtype
         shape = (2, rows, c.heads, c.target_length, c.width // c.heads)
         # Attention gives masked entries, which are not yet written, the weight 0. But 0 · NaN is NaN, so the memory
         # must be zeroed: here, and in `clear`.

@@ -68,6 +68,7 @@ class DecodingStep:
 
     def __init__(self, bart: Bart, prompts: EncodedPrompts, pictures: int, sampling: Sampling, code_count: int) -> None:
         self.bart, self.prompts, self.code_count = bart, prompts, code_count
+        self.text, self.mask = prompts.keys_values, prompts.mask
         rows = pictures * (2 if sampling.guided else 1)
         device, dtype = prompts.mask.device, prompts.keys_values[0].keys.dtype
         self.cache = StaticCache(bart, rows, device, dtype)
@@ -81,6 +82,7 @@ class DecodingStep:
         self.guidance.fill_(sampling.guidance)
         self.temperature.fill_(1.0 if sampling.greedy else sampling.temperature)
         self.sampling = sampling if sampling.greedy else replace(sampling, temperature=1.0)
+        self.guided = sampling.guided
 
     def __call__(self, tokens: Tensor, positions: Tensor, uniforms: Tensor, length: int | None = None) -> Tensor:
         """Run the decoder for the newest tokens and sample the code after the last one.
@@ -94,19 +96,22 @@ class DecodingStep:
             Codes (p · m, 1).
         """
         self.cache.set_positions(positions, length)
-        guided = self.sampling.guided
-        rows = tokens.repeat(2, 1) if guided else tokens
-        hidden = self.bart.hidden_states(rows, self.prompts.keys_values, self.prompts.mask, self.cache)[:, -1]
-        if guided:
+        rows = tokens.repeat(2, 1) if self.guided else tokens
+        hidden = self.bart.hidden_states(rows, self.text, self.mask, self.cache)[:, -1]
+        if self.guided:
             # The output layer is affine, and the weights of the two states sum to 1, so guidance is applied to the
             # hidden states instead of the logits. The input of the output layer then has half as many rows, and
             # guidance does not amplify the rounding errors of the logits.
             conditional, unconditional = hidden.float().chunk(2)
             hidden = unconditional.lerp(conditional, self.guidance).to(hidden.dtype)
         logits = self.bart.logits(hidden)[:, : self.code_count].float() / self.temperature
-        if hidden.dtype == torch.float16:
-            self.finite.logical_and_(logits.isfinite().all())
+        self._watch(logits)
         return sample_codes(probabilities(logits, self.sampling), uniforms)[:, None]
+
+    def _watch(self, logits: Tensor) -> None:
+        """Note whether the logits are finite, if the translator computes in float16."""
+        if self.cache.dtype == torch.float16:
+            self.finite.logical_and_(logits.isfinite().all())
 
     def check(self) -> None:
         """Check the numbers of all steps so far; on a GPU this waits for them.
