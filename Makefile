@@ -91,9 +91,10 @@ test: develop ## style, types, every test that needs Python only, every lesson
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadscope --nbval-lax --nbval-current-env --ignore=notebooks/build notebooks
 
+BUILDS_SITE := tests/site/test_draw_engine.py# first, because the other tests of the site wait for the build
 test-all: test $(NODE) ## and the page, JupyterLab, the deck, the site and an imitation of Colab
 	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile --no-loadscope-reorder \
-		tests/colab tests/browser tests/slides tests/site
+		$(BUILDS_SITE) tests/colab tests/browser tests/slides $(filter-out $(BUILDS_SITE),$(wildcard tests/site/test_*.py))
 
 matrix: develop ## run the Linux legs of the test workflow, each in an environment of its own; LEG=3.11-highest runs one
 	$(BIN)/python tests/matrix.py $(if $(LEG),--leg $(LEG))
