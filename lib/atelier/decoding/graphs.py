@@ -1,7 +1,7 @@
 """Decoding steps as CUDA graphs, and a store of them, which later drawings use again.
 
 On a GPU, launching hundreds of small kernels from Python takes longer than running them. A CUDA graph launches all
-kernels of a step at once. Capturing one takes longer than many steps, so a captured step is kept.
+kernels of a step at once. Capturing one runs the step several times, so a captured step is kept.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ class CapturedStep:
         return self.graph(tokens, positions, uniforms, length)
 
     def begin(self, prompts: EncodedPrompts, sampling: Sampling) -> None:
-        """Prepare the step for another drawing with the same `key`."""
+        """Prepare the step for another drawing, whose prompts have tensors of the same shapes."""
         self.step.prompts.copy_(prompts)
         self.step.set_sampling(sampling)
         self.step.cache.clear()

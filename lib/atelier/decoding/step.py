@@ -43,6 +43,9 @@ def encode_prompts(bart: Bart, text: Tensor, empty: Tensor, guided: bool, multip
         guided: whether the empty caption is needed too.
         multiple: columns that are padding in all rows are cut off, but their number stays a multiple of this one, where
             t allows it. Prompts of similar length then have tensors of the same shapes.
+
+    Returns:
+        The p prompts; with guidance followed by p empty captions.
     """
     prompts = torch.cat([text, empty.expand_as(text)]) if guided else text
     mask = bart.text_mask(prompts)
@@ -105,11 +108,11 @@ class DecodingStep:
             conditional, unconditional = hidden.float().chunk(2)
             hidden = unconditional.lerp(conditional, self.guidance).to(hidden.dtype)
         logits = self.bart.logits(hidden)[:, : self.code_count].float() / self.temperature
-        self._watch(logits)
+        self._note_overflow(logits)
         return sample_codes(probabilities(logits, self.sampling), uniforms)[:, None]
 
-    def _watch(self, logits: Tensor) -> None:
-        """Note whether the logits are finite, if the translator computes in float16."""
+    def _note_overflow(self, logits: Tensor) -> None:
+        """Record for `check` whether logits (p · m, codes) are finite, if the translator computes in float16."""
         if self.cache.dtype == torch.float16:
             self.finite.logical_and_(logits.isfinite().all())
 
