@@ -25,7 +25,7 @@ WAIT = 120_000  # milliseconds for a drawing
 @contextmanager
 def served() -> Generator[str]:
     """Serve the page; the value is its address."""
-    command = [sys.executable, "-m", "atelier", "serve", "--preset", "laptop", "--port", str(PORT)]
+    command = [sys.executable, "-m", "atelier", "serve", "--preset", "studio", "--port", str(PORT)]
     server = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
     try:
         assert server.stdout is not None

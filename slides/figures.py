@@ -82,7 +82,8 @@ NUMBERS_FILE = "numbers.json"
 SCRATCH = HERE / "scratch"
 NEW, OLD = SCRATCH / "figures", SCRATCH / "old-figures"  # the figures are drawn in NEW, which then replaces FIGURES
 
-PRESET = "laptop"
+PRESET = "laptop"  # most figures: a grid of 64 codes can be read on a slide
+STUDIO = "studio"  # the drawings on the first and the last slides
 TOWER = "the Eiffel tower landing on the moon"
 TOWER_SEED = 13
 SUNSET = "sunset over a lake in the mountains"
@@ -116,21 +117,21 @@ Numbers = dict[str, str] | None
 
 
 @cache
-def preset() -> Preset:
-    """The preset that draws the deck's pictures."""
-    return load_preset(PRESET)
+def preset(name: str = PRESET) -> Preset:
+    """A preset that draws pictures of the deck."""
+    return load_preset(name)
 
 
 @cache
-def world() -> World:
+def world(name: str = PRESET) -> World:
     """The world that the preset learned."""
-    return evaluation_world(preset())
+    return evaluation_world(preset(name))
 
 
 @cache
-def pipeline() -> Pipeline:
+def pipeline(name: str = PRESET) -> Pipeline:
     """The preset's pipeline, on the CPU so that its numbers are the same everywhere."""
-    return Pipeline.from_pretrained(PRESET, device="cpu")
+    return Pipeline.from_pretrained(name, device="cpu")
 
 
 @cache
@@ -140,9 +141,9 @@ def model(name: str) -> Any:
 
 
 @cache
-def drawing(prompt: str, seed: int) -> Drawing:
-    """Nine ranked pictures of a prompt."""
-    return pipeline().draw(prompt, n=9, seed=seed)
+def drawing(prompt: str, seed: int, name: str = PRESET) -> Drawing:
+    """Nine ranked pictures of a prompt, drawn by a preset."""
+    return pipeline(name).draw(prompt, n=9, seed=seed)
 
 
 @cache
@@ -222,7 +223,7 @@ def first_drawing() -> Numbers:
 
     The painted ones have the size of those in the training, not more: that is all that the model has seen.
     """
-    drawn = drawing(TOWER, TOWER_SEED)
+    drawn = drawing(TOWER, TOWER_SEED, STUDIO)
     save_pictures("tower", drawn.pictures)
     save_pictures("first-tower", drawn.pictures[:1])
     variants = [
@@ -243,10 +244,10 @@ def first_drawing() -> Numbers:
             ("butterfly", "purple", "stained glass", 6),
         )
     ]
-    side = preset().picture_size
+    side = preset(STUDIO).picture_size
     save_pictures("seen-tower", paint(towers, side))
     save_pictures("seen-moon", paint(moons, side))
-    return {"all four by chance": f"{prod(map(len, world().attributes.values())):,}", "side": str(side)}
+    return {"all four by chance": f"{prod(map(len, world(STUDIO).attributes.values())):,}", "side": str(side)}
 
 
 # ---------------------------------------------------------------------------------------------- part 1
@@ -1100,9 +1101,9 @@ def whole_pipeline() -> Numbers:
 
 def examples() -> Numbers:
     """The examples of the session's last slides."""
-    save_pictures("strawberry", drawing(STRAWBERRY, 2).pictures)
-    save_pictures("first-strawberry", drawing(STRAWBERRY, 2).pictures[:1])
-    food, lake = drawing(FOOD, 0), drawing(SUNSET, 1)
+    save_pictures("strawberry", drawing(STRAWBERRY, 2, STUDIO).pictures)
+    save_pictures("first-strawberry", drawing(STRAWBERRY, 2, STUDIO).pictures[:1])
+    food, lake = drawing(FOOD, 0, STUDIO), drawing(SUNSET, 1, STUDIO)
     save_pictures("food", food.pictures[[0, 1, 2, 3, 8]])
     save_pictures("lake", lake.pictures[:5])
     return None

@@ -17,6 +17,7 @@ from PIL import Image
 
 DATA = Path(__file__).resolve().parents[1] / "data"
 PROMPTS = 60
+MOST_BYTES = {"laptop": 14_000_000, "studio": 16_000_000}
 SESSION_PROMPTS = (
     "the Eiffel tower landing on the moon",
     "sunset over a lake in the mountains",
@@ -25,23 +26,27 @@ SESSION_PROMPTS = (
 )
 
 
-@pytest.fixture(scope="module")
-def laptop() -> Preset:
-    return load_preset(DATA / "laptop")
+@pytest.fixture(scope="module", params=list(MOST_BYTES))
+def preset(request: pytest.FixtureRequest) -> Preset:
+    return load_preset(DATA / request.param)
 
 
 @pytest.fixture(scope="module")
-def pipe(laptop: Preset) -> Pipeline:
-    return Pipeline.from_pretrained(laptop.folder, device="cpu")
+def pipe(preset: Preset) -> Pipeline:
+    return Pipeline.from_pretrained(preset.folder, device="cpu")
 
 
-def test_laptop_is_complete_and_small(laptop: Preset) -> None:
-    assert laptop.complete
-    for file in laptop.files:
-        laptop.read(file)
-    assert sum(path.stat().st_size for path in laptop.folder.iterdir()) <= 14_000_000
+def test_presets_are_complete_and_small(preset: Preset) -> None:
+    assert preset.complete
+    for file in preset.files:
+        preset.read(file)
+    assert sum(path.stat().st_size for path in preset.folder.iterdir()) <= MOST_BYTES[preset.name]
     for file in (CARD_FILE, CURVES_FILE, EVALUATION_FILE, "history.json"):
-        assert (laptop.folder / file).is_file()
+        assert (preset.folder / file).is_file()
+
+
+def test_studio_draws_unless_another_preset_is_named() -> None:
+    assert load_preset(None).name == "studio"
 
 
 def test_every_preset_can_be_read() -> None:
@@ -49,9 +54,9 @@ def test_every_preset_can_be_read() -> None:
         assert load_preset(folder).world in WORLDS
 
 
-def test_the_card_tells_what_the_evaluation_found(laptop: Preset) -> None:
-    found = json.loads((laptop.folder / EVALUATION_FILE).read_text(encoding="utf-8"))
-    text = (laptop.folder / CARD_FILE).read_text(encoding="utf-8")
+def test_the_card_tells_what_the_evaluation_found(preset: Preset) -> None:
+    found = json.loads((preset.folder / EVALUATION_FILE).read_text(encoding="utf-8"))
+    text = (preset.folder / CARD_FILE).read_text(encoding="utf-8")
     for name in ("seen", "held_out"):
         for share in found[name].values():
             assert f"{100 * share:.1f} %" in text
@@ -59,10 +64,10 @@ def test_the_card_tells_what_the_evaluation_found(laptop: Preset) -> None:
 
 
 @torch.no_grad()
-def test_the_weights_do_what_the_evaluation_found(laptop: Preset, pipe: Pipeline) -> None:
+def test_the_weights_do_what_the_evaluation_found(preset: Preset, pipe: Pipeline) -> None:
     """Fewer prompts than the card's, and one picture of each, so bounds three standard errors wide."""
-    found = json.loads((laptop.folder / EVALUATION_FILE).read_text(encoding="utf-8"))
-    world, judge = WORLDS[laptop.world](), laptop.load_classifier("judge")
+    found = json.loads((preset.folder / EVALUATION_FILE).read_text(encoding="utf-8"))
+    world, judge = WORLDS[preset.world](), preset.load_classifier("judge")
     psnr, _, _ = reconstruction(pipe.vqgan, judge, world, 100)
     assert abs(psnr - found["psnr"]) < 0.5
     for kind, name in (("never", "seen"), ("only", "held_out")):
@@ -115,13 +120,13 @@ def test_sample_is_what_its_command_paints(tmp_path: Path) -> None:
         assert (abs(kept - painted) > 2).mean() < 0.002, number
 
 
-@pytest.mark.parametrize("name", ["strawberry.jpg", "world.jpg", "page.jpg"])
+@pytest.mark.parametrize("name", ["strawberry.jpg", "world.jpg", "page.jpg", "gallery.jpg"])
 def test_the_documentations_pictures_are_there(name: str) -> None:
     with Image.open(DATA.parent / "docs" / name) as image:
         assert image.width > 1000
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "data/README.md", "data/laptop/README.md"])
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "data/README.md", "data/laptop/README.md", "data/studio/README.md"])
 def test_links_lead_somewhere(page: str) -> None:
     root = DATA.parent
     text = (root / page).read_text(encoding="utf-8")

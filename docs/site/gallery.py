@@ -23,7 +23,7 @@ more."""
 WORLD = """\
 ## The painted world
 
-What `atelier.world` can paint. The shipped model learned a part of it, with ten of these subjects.
+What `atelier.world` can paint. The shipped model learned a part of it, with twenty of these subjects.
 
 ![A contact sheet: every subject, setting, style, time of day and colour of the painted world](docs/world.jpg)"""
 

@@ -30,6 +30,8 @@ PAGES = (  # pages, and the files that they link to
     "data/prompts.txt",
     "data/laptop/README.md",
     "data/laptop/curves.png",
+    "data/studio/README.md",
+    "data/studio/curves.png",
     "data/sprites/README.md",
     "docs/*.jpg",
     "docs/*.png",
@@ -72,7 +74,7 @@ def stage(target: Path) -> None:
         nbformat.write(lesson_page(notebook, lesson.name, figures), page)
     claims = (ROOT / "notebooks" / "CLAIMS.md").read_text(encoding="utf-8")
     _write(target / "notebooks" / "CLAIMS.md", linked_claims(claims, places))
-    pipe = Pipeline.from_pretrained("laptop")
+    pipe = Pipeline.from_pretrained("studio")
     _write(target / "index.md", front_page(claims, front_pictures(pipe, figures)))
     for name in ("conf.py", "deck.md"):
         shutil.copy(HERE / name, target)
@@ -165,7 +167,7 @@ def _card(lesson: Lesson) -> str:
 def _facts(claims: str) -> str:
     """Four numbers about the course, as HTML, from the table of claims and the shipped preset's evaluation."""
     verdict = re.findall(r"\| ([\w ]+) \|$", claims, re.MULTILINE)[1:]  # the first match is the table's header
-    evaluation = json.loads((ROOT / "data" / "laptop" / EVALUATION_FILE).read_text(encoding="utf-8"))
+    evaluation = json.loads((ROOT / "data" / "studio" / EVALUATION_FILE).read_text(encoding="utf-8"))
     held_out = evaluation["held_out"]["all_best_of_9"]
     longest = max(takes.cpu or 0 for takes in minutes(ROOT / "notebooks").values())
     facts = [

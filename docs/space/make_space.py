@@ -25,7 +25,7 @@ def main(target: Annotated[Path, typer.Option(help="The folder to make. An earli
         shutil.copy(ROOT / name, target)
     shutil.copytree(ROOT / "LICENSES", target / "LICENSES")
     shutil.copytree(ROOT / "lib" / "atelier", target / "lib" / "atelier", ignore=UNUSED)
-    shutil.copytree(ROOT / "data" / "laptop", target / "data" / "laptop", ignore=UNUSED)
+    shutil.copytree(ROOT / "data" / "studio", target / "data" / "studio", ignore=UNUSED)
     typer.echo(f"The Space is in {target}: push it to a Space whose SDK is Docker.")
 
 

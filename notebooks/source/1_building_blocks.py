@@ -59,19 +59,20 @@ from torch import Tensor
 PROMPT = "the Eiffel tower landing on the moon"
 SEED = 1
 
-pipe = Pipeline.from_pretrained("laptop")
-drawing = pipe.draw(PROMPT, n=9, seed=SEED)
-show(drawing.grid().quantize(256), f"Nine small pictures, three by three, drawn for the words “{PROMPT}”.")
+studio = Pipeline.from_pretrained("studio")
+show(
+    studio.draw(PROMPT, n=9, seed=SEED).grid().quantize(256),
+    f"Nine pictures, three by three, drawn for the words “{PROMPT}”.",
+)
 
 # %% [markdown]
 # That last cell uses the whole machine: it loads it, gives it a sentence to draw, and shows the pictures. You need not
 # understand more of the code than that. In all lessons the cells that only draw figures are folded, so that you see the
 # code that matters. To read one of them, click on its three dots in JupyterLab, or on “Show code” in Colab.
 #
-# The pictures are small and soft. They are sorted: the one to which the machine itself gives the highest score comes
-# first. No GPU was needed and nothing was downloaded. The machine was trained on two ordinary processor cores in an
-# afternoon, on pictures that are painted by the course's own code. These pictures include towers and moons, but never a
-# tower on the moon.
+# The pictures are sorted: the one to which the machine itself gives the highest score comes first. No GPU was needed and
+# nothing was downloaded. The machine was trained on two ordinary processor cores, on pictures that are painted by the
+# course's own code. These pictures include towers and moons, but never a tower on the moon.
 #
 # ## 1 · Where we are
 
@@ -91,6 +92,15 @@ lesson_header("1")
 # generator: with the same **seed** you get the same pictures, with another seed different ones. Try it: change the 1,
 # and run that cell again.
 #
+# The machine above is the preset *studio*: a set of weights, with the sizes of the networks. To look inside, you will use
+# a smaller one, the preset *laptop*. It has the same parts. Its pictures have a quarter as many pixels, which makes them
+# softer, but all that passes from part to part fits on the screen.
+
+# %%
+pipe = Pipeline.from_pretrained("laptop")
+drawing = pipe.draw(PROMPT, n=9, seed=SEED)
+
+# %% [markdown]
 # Here is what lies ahead: one real result from each lesson.
 
 
@@ -109,7 +119,7 @@ def draw_road() -> Figure:
         "2d": models["vqvae"](sprite)[0][0],
         "2e": models["vqgan"](sprite)[0][0],
     }
-    strawberry = pipe.draw("a stained glass window with an image of a blue strawberry", n=4, seed=0).pictures[0]
+    strawberry = studio.draw("a stained glass window with an image of a blue strawberry", n=4, seed=0).pictures[0]
     codes = inks[drawing.codes[0].cpu()].permute(2, 0, 1)  # (3, 8, 8)
     pictures = [drawing.pictures[0], *made.values(), codes, drawing.pictures[1], strawberry]
     names = [
@@ -560,7 +570,7 @@ show(
 # ### Now you
 #
 # You have now seen every step: words, numbers, embeddings, codes, vectors, picture, score. Put a prompt together from
-# the menus, and see what the machine draws for it. In a running notebook it draws again whenever you change something.
+# the menus, and see what the larger machine draws for it. In a running notebook it draws again whenever you change something.
 
 
 # %% tags=["folded"]
@@ -569,7 +579,7 @@ def draw_yours(style: str, colour: str, subject: str, place: str, seed: int) -> 
     noun = f"{colour} {subject}" if subject != "Eiffel tower" else subject
     article = "the" if subject == "Eiffel tower" else "an" if noun[0] in "aeiou" else "a"
     yours = f"{style} {article} {noun} {place}"
-    return sheet(pipe.draw(yours, n=3, seed=seed).pictures, columns=3, scale=3, gap=6), f"Three pictures of “{yours}”."
+    return sheet(studio.draw(yours, n=3, seed=seed).pictures, columns=3, scale=2, gap=6), f"Three pictures of “{yours}”."
 
 
 explore(
@@ -588,7 +598,7 @@ explore(
 # drawn.
 
 # %%
-drawing_panel(pipe)
+drawing_panel(studio)
 
 # %% [markdown]
 # In code this takes one line. Change the words between the quotation marks, and run the cell.
@@ -596,15 +606,15 @@ drawing_panel(pipe)
 # %%
 my_prompt = "a giraffe on the moon"
 
-mine = pipe.draw(my_prompt, n=4, seed=0)
-show(mine.grid(columns=4, zoom=2), f"Four pictures that the machine drew for “{my_prompt}”.")
+mine = studio.draw(my_prompt, n=4, seed=0)
+show(mine.grid(columns=4, zoom=1), f"Four pictures that the machine drew for “{my_prompt}”.")
 for remark in mine.remarks:
     print(remark)
 
 # %% [markdown]
 # No giraffe was in the training data, so the model cannot draw one. It draws the part of the prompt that it knows, an
 # empty moon. Most models of this kind do so without a warning; ours tells you which word it does not know. Its
-# vocabulary covers a small world: ten subjects, eight places, eight colours, four styles.
+# vocabulary covers a small world: twenty subjects, twelve places, ten colours, five styles.
 #
 # ## 4 · Break it
 #

@@ -100,8 +100,9 @@ print(f"All results in this notebook were computed on {where}, with the preset �
 print(f"pictures of {SIZE} × {SIZE} pixels, {GRID} × {GRID} codes of {laptop.vqgan.config.codes}.")
 
 # %% [markdown]
-# Here are the four prompts of the session, word for word. Two of them are examples on the slides. The first and the
-# third name combinations that were not in the model's training data: it contains no tower on the moon and no blue
+# Here are the four prompts of the session, word for word. Two of them are examples on the slides. They are drawn with the
+# larger preset *studio*. It has the same blocks as the small model, but 16 × 16 codes for a picture. The first and the
+# third prompt name combinations that were not in its training data: it contains no tower on the moon and no blue
 # strawberry. Of nine pictures of each prompt the figure shows those that CLIP ranks first and last. Two of a prompt may
 # be similar, because the preset's settings favour likely codes; section 3 shows how to get more variety.
 
@@ -112,7 +113,8 @@ GALLERY = [
     "a stained glass window with an image of a blue strawberry",
     "a photo of the food of china",
 ]
-nines = laptop.draw(GALLERY, n=9, seed=1)
+studio = Pipeline.from_pretrained("studio", device=DEVICE)
+nines = studio.draw(GALLERY, n=9, seed=1)
 ends = torch.cat([drawn.pictures[[place]] for place in (0, 8) for drawn in nines])  # each prompt's first, then its last
 two_lines = [fill(f"“{prompt}”", 30) for prompt in GALLERY]
 show(
@@ -795,8 +797,8 @@ show(made, "Two pictures each of five prompts beyond the model: it draws one thi
 # The rule: the claim holds if more than half of the drawings show all four facts.
 
 # %%
-studio, larger = load_preset("studio"), evaluation_world(load_preset("studio"))
-their_judge = studio.load_classifier("perceptual").to(DEVICE)
+studio_preset = load_preset("studio")
+larger, their_judge = evaluation_world(studio_preset), studio_preset.load_classifier("perceptual").to(DEVICE)
 wide_scenes = larger.sample(128, seed=31, complete=True)
 prompts_of = [caption(scene, complete=True) for scene in wide_scenes]
 wide = laptop.draw(prompts_of, n=1, seed=0, rank=False)
@@ -966,20 +968,20 @@ if mini is not None:
         print(f"{each.prompt}: CLIP's scores from {max(scores):.1f} to {min(scores):.1f}")
 
 # %% [markdown]
-# Next to each other: the first of nine pictures of the small model, which has seen painted scenes only, and the first
+# Next to each other: the first of nine pictures of the studio preset, which has seen painted scenes only, and the first
 # of DALL·E Mini, which was trained on pictures from the web. Where does the larger model show more of what the prompt
 # says, and where less?
 
 # %% tags=["gpu", "ignored", "folded"]
 if mini is not None:
-    ours = laptop.draw(ASKED, n=9, seed=0)
+    ours = studio.draw(ASKED, n=9, seed=0)
     made, axes = figure(2.35 * len(ASKED), 5.0, 2, len(ASKED), squeeze=False)
-    for above, below, small_one, large_one in zip(*axes, ours, big, strict=True):
-        hang(above, small_one.pictures[0], "“" + fill(small_one.prompt, 26) + "”")
-        hang(below, large_one.pictures[0], side=192)
-    axes[0, 0].set_ylabel("the small model")
+    for above, below, own, published in zip(*axes, ours, big, strict=True):
+        hang(above, own.pictures[0], "“" + fill(own.prompt, 26) + "”", side=128)
+        hang(below, published.pictures[0], side=192)
+    axes[0, 0].set_ylabel("studio")
     axes[1, 0].set_ylabel("DALL·E Mini")
-    show(made, "Above the first pictures of the small model, below those of the published one, for the same prompts.")
+    show(made, "Above the first pictures of the studio preset, below those of the published model, for the same prompts.")
 
 # %% [markdown]
 # The published model writes its codes from top to bottom, too. `stream` yields the unfinished pictures: here after each

@@ -75,7 +75,7 @@ def gpu_cells() -> list[str]:
 
 
 def names_of_the_lesson(folder: Path) -> dict[str, Any]:
-    """The lesson's imports, prompts and small functions, and a tiny model in place of the small one."""
+    """The lesson's imports, prompts and small functions, and a tiny model in place of the shipped one."""
     names: dict[str, Any] = {"__name__": "lesson"}
     cells = [cell.source for cell in assembly.read_source(LESSONS["5"]).cells if cell.cell_type == "code"]
     exec(cells[0], names)
@@ -84,7 +84,7 @@ def names_of_the_lesson(folder: Path) -> dict[str, Any]:
         lines = source[source.index(start) :].split("\n\n\n")[0].split("]\n")
         exec(lines[0] + ("]" if start.startswith("GALLERY") else ""), names)
     model = names["Pipeline"].from_pretrained(filled_preset(folder / "small").folder, device="cpu")
-    return names | {"DEVICE": CPU, "HAS_GPU": True, "laptop": model}
+    return names | {"DEVICE": CPU, "HAS_GPU": True, "studio": model}
 
 
 @pytest.fixture

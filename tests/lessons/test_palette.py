@@ -36,9 +36,20 @@ def test_a_plot_gets_a_palette() -> None:
     assert psnr(small, plot()) >= palette.LEAST_PSNR
 
 
-def test_a_picture_of_many_colours_stays_as_it_is() -> None:
+def test_a_picture_of_many_colours_keeps_them_rounded() -> None:
     noise = png(np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8))
-    assert palette.with_palette(noise) == noise
+    small = palette.with_palette(noise)
+    assert len(small) < len(noise)
+    assert Image.open(io.BytesIO(small)).mode == "RGB"
+    assert psnr(small, noise) >= palette.LEAST_PSNR
+
+
+def test_white_and_black_stay_white_and_black() -> None:
+    pixels = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
+    pixels[:8], pixels[-8:] = 255, 0
+    small = np.asarray(Image.open(io.BytesIO(palette.with_palette(png(pixels)))))
+    assert (small[:8] == 255).all()
+    assert (small[-8:] == 0).all()
 
 
 def test_a_palette_is_given_once() -> None:

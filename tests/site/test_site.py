@@ -236,7 +236,7 @@ def test_the_cell_of_a_claim_becomes_a_link() -> None:
 
 
 def test_the_front_page_has_the_measured_numbers(site: Path) -> None:
-    evaluation = json.loads((stage.ROOT / "data" / "laptop" / "evaluation.json").read_text(encoding="utf-8"))
+    evaluation = json.loads((stage.ROOT / "data" / "studio" / "evaluation.json").read_text(encoding="utf-8"))
     front = (site / "index.html").read_text(encoding="utf-8")
     assert f"<b>{evaluation['held_out']['all_best_of_9']:.0%}</b>" in front
     assert f"<b>{len(CLAIMS)}</b>" in front

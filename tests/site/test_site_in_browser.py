@@ -17,6 +17,7 @@ PAGES = (
     "glossary.html",
     "notebooks/CLAIMS.html",
     "data/laptop/README.html",
+    "data/studio/README.html",
     "slides/INSTRUCTOR.html",
     "slides/COVERAGE.html",
     "api/index.html",
