@@ -126,7 +126,9 @@ def test_the_documentations_pictures_are_there(name: str) -> None:
         assert image.width > 1000
 
 
-@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md", "data/README.md", "data/laptop/README.md", "data/studio/README.md"])
+@pytest.mark.parametrize(
+    "page", ["README.md", "CONTRIBUTING.md", "data/README.md", "data/laptop/README.md", "data/studio/README.md"]
+)
 def test_links_lead_somewhere(page: str) -> None:
     root = DATA.parent
     text = (root / page).read_text(encoding="utf-8")

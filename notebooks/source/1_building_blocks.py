@@ -70,9 +70,9 @@ show(
 # understand more of the code than that. In all lessons the cells that only draw figures are folded, so that you see the
 # code that matters. To read one of them, click on its three dots in JupyterLab, or on “Show code” in Colab.
 #
-# The pictures are sorted: the one to which the machine itself gives the highest score comes first. No GPU was needed and
-# nothing was downloaded. The machine was trained on two ordinary processor cores, on pictures that are painted by the
-# course's own code. These pictures include towers and moons, but never a tower on the moon.
+# The pictures are sorted: the one to which the machine itself gives the highest score comes first. No GPU was needed
+# and nothing was downloaded. The machine was trained on two ordinary processor cores, on pictures that are painted by
+# the course's own code. These pictures include towers and moons, but never a tower on the moon.
 #
 # ## 1 · Where we are
 
@@ -92,9 +92,9 @@ lesson_header("1")
 # generator: with the same **seed** you get the same pictures, with another seed different ones. Try it: change the 1,
 # and run that cell again.
 #
-# The machine above is the preset *studio*: a set of weights, with the sizes of the networks. To look inside, you will use
-# a smaller one, the preset *laptop*. It has the same parts. Its pictures have a quarter as many pixels, which makes them
-# softer, but all that passes from part to part fits on the screen.
+# The machine above is the preset *studio*: a set of weights, with the sizes of the networks. To look inside, you will
+# use a smaller one, the preset *laptop*. It has the same parts. Its pictures have a quarter as many pixels, which makes
+# them softer, but all that passes from part to part fits on the screen.
 
 # %%
 pipe = Pipeline.from_pretrained("laptop")
@@ -570,7 +570,8 @@ show(
 # ### Now you
 #
 # You have now seen every step: words, numbers, embeddings, codes, vectors, picture, score. Put a prompt together from
-# the menus, and see what the larger machine draws for it. In a running notebook it draws again whenever you change something.
+# the menus, and see what the larger machine draws for it. In a running notebook it draws again whenever you change
+# something.
 
 
 # %% tags=["folded"]
@@ -579,7 +580,9 @@ def draw_yours(style: str, colour: str, subject: str, place: str, seed: int) -> 
     noun = f"{colour} {subject}" if subject != "Eiffel tower" else subject
     article = "the" if subject == "Eiffel tower" else "an" if noun[0] in "aeiou" else "a"
     yours = f"{style} {article} {noun} {place}"
-    return sheet(studio.draw(yours, n=3, seed=seed).pictures, columns=3, scale=2, gap=6), f"Three pictures of “{yours}”."
+    return sheet(
+        studio.draw(yours, n=3, seed=seed).pictures, columns=3, scale=2, gap=6
+    ), f"Three pictures of “{yours}”."
 
 
 explore(

@@ -100,11 +100,11 @@ print(f"All results in this notebook were computed on {where}, with the preset �
 print(f"pictures of {SIZE} × {SIZE} pixels, {GRID} × {GRID} codes of {laptop.vqgan.config.codes}.")
 
 # %% [markdown]
-# Here are the four prompts of the session, word for word. Two of them are examples on the slides. They are drawn with the
-# larger preset *studio*. It has the same blocks as the small model, but 16 × 16 codes for a picture. The first and the
-# third prompt name combinations that were not in its training data: it contains no tower on the moon and no blue
-# strawberry. Of nine pictures of each prompt the figure shows those that CLIP ranks first and last. Two of a prompt may
-# be similar, because the preset's settings favour likely codes; section 3 shows how to get more variety.
+# Here are the four prompts of the session, word for word. Two of them are examples on the slides. They are drawn with
+# the larger preset *studio*, which has the same blocks as the small model, but 16 × 16 codes for a picture. The first
+# and the third prompt name combinations that were not in its training data: it contains no tower on the moon and no
+# blue strawberry. Of nine pictures of each prompt the figure shows those that CLIP ranks first and last. Two of a
+# prompt may be similar, because the preset's settings favour likely codes; section 3 shows how to get more variety.
 
 # %%
 GALLERY = [
@@ -981,7 +981,9 @@ if mini is not None:
         hang(below, published.pictures[0], side=192)
     axes[0, 0].set_ylabel("studio")
     axes[1, 0].set_ylabel("DALL·E Mini")
-    show(made, "Above the first pictures of the studio preset, below those of the published model, for the same prompts.")
+    show(
+        made, "Above the first pictures of the studio preset, below those of the published model, for the same prompts."
+    )
 
 # %% [markdown]
 # The published model writes its codes from top to bottom, too. `stream` yields the unfinished pictures: here after each

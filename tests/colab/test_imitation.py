@@ -19,6 +19,7 @@ from pathlib import Path
 import assembly
 import nbformat
 import pytest
+import start_pages
 from atelier.teaching.lessons import LESSONS, NOTEBOOKS
 from nbclient import NotebookClient
 from packaging.requirements import Requirement
@@ -270,7 +271,7 @@ def test_the_set_up_names_its_steps_and_does_nothing_the_second_time(set_up, imi
     assert printed(command).startswith("atelier ")
 
 
-@pytest.mark.parametrize("key", ["1", "2d"])
+@pytest.mark.parametrize("key", ["1", "2d", "5"])
 @pytest.mark.usefixtures("set_up")
 def test_lesson_runs(imitation: Imitation, stamped: Path, key: str) -> None:
     """The set-up cell runs for the second time, as after a restart of the runtime."""
@@ -283,6 +284,18 @@ def test_lesson_runs(imitation: Imitation, stamped: Path, key: str) -> None:
     assert len(checked) >= 4
     for cell in checked:
         assert printed(cell) == expected[cell.source]
+
+
+@pytest.mark.usefixtures("set_up")
+def test_the_start_notebook_finds_the_machine_ready(imitation: Imitation, stamped: Path) -> None:
+    """Except the disk, which may be small, the ports, and the speed: this machine may be busy with other tests."""
+    check = next(
+        cell for cell in imitation.run(start_pages.start_notebook(stamped)).cells if cell.source == start_pages.CHECK
+    )
+    lines = printed(check).splitlines()
+    failed = {line.split()[1] for line in lines if line.startswith("FAIL")}
+    assert failed <= {"disk", "memory", "port", "drawing"}
+    assert any(line.startswith("OK    weights         studio: ") for line in lines)
 
 
 def printed(cell: nbformat.NotebookNode) -> str:

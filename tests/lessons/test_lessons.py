@@ -16,6 +16,7 @@ import assembly
 import build_lessons
 import nbformat
 import pytest
+import start_pages
 from atelier.evaluation.intervals import Estimate
 from atelier.teaching.claims import CLAIMS, LESSON_OF
 from atelier.teaching.exercises import EXERCISES, grade
@@ -55,7 +56,7 @@ def parsed(source: str) -> ast.Module:
 def test_the_files_are_those_of_the_table() -> None:
     listed = {lesson.name for lesson in LESSONS.values()}
     assert {path.stem for path in (NOTEBOOKS / "source").glob("*.py")} == listed
-    assert {path.stem for path in NOTEBOOKS.glob("*.ipynb")} == listed
+    assert {path.stem for path in NOTEBOOKS.glob("*.ipynb")} == listed | {"start"}
     assert minutes().keys() == listed
 
 
@@ -243,13 +244,31 @@ def test_every_stored_verdict_follows_from_its_intervals_and_rules() -> None:
 
 
 def test_table_of_claims_has_the_notebooks_verdicts() -> None:
-    assert (NOTEBOOKS / build_lessons.CLAIMS_FILE).read_text(encoding="utf-8") == claims_table(NOTEBOOKS)
+    assert (NOTEBOOKS / start_pages.CLAIMS_FILE).read_text(encoding="utf-8") == claims_table(NOTEBOOKS)
 
 
 def test_the_start_page_lists_the_lessons_with_their_newest_minutes() -> None:
-    page = (NOTEBOOKS / build_lessons.START_FILE).read_text(encoding="utf-8")
-    assert page == build_lessons.start_page()
+    page = (NOTEBOOKS / start_pages.START_FILE).read_text(encoding="utf-8")
+    assert page == start_pages.start_page()
     assert [path for path in re.findall(r"\]\((\S+?)\)", page) if not (NOTEBOOKS / path).exists()] == []
+
+
+def test_the_start_notebook_links_the_lessons_here() -> None:
+    notebook = nbformat.read(NOTEBOOKS / start_pages.START_NOTEBOOK, as_version=4)
+    assert notebook == start_pages.start_notebook()
+    linked = re.findall(r"\]\((\S+?)\)", notebook.cells[-1].source)
+    assert {f"{lesson.name}.ipynb" for lesson in LESSONS.values()} <= set(linked)
+    assert [path for path in linked if not (NOTEBOOKS / path).exists()] == []
+
+
+def test_the_start_notebook_links_the_lessons_in_colab_if_the_repository_is_known(tmp_path: Path) -> None:
+    (tmp_path / "source").symlink_to(NOTEBOOKS / "source")
+    (tmp_path / assembly.REPOSITORY_FILE).write_text("ada/atelier")
+    badge, *_, table = start_pages.start_notebook(tmp_path).cells
+    colab = "https://colab.research.google.com/github/ada/atelier/blob/main/notebooks"
+    assert f"({colab}/start.ipynb)" in badge.source
+    assert f"({colab}/3_bart.ipynb)" in table.source
+    assert f"({colab}/build/3_bart.ipynb)" in table.source
 
 
 @EVERY
@@ -293,4 +312,5 @@ def test_every_lesson_is_collected_for_validation() -> None:
     ]
     listing = subprocess.run(command, cwd=NOTEBOOKS.parent, capture_output=True, text=True, check=True).stdout
     collected = {Path(line.split(":")[0]) for line in listing.splitlines() if ".ipynb" in line}
-    assert collected == {Path(f"notebooks/{lesson.name}.ipynb") for lesson in LESSONS.values()}
+    lessons = {Path(f"notebooks/{lesson.name}.ipynb") for lesson in LESSONS.values()}
+    assert collected == lessons | {Path("notebooks") / start_pages.START_NOTEBOOK}

@@ -20,10 +20,7 @@ SOURCE_TAGS = {"stub", "hint", "solution", "quiz", "folded", "gpu", *TAGS}
 SETUP_CELL = Path(__file__).with_name("setup_cell.py")  # the first code cell of every notebook
 UNSTAMPED = 'REPOSITORY = ""'
 
-BADGE = (
-    "[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]"
-    "(https://colab.research.google.com/github/{repository}/blob/main/notebooks/{name}.ipynb)"
-)
+BADGE = "[![Open in Colab](https://colab.research.google.com/assets/colab-badge.svg)]({address})"
 
 
 class LessonError(AtelierError):
@@ -48,6 +45,16 @@ def repository(folder: Path = NOTEBOOKS) -> str:
     return path.read_text(encoding="utf-8").strip() if path.is_file() else ""
 
 
+def colab_address(repository: str, name: str) -> str:
+    """The address at which Colab opens a notebook.
+
+    Args:
+        repository: "owner/name".
+        name: the notebook's path inside notebooks/, without the ending.
+    """
+    return f"https://colab.research.google.com/github/{repository}/blob/main/notebooks/{name}.ipynb"
+
+
 def assemble(lesson: Lesson, folder: Path = NOTEBOOKS) -> NotebookNode:
     """Make a lesson's notebook from its source, without executing it.
 
@@ -69,7 +76,7 @@ def with_setup(cells: list[NotebookNode], name: str, prefix: str, folder: Path =
     """
     owner_and_name = repository(folder)
     if owner_and_name:
-        cells.insert(0, nbformat.v4.new_markdown_cell(BADGE.format(repository=owner_and_name, name=name)))
+        cells.insert(0, nbformat.v4.new_markdown_cell(BADGE.format(address=colab_address(owner_and_name, name))))
     first_code = next((place for place, cell in enumerate(cells) if cell.cell_type == "code"), len(cells))
     setup = nbformat.v4.new_code_cell(setup_source(owner_and_name))
     fold(setup)

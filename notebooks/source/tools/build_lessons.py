@@ -28,7 +28,7 @@ from typing import Annotated, Any
 import nbformat
 import typer
 from assembly import REPOSITORY_FILE, LessonError, assemble
-from atelier.teaching.lessons import LESSONS, MINUTES_FILE, NOTEBOOKS, Lesson, minutes, question
+from atelier.teaching.lessons import LESSONS, MINUTES_FILE, NOTEBOOKS, Lesson, question
 from atelier.teaching.mine import DEFAULT_FOLDER, FOLDER_VARIABLE
 from atelier.teaching.pieces import pieces_of
 from build_mode import FOLDER as BUILD_FOLDER
@@ -38,10 +38,9 @@ from folds import LEAST_SHARE, is_folded, subject_share
 from nbclient import NotebookClient
 from nbformat import NotebookNode
 from palette import shrink_figures
+from start_pages import CLAIMS_FILE, START_FILE, START_NOTEBOOK, start_notebook, start_page
 
-CLAIMS_FILE = "CLAIMS.md"
 CLAIMS_FIGURE = NOTEBOOKS.parent / "docs" / "claims.png"
-START_FILE = "README.md"
 TRY_CONTROLS = "from atelier.teaching.controls import try_controls\n\ntry_controls()"
 MINE = NOTEBOOKS.parent / "build" / "mine"  # where executed lessons save their blocks: runs/mine is the learner's
 MOST_BYTES = 2_000_000
@@ -218,57 +217,6 @@ def without_outputs(notebook: NotebookNode) -> dict[str, Any]:
     return bare
 
 
-# ---------------------------------------------------------------------------------------------- the start page
-
-
-def start_page(folder: Path = NOTEBOOKS) -> str:
-    """The text of notebooks/README.md: the lessons in order, what each is about, and how long it takes."""
-    taken = minutes(folder)
-    rows = [
-        f"| [{lesson.key} {lesson.title}]({lesson.name}.ipynb) | {lesson.question} | {taken.get(lesson.name, '')} | "
-        f"{_build_link(lesson)} |"
-        for lesson in LESSONS.values()
-    ]
-    return "\n".join(
-        [
-            "# The lessons",
-            "",
-            "Start with lesson 1 and read them in order: lesson 1 runs the finished model, lessons 2a to 4 build its",
-            "blocks and their forerunners, and lesson 5 joins the blocks. Every lesson runs on a laptop without a GPU.",
-            "Each has exercises whose answers are checked, with hints and a solution below them, and ends with a short",
-            "quiz. `make lab` opens the lessons in JupyterLab.",
-            "",
-            "What you train in lessons 2e, 3 and 4 is saved in `runs/mine`, and lesson 5 joins it to a DALL·E Mini of",
-            "your own. On Colab this folder lies in the clone and is deleted with the machine.",
-            "",
-            "On Colab, Kaggle or a rented Jupyter server, open or upload the notebook of a lesson and run its first",
-            "cell: it fetches the course and installs what is missing. If it says that the course's address is not in",
-            "the notebook, write your own fork, `owner/name`, or an archive of the course that you have uploaded, such",
-            "as `course.zip`, into `COURSE` in this cell. Then `!atelier doctor` in a new cell checks the machine.",
-            "",
-            "If you would rather write the blocks yourself, open the build notebook of a lesson. The bodies of its",
-            "important functions are empty, and each is checked as soon as you have written it.",
-            "",
-            "| lesson | question | time | build it yourself |",
-            "|---|---|---|---|",
-            *rows,
-            "",
-            f"[{CLAIMS_FILE}]({CLAIMS_FILE}) lists what the slides claim and what the lessons measure. The lessons",
-            "and this page are built from [source/](source) by `make notebooks`; change them there.",
-            "",
-        ]
-    )
-
-
-def _build_link(lesson: Lesson) -> str:
-    """The link to a lesson's build notebook, with its number of pieces and their minutes; "" for one without pieces."""
-    pieces = pieces_of(lesson.key)
-    if not pieces:
-        return ""
-    words = f"{len(pieces)} pieces" if len(pieces) > 1 else "1 piece"
-    return f"[{words}, {sum(piece.minutes for piece in pieces)} minutes]({BUILD_FOLDER}/{lesson.name}.ipynb)"
-
-
 # ---------------------------------------------------------------------------------------------- the command
 
 
@@ -351,7 +299,8 @@ def main(
         for lesson in filter(lambda lesson: pieces_of(lesson.key), LESSONS.values()):
             (NOTEBOOKS / BUILD_FOLDER).mkdir(exist_ok=True)
             nbformat.write(assemble_build(lesson), NOTEBOOKS / BUILD_FOLDER / f"{lesson.name}.ipynb")
-            (NOTEBOOKS / START_FILE).write_text(start_page(), encoding="utf-8")
+        (NOTEBOOKS / START_FILE).write_text(start_page(), encoding="utf-8")
+        nbformat.write(start_notebook(), NOTEBOOKS / START_NOTEBOOK)
     except LessonError as error:
         typer.echo(html.unescape(str(error)), err=True)
         raise typer.Exit(2) from error

@@ -23,8 +23,8 @@ def with_palette(png: bytes) -> bytes:
         png: a PNG file.
 
     Returns:
-        A PNG file whose PSNR against the original is at least LEAST_PSNR; the original if it has a palette already or no
-        bytes can be saved.
+        A PNG file whose PSNR against the original is at least LEAST_PSNR; the original if it has a palette already or
+        no bytes can be saved.
     """
     opened = Image.open(io.BytesIO(png))
     if opened.mode == "P":
