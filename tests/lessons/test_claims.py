@@ -184,7 +184,7 @@ def test_an_experiment_is_resumed_and_bound_to_its_weights(tmp_path, monkeypatch
     assert list(experiment.missing()) == [("a", 1000), ("bb", 1000), ("a", 1001), ("bb", 1001)]
     assert len(list(experiment.complete())) == 4
     assert experiment.column("bb", "score") == [1002, 1003]
-    assert experiment.path == tmp_path / "runs" / "recheck" / "1000" / "0-test.json"
+    assert experiment.path == experiments.FOLDER / "1000" / "0-test.json"
     monkeypatch.delenv("ATELIER_SEED_OFFSET")
     assert experiment.column("bb", "score") == [2, 3]
     (tmp_path / "data" / "weights").write_bytes(b"other")

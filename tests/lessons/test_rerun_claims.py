@@ -36,7 +36,7 @@ def test_a_cell_with_commands_stays_as_it_is() -> None:
 
 
 def test_experiments_are_shifted_only_if_all_of_the_lesson_were_run_with_the_offset(tmp_path, monkeypatch):
-    monkeypatch.setattr(experiments, "COURSE", tmp_path)
+    monkeypatch.setattr(experiments, "FOLDER", tmp_path)
     monkeypatch.setenv("ATELIER_SEED_OFFSET", "0")  # so that the environment is restored at the end
     one, two = (Experiment(f"2e-{name}", "?", ("a",), (0,), lambda arm, seed: {"x": seed}) for name in ("one", "two"))
     monkeypatch.setattr(rerun_claims, "all_experiments", lambda: {"2e-one": one, "2e-two": two})

@@ -2,7 +2,8 @@
 
 Every seed in the code of a lesson is shifted by the same number, so that pictures, captions, noise and the trainings in
 the lesson are new. The experiments are shifted, too, if `make claims OFFSET=…` has run them with the same number, which
-takes hours; otherwise their stored results are used again, and a line says so.
+takes hours; otherwise their stored results are used again, and a line says so. The measurements are stored in
+data/experiments/rechecks.json, and the table notebooks/RECHECK.md is made of them.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import argparse
 import ast
 import copy
 import os
+import re
 from tempfile import TemporaryDirectory
 
 import nbformat
@@ -21,6 +23,7 @@ from atelier.teaching.mine import FOLDER_VARIABLE
 from claims_page import verdicts
 from nbclient import NotebookClient
 from nbformat import NotebookNode
+from recheck_page import RECHECK_FILE, recheck_page, store
 
 SEEDING = {"manual_seed", "default_rng", "Random"}  # functions whose first argument is a seed
 
@@ -95,7 +98,7 @@ def measure_again(lesson: Lesson, offset: int) -> NotebookNode:
 
 
 def shift_experiments(lesson: Lesson, offset: int) -> list[str]:
-    """Let the kernels read the experiments with shifted seeds, if all of the lesson's have been run.
+    """Let the kernels read the experiments with shifted seeds, if all that the lesson uses have been run.
 
     Args:
         lesson: the lesson.
@@ -105,7 +108,9 @@ def shift_experiments(lesson: Lesson, offset: int) -> list[str]:
         The names of the experiments that have not been run with this offset; if there is one, none is shifted.
     """
     os.environ["ATELIER_SEED_OFFSET"] = str(offset)
-    mine = [item for name, item in all_experiments().items() if name.partition("-")[0] == lesson.key]
+    shown = "\n".join(cell.source for cell in assemble(lesson).cells if cell.cell_type == "code")
+    owners = {lesson.key, *re.findall(r"atelier\.teaching\.experiments\.lesson_(\w+)", shown)}
+    mine = [item for name, item in all_experiments().items() if name.partition("-")[0] in owners]
     missing = [item.name for item in mine if next(item.missing(), None)]
     if missing:
         del os.environ["ATELIER_SEED_OFFSET"]
@@ -125,13 +130,17 @@ def main() -> None:
         known = verdicts(nbformat.read(NOTEBOOKS / f"{lesson.name}.ipynb", as_version=4))
         stored = {claim: facts["outcome"] for claim, (_, facts) in known.items()}
         for offset in chosen.offset or [1000]:
-            for name in shift_experiments(lesson, offset):
+            kept = shift_experiments(lesson, offset)
+            for name in kept:
                 print(f"{key} +{offset}: {name} keeps its stored results (make claims OFFSET={offset})", flush=True)
             again = measure_again(lesson, offset)
             for claim, (_, facts) in verdicts(again).items():
                 values = ", ".join(f"{value:.3g} ({low:.3g} to {high:.3g})" for value, low, high in facts["intervals"])
                 outcomes = f"{stored.get(claim, 'not stored')} → {facts['outcome']}"
                 print(f"{key} +{offset} {claim}: {outcomes}; {values}", flush=True)
+                if facts["intervals"]:
+                    store(claim, offset, facts["intervals"], not kept)
+            (NOTEBOOKS / RECHECK_FILE).write_text(recheck_page(), encoding="utf-8")
             for place, cell in enumerate(again.cells):
                 for output in cell.get("outputs", ()):
                     if output.output_type == "error":

@@ -3,8 +3,8 @@
 `make claims` runs what is missing and stores each result at once, so it can be interrupted. A lesson shows the stored
 results, and may run one arm with one seed again. Results are valid only for the weights with which they were measured.
 
-If $ATELIER_SEED_OFFSET is set, the number is added to every seed, and the results are in runs/recheck/NUMBER/ instead
-of data/experiments/. So claims can be measured again with other seeds: `make recheck`.
+If $ATELIER_SEED_OFFSET is set, the number is added to every seed, and the results are in data/experiments/NUMBER/. So
+claims can be measured again with other seeds: `make recheck`.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def seed_offset() -> int:
 def results_folder() -> Path:
     """Return the folder of the results that were measured with the present offset of the seeds."""
     offset = seed_offset()
-    return COURSE / "runs" / "recheck" / str(offset) if offset else FOLDER
+    return FOLDER / str(offset) if offset else FOLDER
 
 
 class ExperimentError(AtelierError):
