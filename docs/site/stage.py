@@ -28,7 +28,6 @@ PAGES = (  # pages, and the files that they link to
     "NOTICE",
     "data/README.md",
     "data/prompts.txt",
-    "notebooks/RECHECK.md",
     "data/laptop/README.md",
     "data/laptop/curves.png",
     "data/studio/README.md",
