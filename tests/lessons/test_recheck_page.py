@@ -34,7 +34,7 @@ def test_verdicts_follow_from_the_intervals() -> None:
     assert row(page, key)[:4] == [published, UNDECIDED, high, low]
     assert "seeds + 1000 | seeds + 2000 | seeds + 3000" in page
     (line,) = [line for line in page.splitlines() if line.startswith(f"| {CLAIMS[key].words} |")]
-    assert line.count(" *") == 1
+    assert line.count(" * |") == 1
 
 
 def test_a_claim_that_was_not_measured_again_says_so() -> None:
