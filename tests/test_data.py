@@ -259,6 +259,31 @@ def shorten_a_row(folder: Path) -> None:
         (lambda folder: write_table(folder, [["a"]], ("file_name",)), ["no column text"]),
         (lambda folder: write_table(folder, []), ["has no rows"]),
         (lambda folder: (folder / "captions.csv").write_text(""), ["no column file_name", "none"]),
+        (
+            lambda folder: (folder / "captions.csv").write_text("file_name,text,text\nred.png,a cat,ein Kater\n"),
+            ["has 2 columns text", "keep one"],
+        ),
+        (
+            lambda folder: (folder / "captions.csv").write_text('"file_name";"text"\n"red.png";"a cat"\n'),
+            ["Row 1", "separate the fields by commas"],
+        ),
+        (
+            lambda folder: (folder / "captions.csv").write_text(f"file_name,text\nred.png,{'a' * 140_000}\n"),
+            ["Row 2", "too long for a caption"],
+        ),
+        (
+            lambda folder: (folder / "captions.csv").write_text("file_name,text\n\n\nred.png,a cat\nred.png,\n"),
+            ["Row 5", "empty caption"],
+        ),
+        *(
+            (
+                lambda folder, unseen=unseen: (folder / "captions.csv").write_text(
+                    f"file_name,text\nred.png,{unseen}\n", encoding="utf-8"
+                ),
+                ["Row 2", "empty caption"],
+            )
+            for unseen in ("\u200b", "\ufeff", "\x01", "\u00ad \u2060")
+        ),
         (lambda folder: (folder / "captions.csv").write_bytes(b"file_name,text\n\xff\xfe,x\n"), ["UTF-8"]),
     ],
 )

@@ -75,6 +75,13 @@ def test_top_p_keeps_the_smallest_sufficient_set() -> None:
     assert torch.allclose(probabilities(logits, Sampling(top_p=1.0)), logits.exp())
 
 
+@pytest.mark.parametrize("top_p", [1e-40, 1e-46, 5e-324])
+def test_a_top_p_too_small_for_float32_keeps_the_most_likely_code(top_p: float) -> None:
+    logits = torch.tensor([[0.1, 0.2, 0.7], [0.5, 0.3, 0.2]]).log()
+    expected = torch.tensor([[0.0, 0.0, 1.0], [1.0, 0.0, 0.0]])
+    assert torch.equal(probabilities(logits, Sampling(top_p=top_p)), expected)
+
+
 @given(st.floats(0, 1, exclude_max=True, width=32), st.integers(0, 10_000))
 @settings(max_examples=60, deadline=None)
 def test_pick_never_takes_an_impossible_code(uniform: float, seed: int) -> None:

@@ -99,7 +99,9 @@ def probabilities(logits: Tensor, sampling: Sampling) -> Tensor:
     if sampling.top_p is not None and sampling.top_p < 1:
         ranked = distribution.sort(1, descending=True)
         before = ranked.values.cumsum(1) - ranked.values  # the total probability of all more likely codes
-        kept = ranked.values.masked_fill(before >= sampling.top_p, 0.0)
+        left_out = before >= sampling.top_p
+        left_out[:, 0] = False  # the most likely code always stays, also if top_p is too small for a float32
+        kept = ranked.values.masked_fill(left_out, 0.0)
         distribution = torch.zeros_like(distribution).scatter_(1, ranked.indices, kept)
         distribution = distribution / distribution.sum(1, keepdim=True)
     return distribution

@@ -28,7 +28,6 @@ from atelier.pictures import square
 from atelier.world import HeldOut, Scene, World, caption, paint
 
 CAPTIONS_FILE = "captions.csv"
-FIRST_ROW = 2  # below the header, as a spreadsheet counts rows
 
 
 class DataError(AtelierError):
@@ -241,9 +240,9 @@ class CaptionedFolder:
         _check_batch_size(batch_size)
         folder = user_path(folder)
         rows = _read_captions(folder)
-        self.captions = [text for _, text in rows]
+        self.captions = [text for *_, text in rows]
         self.pictures = torch.stack(  # (pictures, 3, size, size) uint8
-            [_read_picture(folder, name, size, number) for number, (name, _) in enumerate(rows, start=FIRST_ROW)]
+            [_read_picture(folder, name, size, number) for number, name, _ in rows]
         )
         self.batch_size = batch_size
         self._epochs = Epochs(len(self.captions), seed)
@@ -440,26 +439,25 @@ def save_captioned(
     (folder / CAPTIONS_FILE).write_text(table.getvalue(), encoding="utf-8", newline="")  # last: a kill leaves none
 
 
-def _read_captions(folder: Path) -> list[tuple[str, str]]:
-    """Read the pairs (file_name, text) of a folder's captions.csv."""
+def _read_captions(folder: Path) -> list[tuple[int, str, str]]:
+    """Read the rows of a folder's captions.csv: number, as a spreadsheet counts rows, file_name and text."""
     table = folder / CAPTIONS_FILE
     if not folder.is_dir():
         raise DataError(f"There is no folder {folder}; give one that holds pictures and a {CAPTIONS_FILE}.")
     if not table.is_file():
         raise DataError(f"{folder} holds no {CAPTIONS_FILE}; write one with the columns file_name and text.")
+    rows: list[tuple[int, list[str]]] = []  # with their numbers; empty rows count, too
+    number = 0
     try:
         with file_errors(table), table.open(newline="", encoding="utf-8-sig") as lines:
-            reader = csv.DictReader(lines, strict=True)
-            columns, rows = reader.fieldnames or [], []
-            for row in reader:
-                rows.append(row)
+            for number, fields in enumerate(csv.reader(lines, strict=True), start=1):
+                if fields:
+                    rows.append((number, fields))
     except UnicodeDecodeError as fault:
         raise DataError(f"{table} cannot be read as a CSV file in UTF-8: {fault}.") from fault
     except csv.Error as fault:
-        raise DataError(
-            f"Row {len(rows) + FIRST_ROW} of {table} cannot be read ({fault}); a quote that is opened there must be "
-            'closed, and a quote inside a caption must be doubled: "".'
-        ) from fault
+        raise DataError(f"Row {number + 1} of {table} cannot be read ({fault}); {_csv_advice(str(fault))}") from fault
+    columns = rows[0][1] if rows else []
     for column in ("file_name", "text"):
         if column not in columns:
             found = ", ".join(columns) or "none"
@@ -468,21 +466,32 @@ def _read_captions(folder: Path) -> list[tuple[str, str]]:
             raise DataError(
                 f"{table} has no column {column}; its columns are: {found}. It needs file_name and text.{advice}"
             )
-    if not rows:
+        if columns.count(column) > 1:
+            raise DataError(f"{table} has {columns.count(column)} columns {column}; keep one of them.")
+    if len(rows) == 1:
         raise DataError(f"{table} has no rows below its header; write one for each picture.")
-    return [_checked_row(table, number, row) for number, row in enumerate(rows, start=FIRST_ROW)]
+    return [(number, *_checked_row(table, number, columns, fields)) for number, fields in rows[1:]]
 
 
-def _checked_row(table: Path, number: int, row: dict[str | None, Any]) -> tuple[str, str]:
-    if None in row:  # csv.DictReader's key for surplus fields
+def _csv_advice(fault: str) -> str:
+    if "field limit" in fault:
+        return "a field is too long for a caption, or a quote is opened and not closed."
+    if "expected after" in fault:
+        return "separate the fields by commas, and double a quote inside a caption."
+    return 'a quote that is opened there must be closed, and a quote inside a caption must be doubled: "".'
+
+
+def _checked_row(table: Path, number: int, columns: list[str], fields: list[str]) -> tuple[str, str]:
+    if len(fields) > len(columns):
         raise DataError(
             f"Row {number} of {table} has more fields than columns; put a caption with a comma in quotes: "
             '1.png,"a cat, asleep".'
         )
-    name, text = (row["file_name"] or "").strip(), (row["text"] or "").strip()
+    row = dict(zip(columns, fields, strict=False))
+    name, text = row.get("file_name", "").strip(), row.get("text", "").strip()
     if not name:
         raise DataError(f"Row {number} of {table} names no file; fill in its file_name.")
-    if not text:
+    if not any(character.isprintable() and not character.isspace() for character in text):
         raise DataError(f"Row {number} of {table} ({name}) has an empty caption; fill in its text.")
     return name, text
 

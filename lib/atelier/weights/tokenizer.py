@@ -55,6 +55,8 @@ class Tokenizer:
         found = tuple(backend.id_to_token(i) for i in range(len(SPECIAL_TOKENS)))
         if found != SPECIAL_TOKENS:
             raise ValueError(f"A tokenizer's ids 0 to 3 must be {SPECIAL_TOKENS}, but these are {found}.")
+        backend.no_truncation()  # both may be set in a file; `encode` does the same to the length that it is asked for
+        backend.no_padding()
         backend.encode_special_tokens = True  # "</s>" in a prompt is text, not the end token
         self._backend, self._normalize = backend, normalize
 
