@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from atelier.pictures import square
+from atelier.pictures import as_rgb, square
 from atelier.training import data as data_module
 from atelier.training.data import (
     CaptionedFolder,
@@ -203,6 +203,28 @@ def test_an_image_of_every_mode_keeps_its_brightness(mode):
     assert image.mode == mode
     wanted = 255 if mode == "1" else 128
     assert (square(image, 8).float() - wanted).abs().max() <= 2
+
+
+@pytest.mark.parametrize("most", [1, 255, 65535])
+def test_floats_may_have_any_usual_range(most):
+    ramp = np.linspace(0, most, 81, dtype=np.float32).reshape(9, 9)
+    expected = np.linspace(0, 255, 81).round().reshape(9, 9)
+    assert abs(np.asarray(as_rgb(Image.fromarray(ramp)))[..., 0] - expected).max() <= 1
+
+
+def test_a_dark_picture_of_16_bits_stays_dark():
+    dark = Image.fromarray(np.full((9, 9), 200, dtype=np.uint16))
+    assert np.asarray(as_rgb(dark)).max() == 1
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf, 70_000])
+def test_values_that_are_no_shades_get_a_sentence(folder, value):
+    pixels = np.full((9, 9), 0.5, dtype=np.float32)
+    pixels[3, 3] = value
+    Image.fromarray(pixels).save(folder / "other.tiff")
+    write_table(folder, [["other.tiff", "other"]])
+    with pytest.raises(DataError, match=r"Row 2 .*no shades of grey"):
+        CaptionedFolder(folder, size=8)
 
 
 @pytest.mark.parametrize("mode", ["RGBA", "LA", "P"])

@@ -12,6 +12,7 @@ from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from atelier.errors import AtelierError, FileError
 from atelier.page.access import Access, is_local_address
@@ -284,6 +285,10 @@ def test_pictures_of_all_modes_are_taken() -> None:
         Image.new(mode, (4, 4)).save(file, format="PNG")
         with Image.open(io.BytesIO(encoded_again(file.getvalue()))) as image:
             assert (image.mode, image.size) == ("RGB", (4, 4))
+    grey = io.BytesIO()
+    Image.fromarray(np.full((4, 4), 32896, dtype=np.uint16)).save(grey, format="PNG")
+    with Image.open(io.BytesIO(encoded_again(grey.getvalue()))) as image:
+        assert image.getpixel((0, 0)) == (128, 128, 128)
     transparent = io.BytesIO()
     Image.new("RGBA", (1, 1), (0, 0, 0, 0)).save(transparent, format="PNG")
     with Image.open(io.BytesIO(encoded_again(transparent.getvalue()))) as image:

@@ -10,6 +10,7 @@ import threading
 import urllib.request
 from collections.abc import Iterator
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -163,6 +164,76 @@ def test_what_is_no_room_is_named(tmp_path: Path) -> None:
         with pytest.raises(RoomError, match=r"is not an `atelier room` \(error 501\)"):
             Membership(Place(f"http://127.0.0.1:{port[1]}", "K7PX")).join()
         other.terminate()
+
+
+@dataclass
+class Answering:
+    """A server that gives every request the same answer.
+
+    Attributes:
+        url: its address.
+        asked: the paths of the requests.
+        status, body, location: the answer, with its header Location.
+    """
+
+    url: str
+    asked: list[str]
+    status: int = 200
+    body: bytes = b""
+    location: str = ""
+
+
+@pytest.fixture
+def answering() -> Iterator[Answering]:
+    given = Answering("", [])
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            self.rfile.read(int(self.headers["Content-Length"]))
+            given.asked.append(self.path)
+            self.send_response(given.status)
+            self.send_header("Location", given.location)
+            self.send_header("Content-Length", str(len(given.body)))
+            self.end_headers()
+            self.wfile.write(given.body)
+
+        def do_GET(self) -> None:
+            given.asked.append(self.path)
+            self.send_response(200)
+            self.end_headers()
+
+        def log_message(self, format: str, *args: Any) -> None: ...
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, daemon=True).start()
+    given.url = f"http://127.0.0.1:{server.server_port}"
+    yield given
+    server.shutdown()
+    server.server_close()
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+def test_a_redirect_is_not_followed(answering: Answering, status: int) -> None:
+    answering.status, answering.location = status, "/elsewhere"
+    with pytest.raises(RoomError, match=rf"is not an `atelier room` \(error {status}\)"):
+        Membership(Place(answering.url, "K7PX")).join()
+    assert answering.asked == ["/join"]
+
+
+@pytest.mark.parametrize("status", [200, 400])
+@pytest.mark.parametrize("body", [b"[" * 90_000, b'{"token": "a", "names": 1, "number": 1e999}', b"\xff"])
+def test_an_answer_that_is_no_rooms_gets_a_sentence(answering: Answering, status: int, body: bytes) -> None:
+    answering.status, answering.body = status, body
+    with pytest.raises(RoomError, match="is not an `atelier room`"):
+        Membership(Place(answering.url, "K7PX")).join()
+
+
+def test_a_refusal_is_shown_without_control_characters_and_not_whole_if_it_is_long(answering: Answering) -> None:
+    answering.status, answering.body = 403, json.dumps({"error": "\x1b]0;title\x07No.\n" + "a" * 50_000}).encode()
+    with pytest.raises(RoomError) as caught:
+        Membership(Place(answering.url, "K7PX")).join()
+    assert str(caught.value).startswith("The room says: ]0;titleNo. aaa")
+    assert len(str(caught.value)) <= client.MOST_SENTENCE + len("The room says: ")
 
 
 def test_a_server_that_does_not_answer_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -1,6 +1,7 @@
 """The tokenizer encodes every text, decodes it to the same words, and gives ids in a fixed form."""
 
 import itertools
+from pathlib import Path
 
 import pytest
 import torch
@@ -146,3 +147,14 @@ def test_wrong_arguments_are_refused(tokenizer):
         train_tokenizer([])
     with pytest.raises(TypeError, match="give a list of strings"):
         train_tokenizer("a cat")
+
+
+def test_truncation_and_padding_of_a_file_are_not_applied(tmp_path: Path) -> None:
+    """`encode` cuts and pads to the length that it is asked for."""
+    trained = train_tokenizer(["a red cat on the moon"], 300)
+    plain = trained.encode(["a red cat on the moon"], 16)
+    trained._backend.enable_truncation(1)
+    trained._backend.enable_padding(length=100)
+    trained.save(tmp_path / "tokenizer.json")
+    assert '"truncation": {' in (tmp_path / "tokenizer.json").read_text(encoding="utf-8")
+    assert torch.equal(Tokenizer.from_file(tmp_path / "tokenizer.json").encode(["a red cat on the moon"], 16), plain)

@@ -16,10 +16,23 @@ MOST_PIXELS = 2**26  # of an image that is read: 67 million, which take a few hu
 
 
 def as_rgb(image: Image.Image) -> Image.Image:
-    """An image of any mode in RGB: transparent parts laid on white, more than 8 bits scaled to 8 bits."""
-    if image.mode.startswith(("I", "F")):  # whole numbers of 16 or 32 bits, or floats: Pillow would cut them off
+    """An image of any mode in RGB: transparent parts laid on white, more than 8 bits scaled to 8 bits.
+
+    The values of floats and of whole numbers of 32 bits may reach 1 (floats only), 255 or 65535; the largest one tells.
+
+    Raises:
+        AtelierError: if such an image has values that are not finite, or larger than 65535.
+    """
+    if image.mode.startswith(("I", "F")):  # Pillow would cut the values off
         values = np.asarray(image, dtype=np.float64)
-        most = 65535 if values.max(initial=0) > 255 else 255
+        largest = values.max(initial=0)
+        if not np.isfinite(values).all() or largest > 65535:
+            raise AtelierError(
+                f"The image has values up to {largest:g}, which are no shades of grey; give one with values from 0 to "
+                "1, 255 or 65535."
+            )
+        ranges = (65535,) if image.mode.startswith("I;16") else (1, 255, 65535) if image.mode == "F" else (255, 65535)
+        most = next(end for end in ranges if largest <= end)
         image = Image.fromarray((values.clip(0, most) * (255 / most)).round().astype(np.uint8))
     if image.has_transparency_data:
         layer = (image.convert("LA") if image.mode == "La" else image).convert("RGBA")

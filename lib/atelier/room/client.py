@@ -22,11 +22,23 @@ from atelier.errors import AtelierError
 from atelier.room.code import cleaned_code
 from atelier.room.limits import PORT
 from atelier.room.pictures import sent_png
+from atelier.room.texts import shown_text
 
 PATIENCE = 5.0  # seconds for an answer
 MOST_ANSWER = 100_000  # bytes
+MOST_SENTENCE = 500  # characters of a refusal
 FORGOTTEN = 401  # the status of the answer to a program that has not joined, or was forgotten
-DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}))  # a proxy does not know the local network
+
+
+class _NoRedirects(urllib.request.HTTPRedirectHandler):
+    """Takes a redirect for a refusal: a room never sends one, and the token is for no other server."""
+
+    def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> None:
+        return None
+
+
+# A proxy does not know the local network.
+DIRECT = urllib.request.build_opener(urllib.request.ProxyHandler({}), _NoRedirects)
 
 
 class RoomError(AtelierError):
@@ -125,7 +137,7 @@ class Membership:
         try:
             self._token, self.number = str(joined["token"]), int(joined["number"])
             self._named = bool(joined["names"])
-        except (KeyError, TypeError, ValueError) as fault:
+        except (KeyError, TypeError, ValueError, OverflowError) as fault:
             raise RoomError(self._not_a_room()) from fault
 
     def send_picture(self, image: Image.Image, prompt: str) -> None:
@@ -187,14 +199,15 @@ class Membership:
                 f"The room at {self.place.url} does not answer. "
                 "Is this laptop in the same network, and is `atelier room` running?"
             ) from fault
-        except ValueError as fault:
+        except (ValueError, RecursionError) as fault:  # no JSON, or JSON that is nested too deeply
             raise RoomError(self._not_a_room()) from fault
 
     def _refusal(self, fault: urllib.error.HTTPError) -> str:
         """The sentence of a refusal."""
         try:
-            return f"The room says: {json.loads(fault.read(MOST_ANSWER))['error']}"
-        except (OSError, http.client.HTTPException, ValueError, KeyError, TypeError):
+            sentence = json.loads(fault.read(MOST_ANSWER))["error"]
+            return f"The room says: {shown_text(sentence, MOST_SENTENCE, 'The refusal')}"
+        except (OSError, http.client.HTTPException, ValueError, RecursionError, KeyError, TypeError, AtelierError):
             return f"{self._not_a_room()[:-1]} (error {fault.code})."
 
     def _not_a_room(self) -> str:

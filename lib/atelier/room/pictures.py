@@ -7,6 +7,7 @@ import io
 from PIL import Image, UnidentifiedImageError
 
 from atelier.page.faults import PageError
+from atelier.pictures import as_rgb
 from atelier.room.limits import MOST_PICTURE_BYTES, MOST_SIDE
 
 LEAST_SIDE = 256  # pixels to which a smaller picture is enlarged, by a whole factor, before it is sent
@@ -47,7 +48,7 @@ def encoded_again(content: bytes) -> bytes:
                 raise PageError(
                     f"The picture has {width} × {height} pixels; send at most {MOST_SIDE} × {MOST_SIDE}.", 413
                 )
-            layer = image.convert("RGBA")
+            decoded = as_rgb(image)
     except PageError:
         raise
     except Image.DecompressionBombError as fault:
@@ -56,7 +57,7 @@ def encoded_again(content: bytes) -> bytes:
         raise PageError("The picture is not a PNG file.") from fault
     except Exception as fault:  # a damaged file makes Pillow raise many classes of exceptions
         raise PageError("The picture cannot be decoded; its file is damaged.") from fault
-    return _png(Image.alpha_composite(Image.new("RGBA", layer.size, "white"), layer).convert("RGB"))
+    return _png(decoded)
 
 
 def _png(image: Image.Image) -> bytes:

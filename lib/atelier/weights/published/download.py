@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from atelier.blocks.bart import Bart, BartConfig
 from atelier.blocks.vqgan import VQGAN, VQGANConfig
-from atelier.errors import FileError
+from atelier.errors import FileError, file_errors
 from atelier.folders import downloads_folder
 from atelier.weights.preset import (
     FREQUENCIES_FILE,
@@ -389,7 +389,8 @@ def _size(tensor: LazyTensor, dtype: torch.dtype) -> int:
 def _download_lock(folder: Path) -> Generator[None]:
     """Refuse a second download of the same preset while one is running."""
     parent = folder.parent / UNFINISHED
-    parent.mkdir(parents=True, exist_ok=True)
+    with file_errors(parent):
+        parent.mkdir(parents=True, exist_ok=True)
     try:
         lock = filelock.FileLock(parent / f"{folder.name}.lock", timeout=0).acquire()
     except filelock.Timeout as fault:
