@@ -431,6 +431,15 @@ def test_a_second_download_at_the_same_time_is_refused(hub, tmp_path):
         assert_refused(tmp_path, "Another download of dalle-mini is running")
 
 
+def test_a_file_where_the_presets_folder_should_be_gets_a_sentence(hub, tmp_path, monkeypatch):
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("ATELIER_DATA", str(tmp_path / "file"))
+    result = CliRunner().invoke(app, ["download", "dalle-mini"])
+    assert result.exit_code == 1
+    assert "cannot be read or written: Not a directory." in result.stderr
+    assert hub.requests == []
+
+
 @pytest.mark.parametrize(("name", "how"), [("dalle", {}), ("dalle-mini", {"source": "jax"}), ("laptop", {})])
 def test_unknown_names_are_refused(hub, name, how):
     with pytest.raises(DownloadError, match=r"There is no .*; choose one of"):
