@@ -253,3 +253,15 @@ def test_the_card_is_written_into_the_preset(tmp_path: Path) -> None:
     write_card(preset, evaluation(), 5, 10)
     assert json.loads((preset.folder / "evaluation.json").read_text())["seen"]["all_best_of_9"] == 0.625
     assert (preset.folder / "README.md").read_text().startswith("# tiny")
+
+
+@pytest.mark.parametrize(
+    "content",
+    [b"", b"\xff{", b"[]", b'{"bart": 3}', b'{"bart": [{"step": 1, "seconds": 1}], "vqgan": [{}]}', b"[" * 90_000],
+)
+def test_a_damaged_history_does_not_cost_the_card(tmp_path: Path, content: bytes) -> None:
+    preset = filled_preset(tmp_path / "preset")
+    (preset.folder / "history.json").write_bytes(content)
+    write_card(preset, evaluation(), 5, 10)
+    assert "5 captions" in (preset.folder / "README.md").read_text(encoding="utf-8")
+    assert (preset.folder / "curves.png").is_file()

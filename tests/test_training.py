@@ -25,13 +25,14 @@ from atelier.training.checkpoints import newest_checkpoint, training_lock
 from atelier.training.codebook import Float32Quantizer
 from atelier.training.codes import CodedBatch, encode_pictures
 from atelier.training.data import Batch, PaintedPictures, save_captioned
+from atelier.training.history import record_history
 from atelier.training.loop import Budget, Intervals, Outcome, best_precision, learning_rate, train
 from atelier.training.recipe import PartLoss, Recipe, Settings, TrainingError
 from atelier.training.recipes.bart import BartRecipe, BartSettings, drop_captions
 from atelier.training.recipes.classifier import ClassifierRecipe, ClassifierSettings
 from atelier.training.recipes.pictures import grid, noisy, shifted, softened
 from atelier.training.recipes.vqgan import VQGANRecipe, VQGANSettings
-from atelier.training.run import Request, _record_history, resume_command, run_folder, run_training, summary
+from atelier.training.run import Request, resume_command, run_folder, run_training, summary
 from atelier.weights.preset import Preset, add_file, load_preset, save_preset, save_weights, update_preset
 from atelier.weights.storage import PresetError
 from atelier.weights.tokenizer import train_tokenizer
@@ -867,7 +868,7 @@ def test_the_history_keeps_about_a_hundred_lines_and_the_last(tmp_path, number):
     metrics, history = tmp_path / "metrics.jsonl", tmp_path / "history.json"
     metrics.write_text("".join(f'{{"step": {step}, "seconds": {step}.5}}\n' for step in range(number)))
     history.write_text('{"half": [')
-    _record_history(history, "judge", [], metrics)
+    record_history(history, "judge", [], metrics)
     steps = [line["step"] for line in json.loads(history.read_text())["judge"]]
     assert len(steps) <= 101
     assert len(steps) >= min(number, 50)

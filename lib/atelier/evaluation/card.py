@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 
 from atelier.evaluation.evaluate import Evaluation
+from atelier.training.history import read_history
 from atelier.weights.preset import HISTORY_FILE, Preset
+from atelier.weights.storage import replace_file
 from atelier.world import ATTRIBUTES, HELD_OUT, named_world
 
 CARD_FILE, CURVES_FILE, EVALUATION_FILE = "README.md", "curves.png", "evaluation.json"
@@ -74,16 +76,10 @@ def write_card(preset: Preset, evaluation: Evaluation, prompts: int, pictures: i
         prompts: captions of each kind, as given to `evaluate`.
         pictures: painted pictures, as given to `evaluate`.
     """
-    (preset.folder / EVALUATION_FILE).write_text(json.dumps(evaluation.as_dict(), indent=2) + "\n", encoding="utf-8")
-    history = read_history(preset)
+    replace_file(preset.folder / EVALUATION_FILE, (json.dumps(evaluation.as_dict(), indent=2) + "\n").encode())
+    history = read_history(preset.folder / HISTORY_FILE)
     draw_curves(history, preset.folder / CURVES_FILE)
-    (preset.folder / CARD_FILE).write_text(card(preset, evaluation, history, prompts, pictures), encoding="utf-8")
-
-
-def read_history(preset: Preset) -> dict[str, list[dict[str, float]]]:
-    """Some of the metrics of each block's training: block → lines; empty for a preset that was never trained."""
-    path = preset.folder / HISTORY_FILE
-    return json.loads(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    replace_file(preset.folder / CARD_FILE, card(preset, evaluation, history, prompts, pictures).encode())
 
 
 def card(preset: Preset, evaluation: Evaluation, history: dict, prompts: int, pictures: int) -> str:
@@ -133,12 +129,13 @@ def draw_curves(history: dict, path: Path) -> None:
     """Plot the metrics of each block over training minutes, a panel for each, into an image file.
 
     Args:
-        history: the history of `read_history`.
+        history: as from `read_history`.
         path: the file to write.
     """
     from matplotlib.figure import Figure
 
-    panels = [(history[block], key, title) for block, key, title in CURVES if history.get(block)]
+    curves = {(block, key): [line for line in history.get(block, []) if key in line] for block, key, _ in CURVES}
+    panels = [(curves[block, key], key, title) for block, key, title in CURVES if curves[block, key]]
     columns = max(1, len(panels))
     figure = Figure(figsize=(4 * columns, 2.8), layout="constrained")
     axes = figure.subplots(1, columns, squeeze=False)

@@ -12,7 +12,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import logging
-import math
 import shlex
 import time
 from collections.abc import Iterable
@@ -26,8 +25,9 @@ from accelerate.tracking import get_available_trackers
 from accelerate.utils import LoggerType, parse_flag_from_env
 
 from atelier.arguments import shown
-from atelier.training.checkpoints import METRICS_FILE, is_metrics, newest_checkpoint, read_metrics, training_lock
+from atelier.training.checkpoints import METRICS_FILE, newest_checkpoint, training_lock
 from atelier.training.data import CaptionedFolder, FolderSource, PaintedSource, PictureSource, derive_seed
+from atelier.training.history import read_history, record_history
 from atelier.training.interruption import Interruption
 from atelier.training.loop import Budget, Outcome, best_precision, train
 from atelier.training.recipe import Inputs, Recipe, Settings, TrainingError
@@ -58,7 +58,6 @@ FIXED_FIELDS = ("name", "world", "picture_size", "vqgan", "bart", "clip", "class
 TOKENIZER_CAPTIONS = 50_000
 DATA_FILE = "data.json"  # in the folder of each block: the data and the seed of its first session
 PAINT_TOGETHER_ON_GPU = 16384  # pictures; a tenth of them would take nearly as many kernel launches, about 200,000
-HISTORY_LINES = 100  # kept for each block, plus the last line
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -208,9 +207,9 @@ def run_training(request: Request) -> Outcome | None:
             save_weights(preset, recipe.name, outcome.averaged, recipe.trained_with)
             with write_lock(preset.folder):
                 earlier = (
-                    _read_history(source.folder / HISTORY_FILE).get(request.block, []) if request.warm_start else []
+                    read_history(source.folder / HISTORY_FILE).get(request.block, []) if request.warm_start else []
                 )
-                _record_history(preset.folder / HISTORY_FILE, request.block, earlier, folder / METRICS_FILE)
+                record_history(preset.folder / HISTORY_FILE, request.block, earlier, folder / METRICS_FILE)
         return outcome
 
 
@@ -271,40 +270,6 @@ def resume_command(block: str, request: RunRequest) -> str:
 def _seed(request: Request) -> int:
     """Derive a block's seed, so that the judge and the perceptual network get different initial weights and scenes."""
     return derive_seed(request.seed, request.block)
-
-
-def _record_history(history: Path, block: str, earlier: list[dict[str, float]], metrics: Path) -> None:
-    """Write the metrics of a block to the preset's history: up to HISTORY_LINES evenly spaced lines, and the last one.
-
-    Args:
-        history: the preset's history.json.
-        block: the trained block.
-        earlier: after a warm start, the history of the weights that the run started from, else empty. The steps and
-            seconds of the run are added to those of its last line.
-        metrics: the metrics.jsonl of the run.
-    """
-    before = earlier[-1] if earlier else {"step": 0, "seconds": 0}
-    counted = [
-        {**line, "step": line["step"] + before["step"], "seconds": line["seconds"] + before["seconds"]}
-        for line in read_metrics(metrics)
-    ]
-    lines = [*earlier, *counted]
-    kept = lines[:: max(1, math.ceil(len(lines) / HISTORY_LINES))]
-    if lines and kept[-1] is not lines[-1]:
-        kept.append(lines[-1])
-    rounded = [{name: float(f"{value:.5g}") for name, value in line.items()} for line in kept]
-    known = {**_read_history(history), block: rounded}
-    replace_file(history, (json.dumps(known) + "\n").encode())
-
-
-def _read_history(history: Path) -> dict[str, Any]:
-    """Read a history.json. If it cannot be read, return {}: a run must not fail because an old curve is lost."""
-    try:
-        known = json.loads(history.read_text(encoding="utf-8"))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    curves = known.items() if isinstance(known, dict) else ()
-    return {block: lines for block, lines in curves if isinstance(lines, list) and all(map(is_metrics, lines))}
 
 
 # ---------------------------------------------------------------------------------------------- the run's preset
